@@ -1,0 +1,138 @@
+"""The audit's configuration: a TOML or YAML file, with command-line flags over it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from auditor.errors import ConfigError
+
+__all__ = ["AuditConfig"]
+
+Unit = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all configuration: frozen, and a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Section):
+    """The audited classifier. `spec` is the command line's `--model`."""
+
+    spec: str
+    arch: str | None = None
+    weights: str | None = None
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    class_names: str | None = None
+    layers: tuple[str, ...] | None = None
+    trust_pickle: bool = False
+
+
+class PrototypeConfig(Section):
+    """How prototypes are generated (see `auditor.prototypes`)."""
+
+    per_class: Annotated[int, Field(ge=1, le=64)] = 3
+    steps: Annotated[int, Field(ge=1, le=20000)] = 256
+    probability: Unit = 0.9
+    batch: Annotated[int, Field(ge=1)] | None = None
+
+
+class StatisticsConfig(Section):
+    """Levels and sizes of the statistics."""
+
+    q_level: Unit = 0.05
+    min_photos: Annotated[int, Field(ge=2)] = 5
+    permutations: Annotated[int, Field(ge=99)] = 999
+    bootstrap: Annotated[int, Field(ge=99)] = 999
+
+
+class ScopeConfig(Section):
+    """The user's own words, shown in the report as such."""
+
+    title: str | None = None
+    intended_use: str | None = None
+    exclusions: str | None = None
+
+
+class AuditConfig(Section):
+    """Everything that decides an audit's result, and where it is written."""
+
+    model: ModelConfig
+    images: str
+    pool: str | None = None
+    probe: str = "offline"
+    concepts: str | None = None
+    classes: tuple[str, ...] | None = None
+    expected: dict[str, tuple[str, ...]] = {}
+    out: str = "audit"
+    device: str = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    batch: Annotated[int, Field(ge=1)] = 32
+    prototypes: PrototypeConfig = PrototypeConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    scope: ScopeConfig = ScopeConfig()
+    planted: str | None = None
+    pdf: Literal["auto", "no"] = "auto"
+
+    @staticmethod
+    def load(path: Path | None, overrides: Mapping[str, Any]) -> AuditConfig:
+        """Read a configuration and put the flags over it.
+
+        Args:
+            path: a `.toml`, `.yaml` or `.yml` file, or `None` for flags alone.
+            overrides: values by dotted name (`"model.spec"`); `None` leaves the file's value.
+
+        Raises:
+            ConfigError: the file cannot be read, a name is unknown or a value is out of range.
+        """
+        data: dict[str, Any] = {} if path is None else _read(path)
+        for name, value in overrides.items():
+            if value is not None:
+                _put(data, name, value)
+        try:
+            return AuditConfig.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "missing":
+                flag = "--" + where.replace("model.spec", "model").replace("_", "-")
+                raise ConfigError(f"{where} is missing: give {flag} or set it in the file.") from None
+            value = repr(first["input"])
+            raise ConfigError(f"{where} = {value[:80]} cannot be used: {first['msg']}.") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from None
+    try:
+        if path.suffix == ".toml":
+            data: Any = tomllib.loads(text)
+        elif path.suffix in {".yaml", ".yml"}:
+            data = yaml.safe_load(text)
+        else:
+            raise ConfigError(f"{path} is neither .toml nor .yaml; rename it or convert it.")
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no table of settings.")
+    if isinstance(data.get("model"), str):
+        data["model"] = {"spec": data["model"]}
+    return data
+
+
+def _put(data: dict[str, Any], name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+    data[last] = value

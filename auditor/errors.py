@@ -1,0 +1,50 @@
+"""Errors that a user can act on.
+
+    AuditorError                one sentence: what is wrong, with which value, what to do; exit code 2
+    ├── ConfigError             the configuration or a command-line option
+    ├── ModelError              the audited classifier, its weights, preprocessing or class names
+    ├── ImagesError             the photos: folder, manifest or data set
+    ├── ConceptsError           the concept bank, a drawing or example photos
+    ├── ProbeError              the CLIP probe or its files
+    └── RunError                the run folder: what it holds, or writing to it
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+__all__ = [
+    "AuditorError",
+    "ConceptsError",
+    "ConfigError",
+    "ImagesError",
+    "ModelError",
+    "ProbeError",
+    "RunError",
+]
+
+
+class AuditorError(Exception):
+    """A mistake or a fault outside the program, told in one sentence."""
+
+
+class ConfigError(AuditorError):
+    """The configuration or a command-line option cannot be used."""
+
+
+class ModelError(AuditorError):
+    """The audited classifier cannot be loaded or used."""
+
+
+class ImagesError(AuditorError):
+    """The photos cannot be found, matched with the classes or read."""
+
+
+class ConceptsError(AuditorError):
+    """The concept bank cannot be used."""
+
+
+class ProbeError(AuditorError):
+    """The CLIP probe cannot be loaded or used."""
+
+
+class RunError(AuditorError):
+    """The run folder cannot be read or written."""

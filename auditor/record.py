@@ -1,0 +1,373 @@
+"""The saved audit: everything that `audit.json` holds, as frozen pydantic models.
+
+The report, and whatever compares or gates audits, reads these values and nothing else. Missing is
+`None` beside a reason, never 0 and never NaN. This module imports neither torch nor NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from auditor.config import AuditConfig
+from auditor.errors import RunError
+from auditor.storage import write_atomically
+
+__all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
+
+SCHEMA_VERSION = "1.0"
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Grade = Literal["suspected", "corroborated", "confirmed", "not_tested"]
+
+
+class Record(BaseModel):
+    """Base of all saved values: frozen, and no unknown field is accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(Record):
+    """A number for readers: its value, a 95 % interval and the number of units behind it."""
+
+    value: Finite
+    low: Finite
+    high: Finite
+    n: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Estimate:
+        if not self.low <= self.high:
+            raise ValueError(f"interval [{self.low}, {self.high}] is not ordered")
+        return self
+
+
+class Verdict(Record):
+    """The outcome against the reader's own criteria; `not_assessed` where none were set."""
+
+    status: Literal["met", "not_met", "inconclusive", "not_assessed"]
+    reasons: tuple[str, ...]
+
+
+class ProbeQuality(Record):
+    """How well the probe tells photos with a concept from photos without it, where known."""
+
+    concept: str
+    auc: Probability
+    n_with: int
+    n_without: int
+
+
+class Probe(Record):
+    """The CLIP model that named the concepts."""
+
+    name: str
+    digest: str
+    quality: tuple[ProbeQuality, ...]
+    note: str
+
+
+class Provenance(Record):
+    """What the audit was made from and with."""
+
+    weights_sha256: str
+    images_digest: str
+    pool_digest: str
+    concepts_digest: str
+    probe: Probe
+    packages: dict[str, str]
+    device: str
+    seeds: tuple[int, ...]
+    started: str
+    finished: str
+    seconds: dict[str, Finite]
+
+
+class Quarantined(Record):
+    """A photo that could not be used, and why."""
+
+    id: str
+    reason: str
+
+
+class NotTested(Record):
+    """Something that was not assessed, and why. `kind` is a class, a concept or a stage."""
+
+    what: str
+    kind: Literal["class", "concept", "stage"]
+    reason: str
+
+
+class Coverage(Record):
+    """What was looked at, and what was not."""
+
+    classes: int
+    classes_of_model: int
+    images: int
+    pool: int
+    hypotheses: int
+    quarantined: tuple[Quarantined, ...]
+    not_tested: tuple[NotTested, ...]
+    smallest_effect: str | None
+
+
+class Concept(Record):
+    """A concept of the bank as this audit used it.
+
+    `source` says where its direction came from: `named` (pool photos that the probe scored
+    highest), `drawn` (the same photos with and without it) or `shown` (the user's examples).
+    `n_photos` counts the photos behind the direction; `reason` says why it was not tested.
+    """
+
+    name: str
+    category: str
+    extrinsic: bool
+    source: Literal["named", "drawn", "shown"]
+    n_photos: int
+    reason: str | None
+
+
+class Prototype(Record):
+    """One prototype: its file in the run folder, and how far the optimisation got.
+
+    `probability` is the model's probability of the class for the saved PNG; `trace` holds the
+    probability at evenly spaced steps of the optimisation.
+    """
+
+    file: str
+    seed: int
+    probability: Probability
+    steps: int
+    reached: bool
+    trace: tuple[Probability, ...]
+
+
+class LayerDivergence(Record):
+    """Path similarity of a class's prototypes in one layer (method: divergence).
+
+    `normalised` is 0 where prototypes resemble the class's photos as photos of other classes do
+    and 1 where they do as photos of the class do among themselves. `class_specific` counts only
+    what exceeds the prototypes' own resemblance to photos of other classes.
+    """
+
+    name: str
+    normalised: Finite | None
+    class_specific: Finite | None
+    spearman: Finite | None
+    l1: Finite | None
+
+
+class Divergence(Record):
+    """Divergence of a class, 1 - mean normalised similarity, and its place among the classes."""
+
+    score: Estimate | None
+    class_specific: Estimate | None
+    rank: int | None
+    rank_low: int | None
+    rank_high: int | None
+    reason: str | None
+    layers: tuple[LayerDivergence, ...]
+
+
+class Channels(Record):
+    """Each line of evidence for one concept and class, standardised; `None` where it cannot be."""
+
+    bridge: Finite | None
+    textcav: Finite | None
+    direct: Finite | None
+    head: Finite | None
+    association: Finite | None
+
+
+class ConceptScore(Record):
+    """One concept for one class: combined score, rank, p and q, and the channels behind it."""
+
+    concept: str
+    category: str
+    core: bool
+    score: Finite | None
+    rank: int | None
+    p: Probability | None
+    q: Probability | None
+    channels: Channels
+
+
+class AuditedClass(Record):
+    """Everything measured for one class."""
+
+    index: int
+    name: str
+    id: str | None
+    n_images: int
+    accuracy: Estimate | None
+    prototypes: tuple[Prototype, ...]
+    divergence: Divergence
+    concepts: tuple[ConceptScore, ...]
+
+
+class ClusterClass(Record):
+    """The share of one class in a cluster."""
+
+    index: int
+    n_images: int
+    n_prototypes: int
+
+
+class Picture(Record):
+    """An image file of the run folder, re-encoded from pixels, with what it shows."""
+
+    file: str
+    kind: Literal["prototype", "photo", "with", "without", "edited", "control"]
+    caption: str
+
+
+class Cluster(Record):
+    """A group of photos and prototypes that lie together in the model's feature space.
+
+    `name` is the concept the probe found in it, or `None` for "unnamed".
+    """
+
+    id: str
+    name: str | None
+    score: Finite | None
+    n_images: int
+    n_prototypes: int
+    classes: tuple[ClusterClass, ...]
+    shared: bool
+    pictures: tuple[Picture, ...]
+
+
+class Evidence(Record):
+    """One test behind a finding, with its null and its control."""
+
+    test: str
+    effect: Estimate
+    control: Estimate | None
+    p: Probability | None
+    q: Probability | None
+    n: int
+    unit: str
+
+
+class Finding(Record):
+    """A concept that a class is suspected, or was shown, to rely on.
+
+    `id` is the same for the same class and concept in every audit.
+    """
+
+    id: str
+    class_index: int
+    concept: str
+    category: str
+    grade: Grade
+    evidence: tuple[Evidence, ...]
+    caveats: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+class Planted(Record):
+    """A shortcut known to be in the model, because it was planted there."""
+
+    class_index: int
+    concept: str
+    strength: Probability
+    learned: Estimate | None
+    found_rank: int | None
+    found_grade: Grade | None
+
+
+class Rate(Record):
+    """A rate over repeated audits of models with known shortcuts."""
+
+    name: str
+    rate: Estimate
+
+
+class SelfTest(Record):
+    """Detection power of this configuration on planted and clean models."""
+
+    digest: str
+    planted_models: int
+    clean_models: int
+    rates: tuple[Rate, ...]
+
+
+class Correlation(Record):
+    """Rank correlation of divergence with harm (1 - accuracy) over the classes."""
+
+    rho: Estimate | None
+    reason: str | None
+
+
+class Tool(Record):
+    """The program that wrote the audit."""
+
+    name: str
+    version: str
+
+
+class Audit(Record):
+    """The whole audit, the content of `audit.json`."""
+
+    schema_version: str
+    tool: Tool
+    created: str
+    title: str
+    verdict: Verdict
+    spec: AuditConfig
+    provenance: Provenance
+    coverage: Coverage
+    divergence_and_harm: Correlation
+    concepts: tuple[Concept, ...]
+    classes: tuple[AuditedClass, ...]
+    clusters: tuple[Cluster, ...]
+    findings: tuple[Finding, ...]
+    planted: tuple[Planted, ...] | None
+    self_test: SelfTest | None
+
+    def to_json(self) -> str:
+        """Canonical JSON: the same audit gives the same text, byte for byte."""
+        data = self.model_dump(mode="json")
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the audit whole or not at all."""
+        write_atomically(path, self.to_json().encode())
+
+    @staticmethod
+    def read(path: Path) -> Audit:
+        """Read a saved audit.
+
+        Raises:
+            RunError: the file is missing, is not JSON, or does not fit the schema.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"Cannot read the audit {path}: {error}.") from None
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RunError(f"{path} is not valid JSON ({error}); run the audit again.") from None
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if str(version).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise RunError(
+                f"{path} has schema version {version!r}, this program reads {SCHEMA_VERSION}; "
+                "render it with the version that wrote it."
+            )
+        try:
+            return Audit.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RunError(f"{path} is not a valid audit: {where}: {first['msg']}.") from None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of `audit.json`."""
+    schema = Audit.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

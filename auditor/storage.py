@@ -1,0 +1,127 @@
+"""Files that survive a crash: whole or absent, and found again by content.
+
+Every file is written to a temporary name beside its place, synced, and renamed. `Work` keeps the
+results of finished stages under the digest of everything that they were computed from, so that a
+killed run continues where it stopped and a changed input is never served a stale result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.errors import RunError
+
+__all__ = ["Work", "digest_bytes", "digest_file", "digest_value", "write_atomically"]
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_value(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value made of plain types."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return digest_bytes(text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole: on any failure the old file stays as it was.
+
+    Raises:
+        RunError: the disk is full, or the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunError(
+            f"Cannot write {path}: {error.strerror or error}; free some space or choose "
+            "another --out."
+        ) from None
+
+
+class Work:
+    """Content-addressed results of finished stages below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, stage: str, key: Any) -> Path:
+        """The file of a stage's result; `key` is anything that JSON can hold."""
+        return self.folder / stage / f"{digest_value(key)[:32]}.safetensors"
+
+    def arrays(self, stage: str, key: Any, compute: Callable[[], Mapping[str, Any]]) -> Arrays:
+        """The stage's arrays: read if they were finished before, else computed and kept."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load, save
+
+        path = self.path(stage, key)
+        if path.exists():
+            try:
+                return dict(load(path.read_bytes()))
+            except SafetensorError:
+                path.unlink()  # not ours, or damaged on disk: compute it again
+        arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
+        write_atomically(path, save(arrays))
+        return arrays
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder for one process.
+
+    Raises:
+        RunError: another run is writing to the folder, or it cannot be made.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"Cannot use {folder} as run folder: {error.strerror}.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"Another audit is writing to {folder}; wait for it or choose another --out."
+            ) from None
+        yield

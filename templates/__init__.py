@@ -1,0 +1,1 @@
+"""Templates of the audit report (Jinja2), loaded by `auditor.report`."""
