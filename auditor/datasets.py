@@ -1,0 +1,135 @@
+"""Sets of photos: a folder, a manifest or a Hugging Face dataset on disk."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from auditor.errors import ImagesError
+from auditor.photos import UnreadablePhoto, decode
+from auditor.storage import digest_bytes, digest_value
+
+__all__ = ["ImageSet", "load"]
+
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Photos that were read and decoded once without fault, in the order of their ids.
+
+    Attributes:
+        ids: unique and stable names: the path below the folder, or the row of a table.
+        labels: class indices of the model, or `None` for a pool.
+        digests: SHA-256 of each photo's bytes.
+        quarantined: photos left out, each with the reason.
+        read: the bytes of the photo at a position of `ids`.
+        digest: SHA-256 of ids, labels and digests.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    digests: tuple[str, ...]
+    quarantined: tuple[tuple[str, str], ...]
+    read: Callable[[int], bytes] = field(repr=False, compare=False)
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("the ids of photos must be unique")
+        if len(self.digests) != len(self.ids):
+            raise ValueError(f"{len(self.digests)} digests for {len(self.ids)} photos")
+        if self.labels is not None and len(self.labels) != len(self.ids):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.ids)} photos")
+        content = [list(self.ids), None if self.labels is None else list(self.labels)]
+        object.__setattr__(self, "digest", digest_value([*content, list(self.digests)]))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, i: int) -> Image.Image:
+        """The photo at position `i`: RGB, upright.
+
+        Raises:
+            ImagesError: the file was changed or removed since the set was loaded.
+        """
+        try:
+            data = self.read(i)
+            if digest_bytes(data) != self.digests[i]:
+                raise ImagesError(
+                    f"The photo {self.ids[i]} was changed while the audit was running; "
+                    "run it again on photos that stay as they are."
+                )
+            return decode(data)
+        except (OSError, UnreadablePhoto) as error:
+            raise ImagesError(
+                f"The photo {self.ids[i]} could be read before and cannot be read now: {error}."
+            ) from None
+
+    def subset(self, indices: Sequence[int]) -> ImageSet:
+        """The photos at these positions, in this order; `quarantined` stays as it is."""
+        rows = tuple(int(i) for i in indices)
+        return ImageSet(
+            ids=tuple(self.ids[i] for i in rows),
+            labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
+            digests=tuple(self.digests[i] for i in rows),
+            quarantined=self.quarantined,
+            read=_Rows(self.read, rows),
+        )
+
+    def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:
+        """All photos in order, as tensors of shape (at most `size`, 3, height, width).
+
+        Photos are decoded and fitted in threads ahead of use, at most two batches ahead.
+
+        Args:
+            fit: makes a tensor of shape (3, height, width) of a photo (`Preprocess.fit`).
+            size: photos in a batch.
+        """
+        if size < 1:
+            raise ValueError(f"a batch must hold at least one photo, not {size}")
+        pending: deque[Future[Tensor]] = deque()
+        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        try:
+            ahead = 0
+            for start in range(0, len(self), size):
+                stop = min(start + (1 + BATCHES_AHEAD) * size, len(self))
+                pending.extend(pool.submit(self._fitted, i, fit) for i in range(ahead, stop))
+                ahead = stop
+                count = min(size, len(self) - start)
+                yield torch.stack([pending.popleft().result() for _ in range(count)])
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fitted(self, i: int, fit: Callable[[Image.Image], Tensor]) -> Tensor:
+        return fit(self.image(i))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A reader of some rows of another reader; a value, so that it can go to other processes."""
+
+    read: Callable[[int], bytes]
+    rows: tuple[int, ...]
+
+    def __call__(self, i: int) -> bytes:
+        return self.read(self.rows[i])
+
+
+def load(
+    spec: str,
+    *,
+    class_names: Sequence[str],
+    class_ids: Sequence[str] | None,
+    labelled: bool,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageSet:
+    """Being written."""
+    raise ImagesError(f"{spec} cannot be loaded yet.")

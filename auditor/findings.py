@@ -1,0 +1,181 @@
+"""Findings: which class is suspected of which concept, on what evidence, and how strong it is.
+
+Grades (docs/method.md): `suspected` rests on synthetic evidence alone, that is, on prototypes and
+directions; `corroborated` adds an association on photos of *other* classes, within each true class,
+so that the class's own object cannot explain it; `confirmed` adds an experiment that beats its
+matched control. A concept that means the class, that the user declared expected, or that is not
+extrinsic is ranked but is no finding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.counterfactuals import Effect
+from auditor.record import Estimate, Evidence, Finding, Grade, Picture
+from auditor.statistics import benjamini_hochberg, stratified_difference
+
+__all__ = ["Association", "Suspect", "associate", "derive", "finding_id"]
+
+MATERIAL_LOG_ODDS = float(np.log(2))  # an association that does not double the odds is not reported
+
+
+@dataclass(frozen=True)
+class Association:
+    """A concept's association with the log-odds of a class on photos of other classes."""
+
+    estimate: Estimate
+    p: float
+    q: float
+
+    def corroborates(self, q_level: float) -> bool:
+        """Significant after correction, its whole interval above 0, and material."""
+        return (
+            self.q < q_level and self.estimate.low > 0 and self.estimate.value >= MATERIAL_LOG_ODDS
+        )
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One class and concept with everything that is known of them.
+
+    Attributes:
+        naming: the combined score with its interval over prototypes and channels.
+        best_other: the same score of the class that comes next, as control.
+    """
+
+    class_index: int
+    class_name: str
+    concept: str
+    category: str
+    naming: Estimate
+    best_other: Estimate | None
+    p: float
+    q: float
+    association: Association | None
+    effect: Effect | None
+    effect_q: float | None
+    caveats: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+def associate(
+    log_odds: NDArray[np.floating],
+    shown: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    class_index: int,
+    *,
+    min_photos: int,
+    replicates: int,
+    rng: np.random.Generator,
+) -> tuple[Estimate, float] | None:
+    """Difference of a class's log-odds between photos of other classes with and without a concept.
+
+    Args:
+        log_odds: float array of shape (n,), of the class, per photo.
+        shown: bool array of shape (n,), photos that show the concept.
+        labels: int array of shape (n,), true classes; the comparison is made within each.
+        class_index: photos of this class are left out.
+        min_photos: fewer photos with the concept give no test.
+        replicates: bootstrap replicates.
+        rng: source of the bootstrap.
+    """
+    others = labels != class_index
+    if int((shown & others).sum()) < min_photos:
+        return None
+    return stratified_difference(
+        log_odds[others], shown[others], labels[others], replicates=replicates, rng=rng
+    )
+
+
+def corrected(
+    associations: Mapping[tuple[int, str], tuple[Estimate, float]],
+) -> dict[tuple[int, str], Association]:
+    """Benjamini-Hochberg over all associations that were tested."""
+    keys = list(associations)
+    q = benjamini_hochberg(np.array([associations[key][1] for key in keys]))
+    return {
+        key: Association(*associations[key], float(value))
+        for key, value in zip(keys, q, strict=True)
+    }
+
+
+def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...]:
+    """Grade suspects and order them: strongest grade first, then the lower q, then the score."""
+    findings = [(_finding(suspect, q_level), suspect) for suspect in suspects]
+    order = {"confirmed": 0, "corroborated": 1, "suspected": 2, "not_tested": 3}
+    findings.sort(
+        key=lambda pair: (
+            order[pair[0].grade], pair[1].q, -pair[1].naming.value, pair[0].id,
+        )  # fmt: skip
+    )
+    return tuple(finding for finding, _ in findings)
+
+
+def finding_id(class_index: int, class_name: str, concept: str) -> str:
+    """A name for a class and concept that is the same in every audit."""
+    text = f"{class_index}\0{class_name}\0{concept.casefold()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _finding(suspect: Suspect, q_level: float) -> Finding:
+    evidence = [
+        Evidence(
+            test="naming",
+            effect=suspect.naming,
+            control=suspect.best_other,
+            p=suspect.p,
+            q=suspect.q,
+            n=suspect.naming.n,
+            unit="standard deviations of the null",
+        )
+    ]
+    grade: Grade = "suspected"
+    caveats = list(suspect.caveats)
+    if suspect.association is not None:
+        evidence.append(
+            Evidence(
+                test="association",
+                effect=suspect.association.estimate,
+                control=None,
+                p=suspect.association.p,
+                q=suspect.association.q,
+                n=suspect.association.estimate.n,
+                unit="log-odds of the class",
+            )
+        )
+        if suspect.association.corroborates(q_level):
+            grade = "corroborated"
+    else:
+        caveats.append(
+            "Not tested on photos of other classes: too few of them show the concept."
+        )
+    if suspect.effect is not None:
+        evidence.append(
+            Evidence(
+                test="insertion",
+                effect=suspect.effect.effect,
+                control=suspect.effect.control,
+                p=suspect.effect.p,
+                q=suspect.effect_q,
+                n=suspect.effect.effect.n,
+                unit="probability of the class",
+            )
+        )
+        if suspect.effect.confirmed and (suspect.effect_q or 1.0) < q_level:
+            grade = "confirmed"
+    return Finding(
+        id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
+        class_index=suspect.class_index,
+        concept=suspect.concept,
+        category=suspect.category,
+        grade=grade,
+        evidence=tuple(evidence),
+        caveats=tuple(caveats),
+        pictures=suspect.pictures,
+    )

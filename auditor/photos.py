@@ -1,0 +1,154 @@
+"""Decoding photos: untrusted bytes become an upright RGB image, or a reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["UnreadablePhoto", "decode"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
+"""Pillow's readers that may see a photo; those that this Pillow lacks are left out."""
+
+MAX_PIXELS = 100_000_000
+"""Largest width times height: 300 MB as RGB."""
+
+EXIF_ORIENTATION = 0x0112
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What Pillow's readers were seen to raise on damaged files.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    AssertionError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+
+class UnreadablePhoto(ValueError):
+    """The bytes are no photo that can be used; the message is a short reason."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """The photo as an RGB image, upright by its EXIF orientation.
+
+    The first frame of an animation is taken, transparency is laid on white, 16-bit grey is scaled
+    to 8 bits, CMYK becomes RGB without colour management, and embedded profiles are not applied.
+
+    Args:
+        data: a whole JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIF file (the last two where Pillow
+            can read them).
+
+    Raises:
+        UnreadablePhoto: the file is empty, damaged, cut off, too large, or of another format.
+    """
+    if not data:
+        raise UnreadablePhoto("the file is empty")
+    with _silent_pillow():
+        image = _open(data)
+        turn = UPRIGHT.get(_orientation(image))
+        image = _rgb(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _open(data: bytes) -> Image.Image:
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadablePhoto(f"more than {MAX_PIXELS // 10**6} million pixels")
+        image.load()
+    except UnreadablePhoto:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UnreadablePhoto("not an image of a known format") from None
+    except Image.DecompressionBombError:
+        raise UnreadablePhoto(f"more than {MAX_PIXELS // 10**6} million pixels") from None
+    except MemoryError:
+        raise UnreadablePhoto("too large for the memory") from None
+    except DAMAGE as error:
+        raise UnreadablePhoto(f"damaged or cut off ({_reason(error)})") from None
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION)
+    except DAMAGE:
+        return 1  # broken metadata does not make the pixels unusable
+    return value if isinstance(value, int) else 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UnreadablePhoto("32-bit pixels, whose range is unknown")
+    try:
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            ground = Image.new("RGBA", layer.size, "white")
+            return Image.alpha_composite(ground, layer).convert("RGB")
+        return image.convert("RGB")
+    except DAMAGE as error:
+        raise UnreadablePhoto(f"cannot be turned into RGB ({_reason(error)})") from None
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+# Pillow warns about odd metadata and large files. `warnings.catch_warnings` is not safe in threads
+# (one that leaves late restores what another had set), so one filter is added and taken away.
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+_lock = threading.Lock()
+_inside = 0
+
+
+@contextlib.contextmanager
+def _silent_pillow() -> Iterator[None]:
+    global _inside
+    with _lock:
+        _inside += 1
+        if _PILLOW_FILTER not in warnings.filters:
+            warnings.filterwarnings("ignore", category=Warning, module=r"PIL\b")
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0 and isinstance(warnings.filters, list):
+                with contextlib.suppress(ValueError):
+                    warnings.filters.remove(_PILLOW_FILTER)

@@ -1,0 +1,112 @@
+"""How a photo becomes the input of the audited network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["Preprocess"]
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601 weights of red, green and blue, those of Pillow's grey images."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resizing, cropping and normalisation that the audited network was trained with.
+
+    Attributes:
+        size: height and width of the network's input in pixels.
+        mean: per channel, for pixels in [0, 1]; one number makes the network's input grey.
+        std: per channel, as `mean`.
+        resize: shorter side in pixels before the centre crop.
+        interpolation: Pillow's filter for resizing; it averages when it shrinks.
+        aspect: "crop" keeps the photo's proportions and crops its centre; "stretch" gives the
+            photo the proportions of `size` first.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int
+    interpolation: Interpolation = "bilinear"
+    aspect: Literal["crop", "stretch"] = "crop"
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(*self.size, self.resize) < 1:
+            raise ValueError(f"size {self.size} and resize {self.resize} must be at least 1 pixel")
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} must both hold one number (grey) or three"
+            )
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} must be positive")
+        if self.interpolation not in RESAMPLING:
+            raise ValueError(f"interpolation {self.interpolation!r} is none of {[*RESAMPLING]}")
+        if self.aspect not in ("crop", "stretch"):
+            raise ValueError(f"aspect {self.aspect!r} is neither 'crop' nor 'stretch'")
+
+    def fit(self, image: Image.Image) -> Tensor:
+        """The photo at the network's input size, in [0, 1].
+
+        Equals `torchvision.transforms` Resize and CenterCrop on the Pillow image, except that a
+        photo that would come out smaller than the crop is enlarged to cover it, not padded.
+
+        Returns:
+            float32 tensor of shape (3, height, width), RGB.
+        """
+        height, width = self.size
+        target = self._resized(image.height, image.width)
+        image = image.convert("RGB")
+        if (image.height, image.width) != target:
+            image = image.resize(target[::-1], RESAMPLING[self.interpolation])
+        top = round((target[0] - height) / 2)
+        left = round((target[1] - width) / 2)
+        image = image.crop((left, top, left + width, top + height))
+        pixels = np.asarray(image, dtype=np.float32) / 255
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """The network's input for images in [0, 1]; differentiable, for any height and width.
+
+        Args:
+            images: float tensor of shape (n, 3, height, width), RGB.
+
+        Returns:
+            tensor of shape (n, 3, height, width), or (n, 1, height, width) where `mean` holds one
+            number, with the images' device and dtype.
+        """
+        if len(self.mean) == 1:
+            images = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        mean = images.new_tensor(self.mean).view(1, -1, 1, 1)
+        std = images.new_tensor(self.std).view(1, -1, 1, 1)
+        return (images - mean) / std
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.aspect == "stretch":
+            scale = max(1.0, self.resize / min(self.size))
+            return round(self.size[0] * scale), round(self.size[1] * scale)
+        short = min(height, width)
+        # torchvision truncates the longer side
+        target = (int(self.resize * height / short), int(self.resize * width / short))
+        if target[0] >= self.size[0] and target[1] >= self.size[1]:
+            return target
+        scale = max(self.size[0] / height, self.size[1] / width)
+        return max(self.size[0], int(scale * height)), max(self.size[1], int(scale * width))

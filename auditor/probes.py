@@ -1,0 +1,241 @@
+"""CLIP models that score photos against texts: an OpenCLIP model, or the embedded one.
+
+    offline                                  the embedded probe (see `auditor.offline`)
+    open_clip:MODEL/TAG                      published weights, fetched once and kept
+    open_clip:MODEL/PATH                     a local checkpoint (.safetensors; .pt without code)
+    open_clip:FOLDER                         open_clip_config.json and open_clip_model.safetensors
+    open_clip:hf-hub:ORG/NAME                a model of the Hugging Face hub
+
+A score says how well a text fits a photo *according to this model*; what the model never learned
+to see scores like noise, so a probe's quality per concept stands beside every use of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+from torchvision.transforms import Compose, Normalize
+
+from auditor.errors import ProbeError
+from auditor.offline import FOLDER, Quality, assemble, read_heads
+
+__all__ = ["ProbeModel", "Quality", "load"]
+
+CHECKPOINTS = {".safetensors", ".pt", ".pth", ".bin"}
+TEXT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class ProbeModel:
+    """A dual encoder of photos and texts.
+
+    Attributes:
+        name: the specification it was loaded from.
+        digest: SHA-256 of its weights, its image preprocessing and its tokenizer.
+        note: one sentence for readers of a report on what it is.
+        quality: by concept name, how well it separates that concept; empty where unknown.
+        size: height and width of its input in pixels.
+        logit_scale: the factor that its training put on cosines before the softmax.
+    """
+
+    name: str
+    digest: str
+    note: str
+    quality: Mapping[str, Quality]
+    size: tuple[int, int]
+    logit_scale: float
+    _net: nn.Module = field(repr=False)
+    _fit: Callable[[Image.Image], Tensor] = field(repr=False)
+    _normalise: Callable[[Tensor], Tensor] = field(repr=False)
+    _tokenize: Callable[[Sequence[str]], Tensor] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.logit_scale > 0:
+            raise ProbeError(f"The probe {self.name} has logit scale {self.logit_scale}, not > 0.")
+
+    def fit(self, image: Image.Image) -> Tensor:
+        """Resize and crop a photo to the model's input: float32 of shape (3, H, W) in [0, 1]."""
+        return self._fit(image)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Directions of images in the common space.
+
+        Args:
+            images: float32 of shape (n_images, 3, H, W) in [0, 1]; another size than `size` is
+                resized (bicubic, without keeping the aspect).
+
+        Returns:
+            Float32 of shape (n_images, n_dimensions) with unit rows, on the CPU.
+        """
+        device = next(self._net.parameters()).device
+        images = images.to(device)
+        if tuple(images.shape[-2:]) != self.size:
+            images = interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        return normalize(self._net.encode_image(self._normalise(images)).float(), dim=-1).cpu()
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Directions of texts in the common space.
+
+        Returns:
+            Float32 of shape (n_texts, n_dimensions) with unit rows, on the CPU.
+        """
+        if not texts:
+            raise ProbeError("No texts were given to the probe.")
+        device = next(self._net.parameters()).device
+        parts = [
+            self._net.encode_text(self._tokenize(texts[start : start + TEXT_BATCH]).to(device))
+            for start in range(0, len(texts), TEXT_BATCH)
+        ]
+        return normalize(torch.cat(parts).float(), dim=-1).cpu()
+
+
+def load(spec: str, *, device: torch.device) -> ProbeModel:
+    """Load a probe.
+
+    Args:
+        spec: `offline`, or `open_clip:` and a model as listed at the top of this module.
+        device: where the model computes.
+
+    Raises:
+        ProbeError: the specification is unknown, or weights are missing, altered, unreadable or
+            cannot be fetched.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "offline":
+        return _offline(FOLDER, device=device)
+    if kind == "open_clip" and rest:
+        return _open_clip(spec, rest, device=device)
+    raise ProbeError(
+        f"--probe {spec!r} is unknown: give offline or open_clip:MODEL/PRETRAINED, such as "
+        "open_clip:ViT-B-32/laion2b_s34b_b79k."
+    )
+
+
+def _offline(folder: Path, *, device: torch.device) -> ProbeModel:
+    card, heads = read_heads(folder)
+    with _quiet():
+        net, tokenize, preprocess = assemble(heads)
+    note = (
+        "The embedded probe: EfficientNet-Lite0 and all-MiniLM-L6-v2 under linear maps trained on "
+        f"{card.photos} photos; far weaker than an OpenCLIP model."
+    )
+    return _model("offline", note, card.quality, net, tokenize, asdict(preprocess), device)
+
+
+def _open_clip(spec: str, rest: str, *, device: torch.device) -> ProbeModel:
+    import open_clip
+    from open_clip.factory import create_model, get_tokenizer
+    from open_clip.pretrained import get_pretrained_cfg
+
+    model, pretrained, quick = rest, None, False
+    if rest.startswith("hf-hub:"):
+        source = "the Hugging Face hub"
+    elif Path(rest).is_dir():
+        model, source = f"local-dir:{Path(rest)}", "a local folder"
+    else:
+        model, _, pretrained = rest.partition("/")
+        if model not in open_clip.list_models():
+            raise ProbeError(
+                f"--probe {spec!r}: {model!r} is neither a folder nor a model that OpenCLIP knows."
+            )
+        tag = get_pretrained_cfg(model, pretrained)
+        if not tag and not Path(pretrained).is_file():
+            known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+            raise ProbeError(
+                f"--probe {spec!r}: {pretrained!r} is neither a file nor published weights of "
+                f"{model} (known: {known})."
+            )
+        if not tag and Path(pretrained).suffix not in CHECKPOINTS:
+            raise ProbeError(f"--probe {spec!r}: give the checkpoint as a .safetensors file.")
+        # The published weights decide, not the architecture's default.
+        quick = bool(tag and tag.get("quick_gelu"))
+        source = "published weights" if tag else "a local checkpoint"
+    try:
+        with _quiet():
+            net = create_model(
+                model, pretrained, force_quick_gelu=quick, require_pretrained=True, device="cpu"
+            )
+            tokenize = get_tokenizer(model)
+    except Exception as error:  # OpenCLIP, hub and parser errors share no base
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ProbeError(
+            f"--probe {spec!r} cannot be loaded from {source} ({reason}): without a network give "
+            "open_clip:MODEL/FILE.safetensors, a model's folder, or offline."
+        ) from None
+    note = f"The OpenCLIP model {rest}, from {source}."
+    return _model(spec, note, {}, net, tokenize, net.visual.preprocess_cfg, device)
+
+
+def _model(
+    name: str,
+    note: str,
+    quality: Mapping[str, Quality],
+    net: nn.Module,
+    tokenize: Callable[[Sequence[str]], Tensor],
+    preprocess: Mapping[str, Any],
+    device: torch.device,
+) -> ProbeModel:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    config = PreprocessCfg(**preprocess)
+    *steps, last = image_transform_v2(config, is_train=False).transforms
+    if not isinstance(last, Normalize):
+        raise ProbeError(f"The probe {name} ends its preprocessing with {last}; it cannot be used.")
+    _, height, width = config.input_size
+    net.requires_grad_(False).eval().to(device)
+    return ProbeModel(
+        name=name,
+        digest=_digest(net, preprocess, tokenize),
+        note=note,
+        quality=quality,
+        size=(height, width),
+        logit_scale=float(net.logit_scale.exp()),
+        _net=net,
+        _fit=Compose(steps),
+        _normalise=last,
+        _tokenize=tokenize,
+    )
+
+
+def _digest(
+    net: nn.Module, preprocess: Mapping[str, Any], tokenize: Callable[[Sequence[str]], Tensor]
+) -> str:
+    total = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        total.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    tokens = tokenize(["A photo of 3 dogs, a watermark and a café (no logo)."]).tolist()
+    total.update(json.dumps([dict(preprocess), tokens], sort_keys=True).encode())
+    return total.hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep OpenCLIP's and transformers' chatter off the user's screen.
+
+    OpenCLIP logs through the root logger, which installs a handler on it when it has none.
+    """
+    before, silent = logging.root.manager.disable, logging.NullHandler()
+    logging.root.addHandler(silent)
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        logging.root.removeHandler(silent)

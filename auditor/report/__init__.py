@@ -1,0 +1,53 @@
+"""The report of a finished audit: HTML and PDF, from `audit.json` and the run folder's pictures.
+
+Nothing here needs the audited model, PyTorch or a network: a saved audit renders anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+from auditor.errors import RunError
+from auditor.record import Audit
+from auditor.report import html
+from auditor.report.pictures import Thumbnails
+from auditor.storage import write_atomically
+
+__all__ = ["write"]
+
+
+def write(folder: Path, *, pdf: bool = True) -> list[Path]:
+    """Render `audit.json` of a run folder to `report.html` and `report.pdf` beside it.
+
+    Returns:
+        The files written, the HTML first.
+
+    Raises:
+        RunError: the audit cannot be read, a file cannot be written, or the PDF cannot be made;
+            then the HTML is there all the same.
+    """
+    source = folder / "audit.json"
+    audit = Audit.read(source)
+    thumbnails = Thumbnails(folder)
+    written = [folder / "report.html"]
+    write_atomically(written[0], html.render(audit, thumbnails))
+    if pdf:
+        data = _pdf(audit, source.read_bytes(), thumbnails)
+        written.append(folder / "report.pdf")
+        write_atomically(written[1], data)
+    return written
+
+
+def _pdf(audit: Audit, record: bytes, thumbnails: Thumbnails) -> bytes:
+    """The PDF's bytes; WeasyPrint is imported here, for it needs native libraries."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints advice where one is missing
+            from auditor.report.pdf import render
+    except OSError:
+        raise RunError(
+            "The PDF report needs Pango and HarfBuzz: install libpango-1.0-0, libpangoft2-1.0-0 "
+            "and libharfbuzz-subset0 (or set pdf to no); the HTML report was written."
+        ) from None
+    return render(audit, record, thumbnails)

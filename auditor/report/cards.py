@@ -1,0 +1,195 @@
+"""Findings as cards, and what was planted beside what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from auditor.record import Audit, Evidence, Finding
+from auditor.report import charts
+from auditor.report.parts import Gallery, Limits, Names, Shot, galleries, prototype_shot
+from auditor.report.text import Name, clean, estimate, name, number, probability
+from auditor.report.words import GRADES, TESTS, Badge, claim, lead
+
+__all__ = ["Card", "EvidenceRow", "Planted", "PlantedRow", "cards", "planted", "strongest"]
+
+FOUND = ("confirmed", "corroborated", "suspected")
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    """One test: what it measured, against what, and its figures."""
+
+    title: str
+    meaning: str
+    control_meaning: str
+    effect: str
+    control: str
+    unit: str
+    p: str
+    q: str
+    n: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class Card:
+    """One finding. `cover` holds the pictures that stand for it in the summary."""
+
+    anchor: str
+    identifier: str
+    class_name: Name
+    class_index: int
+    concept: Name
+    category: Name
+    badge: Badge
+    claim: str
+    headline: str
+    rows: tuple[EvidenceRow, ...]
+    galleries: tuple[Gallery, ...]
+    cover: tuple[Shot, ...]
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlantedRow:
+    """One planted shortcut beside what the audit says of it."""
+
+    class_name: Name
+    concept: Name
+    strength: str
+    learned: str
+    rank: str
+    badge: Badge | None
+    hit: bool
+
+
+@dataclass(frozen=True)
+class Planted:
+    """All planted shortcuts, how many were found, and what was found beside them."""
+
+    rows: tuple[PlantedRow, ...]
+    sentence: str
+    others: tuple[str, ...]
+
+
+def cards(audit: Audit, names: Names, limits: Limits) -> tuple[Card, ...]:
+    """Cards in the audit's own order, the strongest grade first."""
+    return tuple(
+        _card(audit, finding, place, names, limits) for place, finding in enumerate(audit.findings)
+    )
+
+
+def strongest(audit: Audit) -> dict[int, Finding]:
+    """The strongest finding of each class that has one."""
+    best: dict[int, Finding] = {}
+    order = list(GRADES)
+    for finding in audit.findings:
+        known = best.get(finding.class_index)
+        if known is None or order.index(finding.grade) < order.index(known.grade):
+            best[finding.class_index] = finding
+    return best
+
+
+def planted(audit: Audit, names: Names) -> Planted | None:
+    """Planted beside found; a hit is a planted pair that the audit reports as a finding."""
+    if audit.planted is None:
+        return None
+    rows = tuple(
+        PlantedRow(
+            names[entry.class_index],
+            name(entry.concept),
+            number(entry.strength),
+            estimate(entry.learned),
+            "not ranked" if entry.found_rank is None else str(entry.found_rank),
+            None if entry.found_grade is None else GRADES[entry.found_grade],
+            entry.found_grade in FOUND,
+        )
+        for entry in audit.planted
+    )
+    hits = sum(row.hit for row in rows)
+    pairs = {(entry.class_index, entry.concept) for entry in audit.planted}
+    others = tuple(
+        f"{names[f.class_index]} – {name(f.concept)} ({GRADES[f.grade].word})"
+        for f in audit.findings
+        if f.grade in FOUND and (f.class_index, f.concept) not in pairs
+    )
+    sentence = (
+        f"{hits} of {len(rows)} planted shortcuts were found. {len(others)} "
+        f"{'finding names' if len(others) == 1 else 'findings name'} a pair that was not planted."
+    )
+    return Planted(rows, sentence, others)
+
+
+def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limits) -> Card:
+    class_name, concept = names[finding.class_index], name(finding.concept)
+    groups = list(galleries(finding.pictures, f"{concept} and {class_name}", limits.pictures))
+    if not any(picture.kind == "prototype" for picture in finding.pictures):
+        own = [
+            prototype_shot(prototype, class_name)
+            for c in audit.classes
+            if c.index == finding.class_index
+            for prototype in c.prototypes[:3]
+        ]
+        if own:
+            groups.insert(0, Gallery("Prototypes", tuple(own), ""))
+    leading = lead(finding)
+    return Card(
+        anchor=f"finding-{place + 1}",
+        identifier=name(finding.id, 24).short,
+        class_name=class_name,
+        class_index=finding.class_index,
+        concept=concept,
+        category=name(finding.category),
+        badge=GRADES[finding.grade],
+        claim=claim(finding, class_name, concept),
+        headline="" if leading is None else _headline(leading),
+        rows=tuple(_row(evidence) for evidence in finding.evidence),
+        galleries=tuple(groups),
+        cover=_cover(groups),
+        caveats=tuple(clean(caveat) for caveat in finding.caveats),
+    )
+
+
+def _cover(groups: list[Gallery]) -> tuple[Shot, ...]:
+    """A prototype, and a photo that shows the concept."""
+    firsts = {group.title: group.shots[0] for group in groups}
+    wanted = (
+        ("Prototypes",),
+        ("Photos with the concept put in", "Photos with the concept", "Photos"),
+    )
+    cover = [next((firsts[t] for t in titles if t in firsts), None) for titles in wanted]
+    return tuple(shot for shot in cover if shot is not None)
+
+
+def _headline(evidence: Evidence) -> str:
+    control = "" if evidence.control is None else f", control {estimate(evidence.control)}"
+    return f"{_title(evidence)}: {estimate(evidence.effect)}{control}"
+
+
+def _title(evidence: Evidence) -> str:
+    words = TESTS.get(evidence.test)
+    return clean(evidence.test).capitalize() if words is None else words.title
+
+
+def _row(evidence: Evidence) -> EvidenceRow:
+    words = TESTS.get(evidence.test)
+    control = "no control" if evidence.control is None else estimate(evidence.control)
+    return EvidenceRow(
+        title=_title(evidence),
+        meaning="" if words is None else words.effect,
+        control_meaning="" if words is None or evidence.control is None else words.control,
+        effect=estimate(evidence.effect),
+        control=control,
+        unit=clean(evidence.unit),
+        p=probability(evidence.p),
+        q=probability(evidence.q),
+        n=f"{evidence.n:,}" + ("" if words is None else f" {words.units}"),
+        chart=charts.comparison(
+            evidence.effect,
+            evidence.control,
+            f"{_title(evidence)}: effect {estimate(evidence.effect)}, control: {control}, "
+            f"in {clean(evidence.unit)}",
+        ),
+    )

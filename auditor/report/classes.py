@@ -1,0 +1,452 @@
+"""Classes: their ranking by divergence, a page for each, and what several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from auditor.record import Audit, AuditedClass, Cluster, ConceptScore, Finding, Grade
+from auditor.report import charts
+from auditor.report.cards import Card, strongest
+from auditor.report.parts import (
+    Gallery,
+    Limits,
+    Names,
+    galleries,
+    gallery,
+    prototype_shot,
+    showing,
+)
+from auditor.report.text import Name, clean, count, estimate, name, number, probability
+from auditor.report.words import CHANNELS, GRADES, Badge, nothing_found
+
+__all__ = ["ClassPage", "ClusterCard", "Matrix", "Ranking", "class_pages", "ranking", "shared"]
+
+LABELS = 8  # classes named in the scatter
+
+
+@dataclass(frozen=True)
+class RankingRow:
+    """One class in the ranking; `forest` is missing where the divergence is."""
+
+    rank: str
+    rank_interval: str
+    class_name: Name
+    class_index: int
+    score: str
+    forest: Markup | None
+    class_specific: str
+    accuracy: str
+    harm: str
+    photos: str
+    badge: Badge | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranking table, and divergence against harm."""
+
+    rows: tuple[RankingRow, ...]
+    note: str
+    ruler: Markup | None
+    scatter: Markup | None
+    correlation: str
+
+
+@dataclass(frozen=True)
+class ConceptRow:
+    """One concept for one class; `bar` is the score's share of the largest shown, in percent."""
+
+    rank: str
+    concept: Name
+    category: Name
+    core: bool
+    score: str
+    bar: int
+    q: str
+    channels: tuple[str, ...]
+    badge: Badge | None
+    card: str | None
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of the path in figures."""
+
+    layer: Name
+    normalised: str
+    class_specific: str
+    spearman: str
+    l1: str
+
+
+@dataclass(frozen=True)
+class ClassPage:
+    """Everything shown of one class."""
+
+    index: int
+    class_name: Name
+    badge: Badge | None
+    facts: tuple[tuple[str, str], ...]
+    prototypes: Gallery
+    sparks: tuple[Markup, ...]
+    path: Markup | None
+    reason: str
+    layers: tuple[LayerRow, ...]
+    concepts: tuple[ConceptRow, ...]
+    concepts_note: str
+    cards: tuple[Card, ...]
+    nothing: str
+    clusters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One line of the table that stands for the classes without a page."""
+
+    class_name: Name
+    divergence: str
+    accuracy: str
+    concept: str
+    q: str
+    findings: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Concepts in rows, classes in columns; a cell is a finding's grade or nothing."""
+
+    columns: tuple[Name, ...]
+    rows: tuple[tuple[Name, tuple[Badge | None, ...], str], ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class ClusterCard:
+    """A cluster with what it is made of."""
+
+    identifier: str
+    title: Name
+    named: bool
+    contents: str
+    classes: str
+    galleries: tuple[Gallery, ...]
+
+
+def ranking(audit: Audit, names: Names, limits: Limits) -> Ranking:
+    """Classes from the most divergent on; those without a divergence follow with the reason."""
+    best = strongest(audit)
+    ordered = _ranked(audit)
+    scores = [c.divergence.score for c in ordered if c.divergence.score is not None]
+    axis = charts.scale([v for s in scores for v in (s.low, s.high)], ticks=4) if scores else None
+    rows = tuple(
+        _ranking_row(c, names, best.get(c.index), axis) for c in ordered[: limits.class_rows]
+    )
+    points = [
+        charts.Point(c.divergence.score.value, 1 - c.accuracy.value, _grade(best.get(c.index)), None)
+        for c in ordered
+        if c.divergence.score is not None and c.accuracy is not None
+    ]
+    correlation = _correlation(audit)
+    return Ranking(
+        rows,
+        showing(len(rows), len(ordered), "classes; all are in report.html or audit.json"),
+        None if axis is None else charts.ruler(axis, f"Scale of divergence, {_ends(axis)}"),
+        charts.scatter(
+            _labelled(points, ordered, names, best),
+            f"Divergence against 1 − accuracy for {count(len(points), 'class', 'classes')}. "
+            f"{correlation}",
+            x_label="divergence →",
+            y_label="1 − accuracy ↑",
+        )
+        if len(points) > 1
+        else None,
+        correlation,
+    )
+
+
+def class_pages(
+    audit: Audit, names: Names, cards: Sequence[Card], limits: Limits
+) -> tuple[tuple[ClassPage, ...], tuple[ClassRow, ...], str]:
+    """Pages of the classes with findings and of the most divergent, and a table of the others."""
+    best = strongest(audit)
+    ordered = _ranked(audit)
+    first = sorted(ordered, key=lambda c: c.index not in best)[: limits.class_pages]
+    chosen = {c.index for c in first}
+    pages = tuple(_page(audit, c, names, cards, limits) for c in ordered if c.index in chosen)
+    rest = [c for c in ordered if c.index not in chosen]
+    rows = tuple(_class_row(audit, c, names) for c in rest[: limits.class_rows])
+    if not rest:
+        return pages, (), ""
+    note = (
+        f"{count(len(pages), 'class', 'classes')} of {len(ordered):,} in full: those with findings, "
+        "then the most divergent. "
+    )
+    left = len(rest) - len(rows)
+    note += "The others are in the table below; their full data is in audit.json."
+    if left:
+        note += f" The table leaves out {left:,} more, which are in report.html and audit.json."
+    return pages, rows, note
+
+
+def shared(
+    audit: Audit, names: Names, limits: Limits
+) -> tuple[Matrix | None, tuple[ClusterCard, ...], str]:
+    """Findings as a concept by class matrix, and the clusters that several classes fall in."""
+    common = [cluster for cluster in audit.clusters if cluster.shared]
+    shown = tuple(_cluster(cluster, names, limits) for cluster in common[: limits.clusters])
+    return _matrix(audit, names, limits), shown, showing(len(shown), len(common), "clusters")
+
+
+def _ranked(audit: Audit) -> list[AuditedClass]:
+    def place(c: AuditedClass) -> tuple[bool, int, int]:
+        there = c.divergence.score is not None and c.divergence.rank is not None
+        return (not there, c.divergence.rank or 0 if there else 0, c.index)
+
+    return sorted(audit.classes, key=place)
+
+
+def _ranking_row(
+    c: AuditedClass, names: Names, finding: Finding | None, axis: charts.Scale | None
+) -> RankingRow:
+    d = c.divergence
+    title = f"{names[c.index]}: divergence {estimate(d.score)}"
+    there = d.score is not None
+    return RankingRow(
+        rank=str(d.rank) if there and d.rank is not None else "–",
+        rank_interval=f"{d.rank_low}–{d.rank_high}" if there and d.rank_low is not None else "",
+        class_name=names[c.index],
+        class_index=c.index,
+        score=estimate(d.score),
+        forest=None if axis is None or d.score is None else charts.forest(d.score, axis, title),
+        class_specific=number(None if d.class_specific is None else d.class_specific.value),
+        accuracy=estimate(c.accuracy),
+        harm=number(None if c.accuracy is None else 1 - c.accuracy.value),
+        photos=f"{c.n_images:,}",
+        badge=None if finding is None else GRADES[finding.grade],
+        reason="" if there else clean(d.reason or "not tested: no reason was recorded"),
+    )
+
+
+def _labelled(
+    points: Sequence[charts.Point],
+    ordered: Sequence[AuditedClass],
+    names: Names,
+    best: Mapping[int, Finding],
+) -> list[charts.Point]:
+    """The points with names at the classes with findings, then at the most divergent."""
+    with_points = [c for c in ordered if c.divergence.score is not None and c.accuracy is not None]
+    chosen = {c.index for c in sorted(with_points, key=lambda c: c.index not in best)[:LABELS]}
+    return [
+        charts.Point(p.x, p.y, p.grade, name(names[c.index].full, 20).short)
+        if c.index in chosen
+        else p
+        for p, c in zip(points, with_points, strict=True)
+    ]
+
+
+def _grade(finding: Finding | None) -> Grade | None:
+    return None if finding is None else finding.grade
+
+
+def _ends(axis: charts.Scale) -> str:
+    return f"from {number(axis.low)} to {number(axis.high)}"
+
+
+def _correlation(audit: Audit) -> str:
+    value = audit.divergence_and_harm
+    if value.rho is None:
+        reason = clean(value.reason or "no reason was recorded")
+        return f"Their rank correlation was not computed: {reason.rstrip('.')}."
+    reading = (
+        "the interval spans zero, so the order of the classes says nothing about harm here"
+        if value.rho.low <= 0 <= value.rho.high
+        else "an association over these classes, not a prediction for others"
+    )
+    return (
+        f"Rank correlation (Spearman) {estimate(value.rho)} over "
+        f"{count(value.rho.n, 'class', 'classes')}: {reading}."
+    )
+
+
+def _page(
+    audit: Audit, c: AuditedClass, names: Names, cards: Sequence[Card], limits: Limits
+) -> ClassPage:
+    own = tuple(card for card in cards if card.class_index == c.index)
+    d = c.divergence
+    shots = [prototype_shot(prototype, names[c.index]) for prototype in c.prototypes]
+    tested = sum(score.q is not None for score in c.concepts)
+    concepts = _concepts(c, own, limits)
+    found = any(card.badge.style != "not-tested" for card in own)
+    return ClassPage(
+        index=c.index,
+        class_name=names[c.index],
+        badge=own[0].badge if own else None,
+        facts=_facts(c),
+        prototypes=gallery("Prototypes", shots, limits.pictures),
+        sparks=tuple(
+            charts.spark(
+                prototype.trace,
+                f"Probability over the optimisation, from {number(prototype.trace[0])} to "
+                f"{number(prototype.trace[-1])}",
+            )
+            if prototype.trace
+            else Markup()
+            for prototype in c.prototypes[: limits.pictures]
+        ),
+        path=charts.path(d.layers, _path_title(c, names)) if d.layers else None,
+        reason=clean(d.reason or "") or ("" if d.layers else "no layer was compared"),
+        layers=tuple(
+            LayerRow(
+                name(layer.name),
+                number(layer.normalised),
+                number(layer.class_specific),
+                number(layer.spearman),
+                number(layer.l1),
+            )
+            for layer in d.layers
+            if limits.layer_tables
+        ),
+        concepts=concepts,
+        concepts_note=showing(len(concepts), len(c.concepts), "concepts; all are in audit.json"),
+        cards=own,
+        nothing="" if found else _nothing(audit, tested),
+        clusters=tuple(_in_cluster(cluster, c.index) for cluster in audit.clusters
+                       if any(share.index == c.index for share in cluster.classes)),
+    )  # fmt: skip
+
+
+def _facts(c: AuditedClass) -> tuple[tuple[str, str], ...]:
+    d = c.divergence
+    rank = f", rank {d.rank} ({d.rank_low} to {d.rank_high})" if d.rank is not None else ""
+    facts = [
+        ("Index", str(c.index)),
+        ("Identifier", name(c.id, 24).short if c.id else ""),
+        ("Photos", f"{c.n_images:,}"),
+        ("Accuracy", "not measured" if c.accuracy is None else estimate(c.accuracy)),
+        ("Divergence", "not tested" if d.score is None else estimate(d.score) + rank),
+        ("Class-specific", "" if d.class_specific is None else estimate(d.class_specific)),
+    ]
+    return tuple((label, value) for label, value in facts if value)
+
+
+def _path_title(c: AuditedClass, names: Names) -> str:
+    def span(values: list[float]) -> str:
+        if not values:
+            return "not computed"
+        return f"{number(min(values))} to {number(max(values))}, last {number(values[-1])}"
+
+    normalised = [x.normalised for x in c.divergence.layers if x.normalised is not None]
+    specific = [x.class_specific for x in c.divergence.layers if x.class_specific is not None]
+    return (
+        f"Path similarity of {names[c.index]} over {count(len(c.divergence.layers), 'layer')}: "
+        f"normalised {span(normalised)}; class-specific {span(specific)}. "
+        "0 is as photos of other classes, 1 as photos of the same class."
+    )
+
+
+def _concepts(
+    c: AuditedClass, own: Sequence[Card], limits: Limits
+) -> tuple[ConceptRow, ...]:
+    """The best concepts, and those with a finding wherever they rank."""
+    by_concept = {card.concept.full: card for card in own}
+    ordered = sorted(c.concepts, key=lambda s: (s.rank is None, s.rank or 0))
+    chosen = [
+        score
+        for place, score in enumerate(ordered)
+        if place < limits.concepts or name(score.concept).full in by_concept
+    ]
+    top = max((score.score for score in chosen if score.score is not None), default=0.0)
+    return tuple(_concept(s, by_concept.get(name(s.concept).full), top) for s in chosen)
+
+
+def _concept(score: ConceptScore, card: Card | None, top: float) -> ConceptRow:
+    share = 0 if score.score is None or top <= 0 else round(100 * max(score.score, 0) / top)
+    return ConceptRow(
+        rank="–" if score.rank is None else str(score.rank),
+        concept=name(score.concept),
+        category=name(score.category, 24),
+        core=score.core,
+        score=number(score.score),
+        bar=share,
+        q=probability(score.q),
+        channels=tuple(number(getattr(score.channels, key), 1) for key, *_ in CHANNELS),
+        badge=None if card is None else card.badge,
+        card=None if card is None else card.anchor,
+    )
+
+
+def _nothing(audit: Audit, tested: int) -> str:
+    if tested == 0:
+        return "No hypothesis was tested for this class."
+    return f"Nothing found. {nothing_found(audit.coverage, tested)}"
+
+
+def _in_cluster(cluster: Cluster, index: int) -> str:
+    share = next(share for share in cluster.classes if share.index == index)
+    title = f"“{name(cluster.name)}”" if cluster.name else f"unnamed ({name(cluster.id, 16)})"
+    others = "shared with other classes" if cluster.shared else "of this class alone"
+    return (
+        f"{title}: {count(share.n_images, 'photo')} and {count(share.n_prototypes, 'prototype')} "
+        f"of this class; {others}"
+    )
+
+
+def _class_row(audit: Audit, c: AuditedClass, names: Names) -> ClassRow:
+    scored = [s for s in c.concepts if s.rank is not None and not s.core]
+    top = min(scored, key=lambda s: s.rank or 0, default=None)
+    findings = sum(finding.class_index == c.index for finding in audit.findings)
+    return ClassRow(
+        names[c.index],
+        estimate(c.divergence.score),
+        estimate(c.accuracy),
+        "–" if top is None else name(top.concept).short,
+        "–" if top is None else probability(top.q),
+        str(findings),
+    )
+
+
+def _matrix(audit: Audit, names: Names, limits: Limits) -> Matrix | None:
+    cells = {(f.concept, f.class_index): GRADES[f.grade] for f in reversed(audit.findings)}
+    per_concept: dict[str, int] = {}
+    per_class: dict[int, int] = {}
+    for concept, index in cells:
+        per_concept[concept] = per_concept.get(concept, 0) + 1
+        per_class[index] = per_class.get(index, 0) + 1
+    concepts = sorted(per_concept, key=lambda c: (-per_concept[c], c))[: limits.matrix_rows]
+    classes = sorted(per_class, key=lambda i: (-per_class[i], i))[: limits.matrix_columns]
+    if not concepts:
+        return None
+    rows = tuple(
+        (
+            name(concept),
+            tuple(cells.get((concept, index)) for index in classes),
+            count(per_concept[concept], "class", "classes"),
+        )
+        for concept in concepts
+    )
+    notes = (
+        showing(len(concepts), len(per_concept), "concepts"),
+        showing(len(classes), len(per_class), "classes with findings"),
+    )
+    return Matrix(tuple(names[i] for i in classes), rows, "; ".join(n for n in notes if n))
+
+
+def _cluster(cluster: Cluster, names: Names, limits: Limits) -> ClusterCard:
+    shares = sorted(cluster.classes, key=lambda s: (-s.n_images, s.index))
+    listed = ", ".join(f"{names[s.index]} ({s.n_images})" for s in shares[:8])
+    more = f" and {len(shares) - 8} more" if len(shares) > 8 else ""
+    title = name(cluster.name) if cluster.name else Name("Unnamed", "Unnamed")
+    fit = "" if cluster.score is None else f", fit of the name {number(cluster.score)}"
+    return ClusterCard(
+        identifier=name(cluster.id, 24).short,
+        title=title,
+        named=cluster.name is not None,
+        contents=f"{count(cluster.n_images, 'photo')}, "
+        f"{count(cluster.n_prototypes, 'prototype')}{fit}",
+        classes=listed + more,
+        galleries=galleries(cluster.pictures, f"cluster {title}", limits.pictures),
+    )

@@ -1,0 +1,80 @@
+"""The report as one HTML file that opens anywhere: no script, no network, nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from auditor.record import Audit
+from auditor.report.parts import HTML
+from auditor.report.pictures import Missing, Thumbnails
+from auditor.report.view import Report, build
+
+__all__ = ["Source", "page", "render"]
+
+# Of embedded pictures, in characters: with fonts, tables and charts the file stays below 10 MB.
+PICTURE_BUDGET = 7_000_000
+POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a medium finds a picture, and its size in pixels."""
+
+    url: str
+    width: int
+    height: int
+
+
+def render(audit: Audit, thumbnails: Thumbnails, *, budget: int = PICTURE_BUDGET) -> bytes:
+    """The HTML report: the same audit and pictures give the same bytes."""
+    left = budget
+
+    def picture(file: str) -> Source | Missing:
+        nonlocal left
+        thumbnail = thumbnails.get(file)
+        if isinstance(thumbnail, Missing):
+            return thumbnail
+        url = _data_url("image/jpeg", thumbnail.jpeg)
+        if len(url) > left:
+            return Missing("left out to keep this file small; it is in the run folder")
+        left -= len(url)
+        return Source(url, thumbnail.width, thumbnail.height)
+
+    def font(file: str) -> str:
+        return _data_url("font/woff2", font_bytes(file))
+
+    return page(build(audit, HTML), "html", picture, font).encode()
+
+
+def page(
+    report: Report,
+    medium: Literal["html", "pdf"],
+    picture: Callable[[str], Source | Missing],
+    font: Callable[[str], str],
+) -> str:
+    """The document in one medium; pictures and fonts are found by the functions given."""
+    environment = Environment(
+        loader=PackageLoader("auditor.templates", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(report=report, medium=medium, picture=picture, font=font)
+    environment.globals.update(policy=POLICY)
+    return environment.get_template("report.html").render()
+
+
+def font_bytes(file: str) -> bytes:
+    """A font of the report."""
+    return (resources.files("auditor.data") / "fonts-report" / file).read_bytes()
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

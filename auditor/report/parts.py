@@ -1,0 +1,130 @@
+"""Small display values that several sections share, and how much of each is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from auditor.record import Audit, Picture, Prototype
+from auditor.report.text import Name, clean, name, number
+
+__all__ = ["HTML", "PDF", "Gallery", "Limits", "Names", "Shot", "gallery", "showing"]
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    "prototype": ("Prototypes", "Prototype"),
+    "with": ("Photos with the concept", "Photo with the concept"),
+    "without": ("Photos without it", "Photo without the concept"),
+    "edited": ("Photos with the concept put in", "Photo with the concept put in"),
+    "control": ("The same places, matched control edit", "Photo with the matched control edit"),
+    "photo": ("Photos", "Photo"),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many of each thing a medium shows; what is left out is counted and is in audit.json."""
+
+    class_pages: int
+    class_rows: int
+    cards: int
+    concepts: int
+    matrix_rows: int
+    matrix_columns: int
+    clusters: int
+    pictures: int
+    listed: int
+    layer_tables: bool
+
+
+HTML = Limits(
+    class_pages=60,
+    class_rows=2000,
+    cards=60,
+    concepts=10,
+    matrix_rows=24,
+    matrix_columns=12,
+    clusters=24,
+    pictures=6,
+    listed=200,
+    layer_tables=True,
+)
+PDF = Limits(
+    class_pages=25,
+    class_rows=40,
+    cards=25,
+    concepts=5,
+    matrix_rows=16,
+    matrix_columns=8,
+    clusters=8,
+    pictures=4,
+    listed=25,
+    layer_tables=False,
+)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of the run folder: its alternative text carries what the caption does not."""
+
+    file: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under one heading; `note` tells how many are not shown."""
+
+    title: str
+    shots: tuple[Shot, ...]
+    note: str
+
+
+class Names:
+    """Display names of classes by index; an index that was not audited still has one."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._names = {c.index: name(c.name) for c in audit.classes}
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._names
+
+    def __getitem__(self, index: int) -> Name:
+        return self._names.get(index) or name(f"class {index}")
+
+
+def showing(shown: int, total: int, noun: str) -> str:
+    """`showing 6 of 40 photos`; nothing where all are shown."""
+    return "" if shown >= total else f"showing {shown:,} of {total:,} {noun}"
+
+
+def gallery(title: str, shots: Sequence[Shot], limit: int) -> Gallery:
+    """The first pictures, with how many there are."""
+    kept = tuple(shots[:limit])
+    return Gallery(title, kept, showing(len(kept), len(shots), "pictures"))
+
+
+def galleries(pictures: Sequence[Picture], subject: str, limit: int) -> tuple[Gallery, ...]:
+    """Pictures grouped by what they show, in the order in which they are read."""
+    found = []
+    for kind, (title, word) in KINDS.items():
+        shots = [
+            Shot(p.file, f"{word}, {subject}: {clean(p.caption)}", name(p.caption, 60).short)
+            for p in pictures
+            if p.kind == kind
+        ]
+        if shots:
+            found.append(gallery(title, shots, limit))
+    return tuple(found)
+
+
+def prototype_shot(prototype: Prototype, class_name: Name) -> Shot:
+    """A prototype with its seed and the probability it reached."""
+    reached = "" if prototype.reached else ", target not reached"
+    figure = number(prototype.probability, 3)
+    return Shot(
+        prototype.file,
+        f"Prototype of {class_name}, seed {prototype.seed}: probability {figure} after "
+        f"{prototype.steps} steps{reached}",
+        f"seed {prototype.seed} · p {figure}{reached}",
+    )

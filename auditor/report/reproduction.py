@@ -1,0 +1,159 @@
+"""The command that repeats an audit, and everything that decides its result."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.config import AuditConfig
+from auditor.record import Audit
+from auditor.report.text import clean, number
+from auditor.storage import digest_value
+
+__all__ = ["Reproduction", "command", "config_digest", "reproduction", "settings"]
+
+FLAGS = {
+    "model.spec": "--model",
+    "model.arch": "--arch",
+    "model.class_names": "--class-names",
+    "images": "--images",
+    "pool": "--pool",
+    "probe": "--probe",
+    "concepts": "--concepts",
+    "out": "--out",
+    "device": "--device",
+    "seed": "--seed",
+}
+ALWAYS = {"model.spec", "images", "probe", "out", "seed"}
+FILE = "audit.toml"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What is needed to repeat the audit and to check that it is the same one."""
+
+    command: str
+    settings: str
+    digests: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    run: tuple[tuple[str, str], ...]
+    seconds: tuple[tuple[str, str], ...]
+
+
+def reproduction(audit: Audit) -> Reproduction:
+    """Command, settings, digests, versions and times of an audit."""
+    from_audit = audit.provenance
+    packages = sorted(from_audit.packages.items())
+    return Reproduction(
+        command=command(audit.spec),
+        settings=settings(audit.spec),
+        digests=digests(audit),
+        versions=(
+            (clean(audit.tool.name), clean(audit.tool.version)),
+            *((clean(package), clean(version)) for package, version in packages),
+        ),
+        run=(
+            ("Seeds", ", ".join(map(str, from_audit.seeds)) or "none"),
+            ("Device", clean(from_audit.device)),
+            ("Started", clean(from_audit.started)),
+            ("Finished", clean(from_audit.finished)),
+            ("Record", f"audit.json, schema version {clean(audit.schema_version)}"),
+        ),
+        seconds=tuple(
+            (clean(stage), number(value, 1)) for stage, value in from_audit.seconds.items()
+        ),
+    )
+
+
+def digests(audit: Audit) -> tuple[tuple[str, str], ...]:
+    """SHA-256 of everything that the result was computed from."""
+    made_from = audit.provenance
+    return (
+        ("Model weights", clean(made_from.weights_sha256)),
+        ("Photos", clean(made_from.images_digest)),
+        ("Pool", clean(made_from.pool_digest)),
+        ("Concept bank", clean(made_from.concepts_digest)),
+        ("Probe", clean(made_from.probe.digest)),
+        ("Configuration", config_digest(audit.spec)),
+    )
+
+
+def config_digest(spec: AuditConfig) -> str:
+    """SHA-256 of the configuration's canonical JSON."""
+    return digest_value(spec.model_dump(mode="json"))
+
+
+def command(spec: AuditConfig) -> str:
+    """The command line; settings that have no flag are in a file, which it then names."""
+    words = ["auditor", "audit"] + ([FILE] if settings(spec) else [])
+    flat = _flat(spec.model_dump(mode="json"))
+    defaults = _defaults()
+    for key, flag in FLAGS.items():
+        if _as_flag(flat, key) and (key in ALWAYS or flat[key] != defaults.get(key)):
+            words += [flag, str(flat[key])]
+    return shlex.join(words)
+
+
+def settings(spec: AuditConfig) -> str:
+    """TOML of every setting that differs from its default and is not on the command line."""
+    flat = _flat(spec.model_dump(mode="json"))
+    defaults = _defaults()
+    tables: dict[str, list[str]] = {}
+    for key, value in flat.items():
+        if value is None or value == defaults.get(key) or _as_flag(flat, key):
+            continue
+        table, _, last = key.rpartition(".")
+        tables.setdefault(table, []).append(f"{_key(last)} = {_toml(value)}")
+    parts = ["\n".join(tables.pop("", []))]
+    parts += [f"[{table}]\n" + "\n".join(lines) for table, lines in tables.items()]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _as_flag(flat: Mapping[str, Any], key: str) -> bool:
+    """Whether a value can stand on the command line as it is shown."""
+    return key in FLAGS and flat[key] is not None and clean(str(flat[key])) == str(flat[key])
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted name; `expected` is one value, for its keys are class names."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and key != "expected":
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _defaults() -> dict[str, Any]:
+    return _flat(
+        AuditConfig.model_validate({"model": {"spec": ""}, "images": ""}).model_dump(mode="json")
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    return repr(value)
+
+
+def _key(text: str) -> str:
+    bare = text.isascii() and text.replace("_", "").replace("-", "").isalnum()
+    return text if bare else _string(text)
+
+
+def _string(text: str) -> str:
+    """A TOML basic string; what would not be shown as it is, is escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(
+        c if c == " " or clean(c) == c else f"\\U{ord(c):08x}" for c in quoted
+    )

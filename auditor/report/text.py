@@ -1,0 +1,123 @@
+"""Text of the report: names made safe to show, and numbers as readers see them.
+
+Escaping is the templates' job (autoescape); here text loses what escaping does not stop: control
+and format characters, which reverse or hide what stands beside them, and runaway lengths.
+"""
+
+from __future__ import annotations
+
+import datetime
+import unicodedata
+from dataclasses import dataclass
+
+from auditor.record import Estimate
+
+__all__ = ["Name", "clean", "count", "estimate", "moment", "name", "number", "probability"]
+
+MISSING = "–"
+STACKED_MARKS = 2  # combining marks kept on one letter; more of them paint over other lines
+
+
+@dataclass(frozen=True)
+class Name:
+    """Text from outside, cleaned: `short` is shown, `full` goes where there is room."""
+
+    short: str
+    full: str
+
+    @property
+    def cut(self) -> bool:
+        """Whether `short` leaves something out."""
+        return self.short != self.full
+
+    def __str__(self) -> str:
+        return self.short
+
+
+def clean(text: str) -> str:
+    """The text on one line without control, format and bidirectional characters.
+
+    >>> clean("stop\\u202e gnp.exe\\x07")
+    'stop gnp.exe'
+    """
+    kept: list[str] = []
+    marks = 0
+    for character in text:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category in {"Mn", "Me"} else 0
+        if character in "\t\n\r\x0b\x0c\x85" or category in {"Zl", "Zp"}:
+            kept.append(" ")
+        elif category == "Cs":
+            kept.append("\ufffd")
+        elif category not in {"Cc", "Cf", "Cn"} and marks <= STACKED_MARKS:
+            kept.append(character)
+    return " ".join("".join(kept).split())
+
+
+def name(text: str, limit: int = 40) -> Name:
+    """A name to show: cleaned, and cut to `limit` characters with the whole kept beside it."""
+    full = clean(text) or "(no name)"
+    if len(full) <= limit:
+        return Name(full, full)
+    return Name(full[: limit - 1].rstrip() + "…", full)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign and no negative zero; an en dash where there is none.
+
+    >>> number(-0.001), number(-1234.5, 1), number(None)
+    ('0.00', '−1,234.5', '–')
+    """
+    if value is None:
+        return MISSING
+    if abs(value) >= 1e6:
+        return f"{value:.2e}".replace("-", "−")
+    text = f"{value:,.{digits}f}"
+    if text.strip("-0.,") == "":
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def estimate(value: Estimate | None, digits: int = 2) -> str:
+    """Value and interval in words, so that no sign is taken for a dash.
+
+    >>> estimate(Estimate(value=0.31, low=-0.02, high=0.6, n=40))
+    '0.31 (−0.02 to 0.60)'
+    """
+    if value is None:
+        return MISSING
+    low, high = number(value.low, digits), number(value.high, digits)
+    return f"{number(value.value, digits)} ({low} to {high})"
+
+
+def probability(value: float | None) -> str:
+    """A p- or q-value to three digits; an en dash where there is none.
+
+    >>> probability(0.0004), probability(0.0123)
+    ('< 0.001', '0.012')
+    """
+    if value is None:
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(quantity: int, noun: str, plural: str | None = None) -> str:
+    """A quantity with its noun: `1 photo`, `1,204 photos`."""
+    return f"{quantity:,} {noun if quantity == 1 else plural or noun + 's'}"
+
+
+def instant(text: str) -> datetime.datetime | None:
+    """The time that an ISO 8601 text tells, in UTC; `None` where it tells none."""
+    try:
+        time = datetime.datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            return time.replace(tzinfo=datetime.UTC)
+        return time.astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def moment(text: str) -> str:
+    """A time as readers see it: `2026-11-23 23:47 UTC`; what cannot be read is shown as it is."""
+    time = instant(text)
+    return clean(text) if time is None else f"{time:%Y-%m-%d %H:%M} UTC"

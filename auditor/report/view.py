@@ -1,0 +1,387 @@
+"""The report as display values: every text, threshold and sum that a template shows.
+
+Templates only lay out. Nothing here looks at the clock or the disk, so that the same audit gives
+the same report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from auditor.record import Audit
+from auditor.report import charts
+from auditor.report.cards import Card, Planted, cards, planted
+from auditor.report.classes import (
+    ClassPage,
+    ClassRow,
+    ClusterCard,
+    Matrix,
+    Ranking,
+    class_pages,
+    ranking,
+    shared,
+)
+from auditor.report.parts import Limits, Names, showing
+from auditor.report.reproduction import Reproduction, reproduction
+from auditor.report.text import Name, clean, count, estimate, moment, name, number
+from auditor.report.words import GRADES, LIMITS, VERDICTS, Badge, nothing_found
+
+__all__ = ["Report", "build"]
+
+TOP = 3  # findings on the first page
+REASONS = 4  # verdict's reasons, and gaps, on the first page
+
+
+@dataclass(frozen=True)
+class Section:
+    """An entry of the table of contents."""
+
+    anchor: str
+    number: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The first page."""
+
+    verdict: Badge
+    reasons: tuple[str, ...]
+    figures: tuple[tuple[str, str], ...]
+    grades: tuple[tuple[Badge, int], ...]
+    top: tuple[Card, ...]
+    top_note: str
+    nothing: str
+    gaps: tuple[str, ...]
+    digests: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Model, use and audited classes."""
+
+    model: tuple[tuple[str, str], ...]
+    intended_use: str
+    exclusions: str
+    classes: str
+    names: str
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Verdict with reasons, and the levels that grades rest on."""
+
+    verdict: Badge
+    reasons: tuple[str, ...]
+    levels: tuple[tuple[str, str, str], ...]
+    grades: tuple[Badge, ...]
+    expected: tuple[tuple[Name, str], ...]
+    times: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ConceptLine:
+    """One concept of the bank: where its direction came from and how the probe sees it."""
+
+    concept: Name
+    category: Name
+    extrinsic: str
+    source: str
+    photos: str
+    auc: str
+    forest: Markup | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """Photos, gaps, and the probe."""
+
+    facts: tuple[tuple[str, str], ...]
+    gaps: str
+    quarantined: tuple[tuple[Name, str], ...]
+    quarantined_note: str
+    probe: tuple[tuple[str, str], ...]
+    quality: str
+    ruler: Markup
+    concepts: tuple[ConceptLine, ...]
+    concepts_note: str
+
+
+@dataclass(frozen=True)
+class Closing:
+    """Detection power, what was not assessed, and limits."""
+
+    power: str
+    rates: tuple[tuple[Name, str], ...]
+    not_tested: tuple[tuple[str, Name, str], ...]
+    not_tested_note: str
+    nothing: str
+    limits: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole report."""
+
+    title: Name
+    model: Name
+    tool: str
+    created: str
+    finished: str
+    sections: tuple[Section, ...]
+    summary: Summary
+    scope: Scope
+    criteria: Criteria
+    data: Data
+    ranking: Ranking
+    cards: tuple[Card, ...]
+    cards_note: str
+    planted: Planted | None
+    pages: tuple[ClassPage, ...]
+    page_rows: tuple[ClassRow, ...]
+    pages_note: str
+    matrix: Matrix | None
+    clusters: tuple[ClusterCard, ...]
+    clusters_note: str
+    closing: Closing
+    reproduction: Reproduction
+
+    def section(self, anchor: str) -> Section:
+        """The section with an anchor."""
+        return next(section for section in self.sections if section.anchor == anchor)
+
+
+def build(audit: Audit, limits: Limits) -> Report:
+    """Everything that the report shows of an audit, in one medium."""
+    names = Names(audit)
+    found = cards(audit, names, limits)
+    pages, rows, pages_note = class_pages(audit, names, found, limits)
+    matrix, clusters, clusters_note = shared(audit, names, limits)
+    return Report(
+        title=name(audit.title, 90),
+        model=name(audit.spec.model.spec, 60),
+        tool=f"{clean(audit.tool.name)} {clean(audit.tool.version)}",
+        created=moment(audit.created),
+        finished=moment(audit.provenance.finished),
+        sections=_sections(audit),
+        summary=_summary(audit, found),
+        scope=_scope(audit, names, limits),
+        criteria=_criteria(audit),
+        data=_data(audit, names, limits),
+        ranking=ranking(audit, names, limits),
+        cards=found[: limits.cards],
+        cards_note=showing(min(len(found), limits.cards), len(found), "findings; all: audit.json"),
+        planted=planted(audit, names),
+        pages=pages,
+        page_rows=rows,
+        pages_note=pages_note,
+        matrix=matrix,
+        clusters=clusters,
+        clusters_note=clusters_note,
+        closing=_closing(audit, limits),
+        reproduction=reproduction(audit),
+    )
+
+
+def _sections(audit: Audit) -> tuple[Section, ...]:
+    titles = [
+        ("summary", "Summary"),
+        ("scope", "Scope"),
+        ("criteria", "Criteria"),
+        ("data", "Data and probe"),
+        ("ranking", "Ranking by divergence"),
+        ("findings", "Findings"),
+        ("planted", "What was planted, what was found"),
+        ("classes", "Classes"),
+        ("shared", "Shared shortcuts"),
+        ("power", "Detection power"),
+        ("limits", "Not assessed, limits and residual risk"),
+        ("reproduction", "Reproduction and sign-off"),
+    ]
+    kept = [entry for entry in titles if entry[0] != "planted" or audit.planted is not None]
+    return tuple(Section(anchor, i, title) for i, (anchor, title) in enumerate(kept, start=1))
+
+
+def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
+    coverage = audit.coverage
+    by_grade = Counter(finding.grade for finding in audit.findings)
+    top = tuple(card for card in found if card.badge.style != "not-tested")[:TOP]
+    total = len(found) - by_grade["not_tested"]
+    gaps = Counter((gap.kind, clean(gap.reason)) for gap in audit.coverage.not_tested)
+    lines = [
+        f"{count(number_, kind, 'classes' if kind == 'class' else None)}: {_shortened(reason, 110)}"
+        for (kind, reason), number_ in gaps.most_common(REASONS)
+    ]
+    if len(gaps) > REASONS:
+        lines.append(f"{len(gaps) - REASONS} more reasons under Not assessed.")
+    if coverage.quarantined:
+        lines.append(f"{count(len(coverage.quarantined), 'photo')} could not be used.")
+    if audit.self_test is None:
+        lines.append("Detection power: no self-test was run with this configuration.")
+    reasons = tuple(_shortened(clean(reason), 160) for reason in audit.verdict.reasons[:REASONS])
+    return Summary(
+        verdict=VERDICTS[audit.verdict.status],
+        reasons=reasons or (VERDICTS[audit.verdict.status].meaning,),
+        figures=(
+            (f"{coverage.classes:,}", f"of {count(coverage.classes_of_model, 'class', 'classes')}"),
+            (f"{coverage.images:,}", "photos" if coverage.images != 1 else "photo"),
+            (f"{coverage.pool:,}", "photos in the pool"),
+            (f"{coverage.hypotheses:,}", "hypotheses tested"),
+        ),
+        grades=tuple((badge, by_grade[grade]) for grade, badge in GRADES.items()
+                     if grade != "not_tested" or by_grade[grade]),
+        top=top,
+        top_note=showing(len(top), total, "findings; the rest follow under Findings"),
+        nothing="" if top else nothing_found(coverage),
+        gaps=tuple(lines) or ("Every audited class and concept was tested.",),
+        digests=reproduction(audit).digests,
+    )  # fmt: skip
+
+
+def _shortened(text: str, limit: int) -> str:
+    return name(text, limit).short
+
+
+def _scope(audit: Audit, names: Names, limits: Limits) -> Scope:
+    model, scope, coverage = audit.spec.model, audit.spec.scope, audit.coverage
+    facts = [
+        ("Model", clean(model.spec)),
+        ("Architecture", clean(model.arch or "")),
+        ("Weights", clean(model.weights or "")),
+        ("Input size", "" if model.size is None else f"{model.size} pixels"),
+        ("Input mean", "" if model.mean is None else ", ".join(map(str, model.mean))),
+        ("Input deviation", "" if model.std is None else ", ".join(map(str, model.std))),
+        ("Layers compared", clean(", ".join(model.layers or ()))),
+        ("Weights, SHA-256", clean(audit.provenance.weights_sha256)),
+    ]
+    listed = [names[c.index].short for c in audit.classes[: limits.listed]]
+    note = showing(len(listed), len(audit.classes), "classes")
+    return Scope(
+        model=tuple((label, value) for label, value in facts if value),
+        intended_use=clean(scope.intended_use or ""),
+        exclusions=clean(scope.exclusions or ""),
+        classes=f"{coverage.classes:,} of the model's "
+        f"{count(coverage.classes_of_model, 'class', 'classes')} were audited.",
+        names=", ".join(listed) + (f" ({note})" if note else ""),
+    )
+
+
+def _criteria(audit: Audit) -> Criteria:
+    levels, prototypes = audit.spec.statistics, audit.spec.prototypes
+    verdict = VERDICTS[audit.verdict.status]
+    return Criteria(
+        verdict=verdict,
+        reasons=tuple(clean(reason) for reason in audit.verdict.reasons) or (verdict.meaning,),
+        levels=(
+            ("q level", f"{levels.q_level:g}", "Share of false findings that is put up with, "
+             "after Benjamini and Hochberg over all classes and concepts."),
+            ("Photos per class, at least", str(levels.min_photos),
+             "A class with fewer is not tested, never scored 0."),
+            ("Prototypes per class", str(prototypes.per_class),
+             f"Up to {prototypes.steps} steps each, until the class's probability reaches "
+             f"{prototypes.probability:g}."),
+            ("Permutations", str(levels.permutations), "Behind each p-value's null."),
+            ("Bootstrap replicates", str(levels.bootstrap), "Behind each 95 % interval."),
+        ),
+        grades=tuple(GRADES.values()),
+        expected=tuple(
+            (name(class_name), ", ".join(clean(concept) for concept in concepts))
+            for class_name, concepts in audit.spec.expected.items()
+        ),
+        times=(
+            ("Run started", moment(audit.provenance.started)),
+            ("Run finished", moment(audit.provenance.finished)),
+            ("Configuration, SHA-256", reproduction(audit).digests[-1][1]),
+        ),
+    )  # fmt: skip
+
+
+def _data(audit: Audit, names: Names, limits: Limits) -> Data:
+    coverage, probe = audit.coverage, audit.provenance.probe
+    counts = sorted(c.n_images for c in audit.classes)
+    least = audit.spec.statistics.min_photos
+    thin = [c for c in audit.classes if c.n_images < least]
+    listed = ", ".join(f"{names[c.index]} ({c.n_images})" for c in thin[:12])
+    more = f" and {len(thin) - 12:,} more" if len(thin) > 12 else ""
+    quality = [q.auc for q in probe.quality]
+    axis = charts.Scale(0.4, 1.0, (0.5, 0.75, 1.0))
+    lines = _concept_lines(audit, axis)
+    return Data(
+        facts=(
+            ("Photos", f"{coverage.images:,}, from {clean(audit.spec.images)}"),
+            ("Pool", f"{coverage.pool:,}, from {clean(audit.spec.pool or audit.spec.images)}"),
+            ("Photos per class", "none" if not counts else
+             f"{counts[0]:,} to {counts[-1]:,}, median {counts[len(counts) // 2]:,}"),
+            ("Could not be used", count(len(coverage.quarantined), "file")),
+        ),
+        gaps=f"Fewer than {count(least, 'photo')}, so not tested: {listed}{more}." if thin
+        else f"Every audited class has {count(least, 'photo')} or more.",
+        quarantined=tuple(
+            (name(q.id, 70), clean(q.reason)) for q in coverage.quarantined[: limits.listed]
+        ),
+        quarantined_note=showing(limits.listed, len(coverage.quarantined), "files"),
+        probe=(("Probe", clean(probe.name)), ("Digest", clean(probe.digest)),
+               ("Note", clean(probe.note) or "none")),
+        quality=f"Known for {count(len(quality), 'concept')}: AUC {number(min(quality))} to "
+        f"{number(max(quality))}, median {number(sorted(quality)[len(quality) // 2])}. "
+        "0.5 is chance, 1 tells photos with and without the concept apart without fail."
+        if quality else "Not known for any concept: read named concepts with care.",
+        ruler=charts.ruler(axis, "Scale of AUC, from 0.4 to 1", width=120),
+        concepts=lines[: limits.listed],
+        concepts_note=showing(min(limits.listed, len(lines)), len(lines), "concepts"),
+    )  # fmt: skip
+
+
+def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
+    """Concepts as the bank orders them, each with the probe's quality where it is known."""
+    sources = {"named": "named by the probe", "drawn": "drawn", "shown": "example photos"}
+    quality = {q.concept: q for q in audit.provenance.probe.quality}
+    lines = []
+    for concept in audit.concepts:
+        known = quality.get(concept.name)
+        title = "" if known is None else f"{name(concept.name)}: AUC {number(known.auc)}"
+        lines.append(
+            ConceptLine(
+                concept=name(concept.name),
+                category=name(concept.category, 24),
+                extrinsic="extrinsic" if concept.extrinsic else "intrinsic",
+                source=sources[concept.source],
+                photos=f"{concept.n_photos:,}",
+                auc="not known" if known is None
+                else f"{number(known.auc)} ({known.n_with:,} with, {known.n_without:,} without)",
+                forest=None if known is None else charts.dot(known.auc, axis, title),
+                reason=clean(concept.reason or ""),
+            )
+        )  # fmt: skip
+    return tuple(lines)
+
+
+def _closing(audit: Audit, limits: Limits) -> Closing:
+    coverage, test = audit.coverage, audit.self_test
+    gaps = [(gap.kind, name(gap.what), clean(gap.reason)) for gap in coverage.not_tested]
+    known = {(kind, what.full) for kind, what, _ in gaps}
+    gaps += [
+        ("concept", name(concept.name), clean(concept.reason))
+        for concept in audit.concepts
+        if concept.reason and ("concept", name(concept.name).full) not in known
+    ]
+    power = (
+        "No self-test was run with this configuration: how often it finds a planted shortcut, and "
+        "how often it raises a false alarm, is not known for this audit."
+        if test is None
+        else f"Measured with these settings on {count(test.planted_models, 'model')} with planted "
+        f"shortcuts and {count(test.clean_models, 'model')} without (self-test "
+        f"{clean(test.digest)[:12]})."
+    )
+    return Closing(
+        power=power,
+        rates=() if test is None else tuple((name(r.name, 80), estimate(r.rate)) for r in test.rates),
+        not_tested=tuple(gaps[: limits.listed]),
+        not_tested_note=showing(min(limits.listed, len(gaps)), len(gaps), "entries"),
+        nothing=nothing_found(coverage),
+        limits=LIMITS,
+    )

@@ -1,0 +1,230 @@
+"""The report's own words: verdicts, grades, tests, claims and limits.
+
+Every sentence that judges is written here, once, so that the wording can be reviewed in one place:
+a claim says no more than its grade, and "nothing found" never stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from auditor.record import Coverage, Estimate, Evidence, Finding, Grade
+from auditor.report.text import Name, clean, count, estimate, number, probability
+
+__all__ = [
+    "CHANNELS",
+    "GRADES",
+    "LIMITS",
+    "TESTS",
+    "VERDICTS",
+    "Badge",
+    "TestWords",
+    "claim",
+    "lead",
+    "nothing_found",
+]
+
+Status = Literal["met", "not_met", "inconclusive", "not_assessed"]
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A grade or verdict as shape and word; `style` is its class in the style sheets."""
+
+    word: str
+    glyph: str
+    style: str
+    meaning: str
+
+
+VERDICTS: Mapping[Status, Badge] = {
+    "met": Badge("Criterion met", "✓", "met", "The criteria that were set are met."),
+    "not_met": Badge("Criterion not met", "✕", "not-met", "A criterion that was set is not met."),
+    "inconclusive": Badge(
+        "Inconclusive", "◇", "inconclusive", "The evidence decides neither way at its size."
+    ),
+    "not_assessed": Badge(
+        "Not assessed", "◌", "not-assessed", "No criteria were set, so none were assessed."
+    ),
+}
+
+GRADES: Mapping[Grade, Badge] = {
+    "confirmed": Badge(
+        "confirmed",
+        "●",
+        "confirmed",
+        "An experiment on photos changed the model's answer more than its matched control did.",
+    ),
+    "corroborated": Badge(
+        "corroborated",
+        "◐",
+        "corroborated",
+        "Concept and answer go together on photos beyond chance; no experiment has shown a cause.",
+    ),
+    "suspected": Badge(
+        "suspected", "○", "suspected", "Synthetic evidence alone: prototypes and directions."
+    ),
+    "not_tested": Badge("not tested", "◌", "not-tested", "The reason stands with the finding."),
+}
+
+
+@dataclass(frozen=True)
+class TestWords:
+    """What a test is called, what its effect is, and what its control is."""
+
+    title: str
+    effect: str
+    control: str
+    units: str
+
+
+TESTS: Mapping[str, TestWords] = {
+    "naming": TestWords(
+        "Naming",
+        "How far prototypes and weights of the class point to the concept",
+        "the class that comes next",
+        "lines of evidence",
+    ),
+    "association": TestWords(
+        "Association",
+        "Log-odds of the class on photos of other classes, with the concept less without",
+        "",
+        "photos",
+    ),
+    "insertion": TestWords(
+        "Insertion",
+        "Change of the class's probability when the concept is drawn on photos of other classes",
+        "an edit of the same place, area and energy without the concept's meaning",
+        "photos",
+    ),
+}
+
+CHANNELS: tuple[tuple[str, str, str], ...] = (
+    ("bridge", "Bridge", "prototypes projected on the concept's direction in the model's features"),
+    ("textcav", "Text", "the direction taken from the text through a linear map"),
+    ("direct", "Direct", "the probe's score of the prototype image itself"),
+    ("head", "Weights", "the class's own weights along the concept's direction"),
+    ("association", "Photos", "the class's answer on pool photos that show the concept"),
+)
+
+LIMITS: tuple[tuple[str, str], ...] = (
+    (
+        "Prototypes are not tamper-proof.",
+        "A model can be altered so that its prototypes mislead. A low divergence is no proof of "
+        "honesty, and findings that rest on prototypes alone are graded suspected.",
+    ),
+    (
+        "The probe has blind spots.",
+        "A concept that the probe does not see, or that is not in the bank, cannot be found. Its "
+        "quality per concept is listed under Data, where it is known.",
+    ),
+    (
+        "Small samples give wide intervals.",
+        "Read the interval and n, not the value alone; an interval that spans zero supports no "
+        "claim in either direction.",
+    ),
+    (
+        "Divergence is not harm.",
+        "Nobody has shown that divergence predicts harm. It says how far a prototype can be "
+        "trusted as evidence; the report sets it beside accuracy and states their correlation.",
+    ),
+    (
+        "The photos stand for no population.",
+        "Results hold for the photos that were audited. Other cameras, places or people can "
+        "behave differently.",
+    ),
+)
+
+
+def lead(finding: Finding) -> Evidence | None:
+    """The evidence that a finding's grade rests on; `None` where there is none."""
+    for test in {
+        "confirmed": ("insertion", "association", "naming"),
+        "corroborated": ("association", "naming"),
+        "suspected": ("naming",),
+        "not_tested": (),
+    }[finding.grade]:
+        for evidence in finding.evidence:
+            if evidence.test == test:
+                return evidence
+    return finding.evidence[0] if finding.evidence else None
+
+
+def claim(finding: Finding, class_name: Name, concept: Name) -> str:
+    """What is claimed, in a sentence that says no more than the grade."""
+    evidence = lead(finding)
+    if finding.grade == "not_tested" or evidence is None:
+        return f"Whether “{class_name}” relies on “{concept}” was not tested."
+    if finding.grade == "confirmed":
+        if evidence.test == "insertion":
+            return (
+                f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
+                f"probability of “{class_name}” by {_size(evidence.effect)}"
+                f"{_against(evidence, 'a matched edit without its meaning changes it by')}."
+            )
+        return (
+            f"In an experiment on photos, “{concept}” changed the answer “{class_name}” by "
+            f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
+        )
+    if finding.grade == "corroborated":
+        return (
+            f"Photos of other classes that show “{concept}” lean towards “{class_name}” "
+            f"({_signed(evidence.effect)} {unit(evidence.unit)}, q {_q(evidence.q)}); "
+            "no experiment has shown a cause."
+        )
+    return (
+        f"Prototypes and weights of “{class_name}” point to “{concept}” "
+        f"({_signed(evidence.effect)} {unit(evidence.unit)}, q {_q(evidence.q)}); "
+        "this rests on synthetic evidence alone."
+    )
+
+
+def unit(text: str) -> str:
+    """A unit in running text."""
+    return {
+        "log-odds of the class": "in log-odds",
+        "standard deviations of the null": "standard deviations of the null",
+        "probability of the class": "in probability",
+    }.get(text, clean(text))
+
+
+def nothing_found(coverage: Coverage, hypotheses: int | None = None) -> str:
+    """The sentence that goes with every absence of findings; `hypotheses` where it is of a part."""
+    tested = coverage.hypotheses if hypotheses is None else hypotheses
+    smallest = (
+        f"The smallest effect that would have been found: {clean(coverage.smallest_effect)}."
+        if coverage.smallest_effect
+        else "The smallest effect that would have been found was not estimated."
+    )
+    return (
+        f"None among the {count(tested, 'hypothesis', 'hypotheses')} tested, at this "
+        f"detection power. {smallest} This says nothing of concepts outside the bank, of classes "
+        "that were not audited, or of smaller effects."
+    )
+
+
+def _moves(effect: Estimate) -> str:
+    return "lowers" if effect.value < 0 else "raises"
+
+
+def _size(effect: Estimate) -> str:
+    """Size and interval of an effect whose direction the sentence already tells."""
+    if effect.value >= 0:
+        return estimate(effect)
+    return f"{number(-effect.value)} ({number(-effect.high)} to {number(-effect.low)})"
+
+
+def _signed(effect: Estimate) -> str:
+    sign = "+" if effect.value > 0 else ""
+    return sign + estimate(effect)
+
+
+def _against(evidence: Evidence, words: str) -> str:
+    return "" if evidence.control is None else f"; {words} {estimate(evidence.control)}"
+
+
+def _q(value: float | None) -> str:
+    text = probability(value)
+    return text if text.startswith("<") else f"= {text}" if value is not None else "not computed"
