@@ -47,11 +47,11 @@ class Layers:
 
 @dataclass(frozen=True)
 class Activations:
-    """Pooled activations of n images.
+    """Pooled activations of n images, with the path of m of them.
 
     Attributes:
-        path: layer name -> float array of shape (n, channels): mean over positions.
-        spread: layer name -> float array of shape (n, channels): standard deviation over positions.
+        path: layer name -> float array of shape (m, channels): mean over positions.
+        spread: layer name -> float array of shape (m, channels): standard deviation over positions.
         features: float array of shape (n, d).
         logits: float array of shape (n, K).
     """
@@ -63,9 +63,9 @@ class Activations:
 
     def __post_init__(self) -> None:
         n = len(self.logits)
-        for name, values in (*self.path.items(), *self.spread.items()):
-            if values.ndim != 2 or len(values) != n:
-                raise ValueError(f"layer {name} has shape {values.shape}, expected ({n}, channels)")
+        m = {len(values) for values in (*self.path.values(), *self.spread.values())}
+        if len(m) > 1 or max(m, default=0) > n:
+            raise ValueError(f"layers hold {sorted(m)} images of {n}; they must hold the same ones")
         if self.features.ndim != 2 or len(self.features) != n:
             raise ValueError(f"features have shape {self.features.shape}, expected ({n}, d)")
 
@@ -180,6 +180,7 @@ def collect(
     layers: Layers,
     batches: Iterable[Tensor],
     *,
+    on_path: NDArray[np.bool_] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Activations:
     """Activations of images, one batch in memory at a time.
@@ -188,6 +189,7 @@ def collect(
         classifier: the audited model.
         layers: where to read, from `find_layers`.
         batches: image batches of shape (n, 3, H, W) in [0, 1], at the model's input size.
+        on_path: bool array of shape (n_images,): the images whose path is kept, by default all.
         on_batch: called with the number of images done after each batch.
     """
     device = next(iter(classifier.net.parameters())).device
@@ -199,10 +201,11 @@ def collect(
     with torch.inference_mode(), recorded(classifier.net, layers) as values:
         for batch in batches:
             out = classifier.logits(batch.to(device))
+            wanted = slice(None) if on_path is None else on_path[done : done + len(batch)]
             for name in layers.path:
                 mean, deviation = pooled(values[name], layers.channel_axis[name])
-                path[name].append(mean.cpu().numpy())
-                spread[name].append(deviation.cpu().numpy())
+                path[name].append(mean.cpu().numpy()[wanted])
+                spread[name].append(deviation.cpu().numpy()[wanted])
             features.append(pooled(values[""], layers.channel_axis[""])[0].cpu().numpy())
             logits.append(out.float().cpu().numpy())
             done += len(batch)

@@ -35,12 +35,11 @@ class Insertions:
     """One drawn concept on n photos.
 
     Attributes:
-        features, control_features: float arrays of shape (d,), the mean change of the features.
+        features: float array of shape (n, d), the change of each photo's standardised features.
         log_probabilities: float array of shape (3, n, K): photo, with the concept, with the control.
     """
 
     features: Floats
-    control_features: Floats
     log_probabilities: Floats
 
 
@@ -91,19 +90,23 @@ def insert(
                 features.append(mean.cpu().numpy())
         return np.concatenate(features), np.concatenate(logs)
 
-    seeds = [seed + 7919 * place for place in range(len(photos))]
+    seeds = [photo_seed(seed, place) for place in range(len(photos))]
     plain, plain_logs = run(list(photos))
     drawn, drawn_logs = run(
         [drawing.draw(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
     )
-    control, control_logs = run(
+    _, control_logs = run(
         [drawing.draw_control(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
     )
     return Insertions(
-        (drawn - plain).mean(0) / scale,
-        (control - plain).mean(0) / scale,
+        (drawn - plain) / scale,
         np.stack([plain_logs, drawn_logs, control_logs]),
     )
+
+
+def photo_seed(seed: int, place: int) -> int:
+    """The seed of the drawing on the photo at a place of the row."""
+    return seed + 7919 * place
 
 
 def test(

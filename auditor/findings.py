@@ -45,8 +45,8 @@ class Suspect:
     """One class and concept with everything that is known of them.
 
     Attributes:
-        naming: the combined score with its interval over prototypes and channels.
-        best_other: the same score of the class that comes next, as control.
+        naming: the combined score with its interval over prototypes and the concept's photos.
+        null: the same score of random concepts, as control.
     """
 
     class_index: int
@@ -54,7 +54,7 @@ class Suspect:
     concept: str
     category: str
     naming: Estimate
-    best_other: Estimate | None
+    null: Estimate
     p: float
     q: float
     association: Association | None
@@ -128,7 +128,7 @@ def _finding(suspect: Suspect, q_level: float) -> Finding:
         Evidence(
             test="naming",
             effect=suspect.naming,
-            control=suspect.best_other,
+            control=suspect.null,
             p=suspect.p,
             q=suspect.q,
             n=suspect.naming.n,

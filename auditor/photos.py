@@ -9,10 +9,9 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 __all__ = ["UnreadablePhoto", "decode"]
 
@@ -34,7 +33,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow's readers were seen to raise on damaged files.
+# What Pillow's readers raise on damaged files: seen with altered and cut files, and in their code.
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -52,7 +51,7 @@ DAMAGE = (
 )
 
 
-class UnreadablePhoto(ValueError):
+class UnreadablePhoto(ValueError):  # noqa: N818 - a state of the photo, not a fault of the program
     """The bytes are no photo that can be used; the message is a short reason."""
 
 
@@ -71,7 +70,7 @@ def decode(data: bytes) -> Image.Image:
     """
     if not data:
         raise UnreadablePhoto("the file is empty")
-    with _silent_pillow():
+    with _SILENCE:
         image = _open(data)
         turn = UPRIGHT.get(_orientation(image))
         image = _rgb(image)
@@ -88,7 +87,7 @@ def _open(data: bytes) -> Image.Image:
         image.load()
     except UnreadablePhoto:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadablePhoto("not an image of a known format") from None
     except Image.DecompressionBombError:
         raise UnreadablePhoto(f"more than {MAX_PIXELS // 10**6} million pixels") from None
@@ -130,25 +129,31 @@ def _reason(error: BaseException) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-# Pillow warns about odd metadata and large files. `warnings.catch_warnings` is not safe in threads
-# (one that leaves late restores what another had set), so one filter is added and taken away.
-_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
-_lock = threading.Lock()
-_inside = 0
+class _Silence:
+    """Keeps Pillow's warnings about odd metadata and large files out of a block.
 
+    `warnings.catch_warnings` is not safe in threads: one that leaves late restores what another
+    had set. Here one filter is added by the first thread and taken away by the last.
+    """
 
-@contextlib.contextmanager
-def _silent_pillow() -> Iterator[None]:
-    global _inside
-    with _lock:
-        _inside += 1
-        if _PILLOW_FILTER not in warnings.filters:
-            warnings.filterwarnings("ignore", category=Warning, module=r"PIL\b")
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0 and isinstance(warnings.filters, list):
+    FILTER = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.FILTER not in warnings.filters:
+                warnings.filterwarnings("ignore", module=self.FILTER[3].pattern)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0 and isinstance(warnings.filters, list):
                 with contextlib.suppress(ValueError):
-                    warnings.filters.remove(_PILLOW_FILTER)
+                    warnings.filters.remove(self.FILTER)
+
+
+_SILENCE = _Silence()

@@ -30,6 +30,7 @@ WEIGHT = 30.0  # of the hinge against the cross-entropy
 LEARNING_RATE = 0.1  # Adam, on the logits of the pixels
 SMOOTHNESS = 0.05  # of the squared differences between neighbouring pixels
 TRACE_POINTS = 17
+GENERIC_PHOTOS = 512  # pool photos behind the statistics
 
 
 @dataclass(frozen=True)

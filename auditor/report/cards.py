@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -10,7 +10,7 @@ from auditor.record import Audit, Evidence, Finding
 from auditor.report import charts
 from auditor.report.parts import Gallery, Limits, Names, Shot, galleries, prototype_shot
 from auditor.report.text import Name, clean, estimate, name, number, probability
-from auditor.report.words import GRADES, TESTS, Badge, claim, lead
+from auditor.report.words import GRADES, TESTS, Badge, claim
 
 __all__ = ["Card", "EvidenceRow", "Planted", "PlantedRow", "cards", "planted", "strongest"]
 
@@ -35,7 +35,7 @@ class EvidenceRow:
 
 @dataclass(frozen=True)
 class Card:
-    """One finding. `cover` holds the pictures that stand for it in the summary."""
+    """One finding. `shown` tells whether its card is; `cover` stands for it in the summary."""
 
     anchor: str
     identifier: str
@@ -44,8 +44,8 @@ class Card:
     concept: Name
     category: Name
     badge: Badge
+    shown: bool
     claim: str
-    headline: str
     rows: tuple[EvidenceRow, ...]
     galleries: tuple[Gallery, ...]
     cover: tuple[Shot, ...]
@@ -134,7 +134,6 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         ]
         if own:
             groups.insert(0, Gallery("Prototypes", tuple(own), ""))
-    leading = lead(finding)
     return Card(
         anchor=f"finding-{place + 1}",
         identifier=name(finding.id, 24).short,
@@ -143,8 +142,8 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         concept=concept,
         category=name(finding.category),
         badge=GRADES[finding.grade],
+        shown=place < limits.cards,
         claim=claim(finding, class_name, concept),
-        headline="" if leading is None else _headline(leading),
         rows=tuple(_row(evidence) for evidence in finding.evidence),
         galleries=tuple(groups),
         cover=_cover(groups),
@@ -153,19 +152,14 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
 
 
 def _cover(groups: list[Gallery]) -> tuple[Shot, ...]:
-    """A prototype, and a photo that shows the concept."""
-    firsts = {group.title: group.shots[0] for group in groups}
-    wanted = (
-        ("Prototypes",),
-        ("Photos with the concept put in", "Photos with the concept", "Photos"),
-    )
-    cover = [next((firsts[t] for t in titles if t in firsts), None) for titles in wanted]
-    return tuple(shot for shot in cover if shot is not None)
-
-
-def _headline(evidence: Evidence) -> str:
-    control = "" if evidence.control is None else f", control {estimate(evidence.control)}"
-    return f"{_title(evidence)}: {estimate(evidence.effect)}{control}"
+    """A prototype and a photo that shows the concept, or two prototypes where there is none."""
+    shots = {group.title: group.shots for group in groups}
+    cover = [replace(shot, caption="prototype") for shot in shots.get("Prototypes", ())]
+    for title in ("Photos with the concept put in", "Photos with the concept"):
+        if title in shots:
+            cover.insert(1, replace(shots[title][0], caption="with the concept"))
+            break
+    return tuple(cover[:2])
 
 
 def _title(evidence: Evidence) -> str:
@@ -175,7 +169,7 @@ def _title(evidence: Evidence) -> str:
 
 def _row(evidence: Evidence) -> EvidenceRow:
     words = TESTS.get(evidence.test)
-    control = "no control" if evidence.control is None else estimate(evidence.control)
+    control = "no control" if evidence.control is None else f"control {estimate(evidence.control)}"
     return EvidenceRow(
         title=_title(evidence),
         meaning="" if words is None else words.effect,
@@ -185,11 +179,11 @@ def _row(evidence: Evidence) -> EvidenceRow:
         unit=clean(evidence.unit),
         p=probability(evidence.p),
         q=probability(evidence.q),
-        n=f"{evidence.n:,}" + ("" if words is None else f" {words.units}"),
+        n=f"{evidence.n:,} {'' if words is None else words.units}".rstrip(),
         chart=charts.comparison(
             evidence.effect,
             evidence.control,
-            f"{_title(evidence)}: effect {estimate(evidence.effect)}, control: {control}, "
+            f"{_title(evidence)}: effect {estimate(evidence.effect)}, {control}, "
             f"in {clean(evidence.unit)}",
         ),
     )

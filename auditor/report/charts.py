@@ -207,15 +207,15 @@ def path(layers: Sequence[LayerDivergence], title: str) -> Markup:
     def y(value: float) -> float:
         return axis.at(value, floor, top)
 
-    for level, words in ((0.0, "photos of other classes"), (1.0, "photos of the same class")):
+    ends: list[tuple[float, str, str]] = []
+    for level, words in ((0.0, "other classes"), (1.0, "same class")):
         drawing.rect("k-band", left, y(level + 0.06), end - left, y(level - 0.06) - y(level + 0.06))
-        drawing.text("k-label", left + 5, y(level) + 3.5, words)
+        ends.append((y(level), words, "k-label"))
     for tick in axis.ticks:
         drawing.line("k-grid", left, y(tick), end, y(tick))
         drawing.text("k-label", left - 6, y(tick) + 3.5, _tick(tick), "end")
     step = (end - left - 16) / max(len(layers) - 1, 1)
     xs = [left + 8 + step * i for i in range(len(layers))]
-    ends: list[tuple[float, str, str]] = []
     for words, stroke, dot, text, values in lines:
         for run in _runs(values):
             if len(run) > 1:
@@ -232,7 +232,7 @@ def path(layers: Sequence[LayerDivergence], title: str) -> Markup:
             ends.append((y(last[-1]), words, text))
     previous = -math.inf
     for place, words, text in sorted(ends):
-        previous = max(place + 3.5, previous + 13)
+        previous = max(place + 3.5, previous + 12.5)
         drawing.text(text, end + 6, previous, words)
     drawing.line("k-grid", left, floor, end, floor)
     if layers:

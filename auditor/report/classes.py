@@ -39,10 +39,10 @@ class RankingRow:
     forest: Markup | None
     class_specific: str
     accuracy: str
-    harm: str
     photos: str
     badge: Badge | None
     reason: str
+    paged: bool
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,18 @@ class ClusterCard:
     galleries: tuple[Gallery, ...]
 
 
-def ranking(audit: Audit, names: Names, limits: Limits) -> Ranking:
+def ranking(
+    audit: Audit, names: Names, pages: Sequence[ClassPage], limits: Limits
+) -> Ranking:
     """Classes from the most divergent on; those without a divergence follow with the reason."""
+    paged = {page.index for page in pages}
     best = strongest(audit)
     ordered = _ranked(audit)
     scores = [c.divergence.score for c in ordered if c.divergence.score is not None]
     axis = charts.scale([v for s in scores for v in (s.low, s.high)], ticks=4) if scores else None
     rows = tuple(
-        _ranking_row(c, names, best.get(c.index), axis) for c in ordered[: limits.class_rows]
+        _ranking_row(c, names, best.get(c.index), axis, c.index in paged)
+        for c in ordered[: limits.class_rows]
     )
     points = [
         charts.Point(c.divergence.score.value, 1 - c.accuracy.value, _grade(best.get(c.index)), None)
@@ -210,7 +214,11 @@ def _ranked(audit: Audit) -> list[AuditedClass]:
 
 
 def _ranking_row(
-    c: AuditedClass, names: Names, finding: Finding | None, axis: charts.Scale | None
+    c: AuditedClass,
+    names: Names,
+    finding: Finding | None,
+    axis: charts.Scale | None,
+    paged: bool,
 ) -> RankingRow:
     d = c.divergence
     title = f"{names[c.index]}: divergence {estimate(d.score)}"
@@ -224,10 +232,10 @@ def _ranking_row(
         forest=None if axis is None or d.score is None else charts.forest(d.score, axis, title),
         class_specific=number(None if d.class_specific is None else d.class_specific.value),
         accuracy=estimate(c.accuracy),
-        harm=number(None if c.accuracy is None else 1 - c.accuracy.value),
         photos=f"{c.n_images:,}",
         badge=None if finding is None else GRADES[finding.grade],
         reason="" if there else clean(d.reason or "not tested: no reason was recorded"),
+        paged=paged,
     )
 
 
@@ -375,7 +383,7 @@ def _concept(score: ConceptScore, card: Card | None, top: float) -> ConceptRow:
         q=probability(score.q),
         channels=tuple(number(getattr(score.channels, key), 1) for key, *_ in CHANNELS),
         badge=None if card is None else card.badge,
-        card=None if card is None else card.anchor,
+        card=card.anchor if card is not None and card.shown else None,
     )
 
 

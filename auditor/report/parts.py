@@ -44,7 +44,7 @@ HTML = Limits(
     matrix_rows=24,
     matrix_columns=12,
     clusters=24,
-    pictures=6,
+    pictures=5,
     listed=200,
     layer_tables=True,
 )
@@ -69,6 +69,11 @@ class Shot:
     file: str
     alt: str
     caption: str
+
+    @property
+    def where(self) -> str:
+        """The file's name, as text."""
+        return name(self.file, 60).short
 
 
 @dataclass(frozen=True)

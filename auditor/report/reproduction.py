@@ -13,7 +13,7 @@ from auditor.record import Audit
 from auditor.report.text import clean, number
 from auditor.storage import digest_value
 
-__all__ = ["Reproduction", "command", "config_digest", "reproduction", "settings"]
+__all__ = ["Reproduction", "command", "config_digest", "digests", "reproduction", "settings"]
 
 FLAGS = {
     "model.spec": "--model",

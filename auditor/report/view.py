@@ -25,9 +25,9 @@ from auditor.report.classes import (
     shared,
 )
 from auditor.report.parts import Limits, Names, showing
-from auditor.report.reproduction import Reproduction, reproduction
-from auditor.report.text import Name, clean, count, estimate, moment, name, number
-from auditor.report.words import GRADES, LIMITS, VERDICTS, Badge, nothing_found
+from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
+from auditor.report.text import Name, clean, count, estimate, instant, moment, name, number
+from auditor.report.words import CHANNELS, GRADES, LIMITS, VERDICTS, Badge, nothing_found
 
 __all__ = ["Report", "build"]
 
@@ -132,6 +132,7 @@ class Report:
     tool: str
     created: str
     finished: str
+    dated: str
     sections: tuple[Section, ...]
     summary: Summary
     scope: Scope
@@ -144,6 +145,8 @@ class Report:
     pages: tuple[ClassPage, ...]
     page_rows: tuple[ClassRow, ...]
     pages_note: str
+    channels: tuple[str, ...]
+    channel_meanings: tuple[tuple[str, str], ...]
     matrix: Matrix | None
     clusters: tuple[ClusterCard, ...]
     clusters_note: str
@@ -160,6 +163,7 @@ def build(audit: Audit, limits: Limits) -> Report:
     names = Names(audit)
     found = cards(audit, names, limits)
     pages, rows, pages_note = class_pages(audit, names, found, limits)
+    finished = instant(audit.provenance.finished)
     matrix, clusters, clusters_note = shared(audit, names, limits)
     return Report(
         title=name(audit.title, 90),
@@ -167,18 +171,21 @@ def build(audit: Audit, limits: Limits) -> Report:
         tool=f"{clean(audit.tool.name)} {clean(audit.tool.version)}",
         created=moment(audit.created),
         finished=moment(audit.provenance.finished),
+        dated="" if finished is None else f"{finished:%Y-%m-%dT%H:%M:%SZ}",
         sections=_sections(audit),
         summary=_summary(audit, found),
         scope=_scope(audit, names, limits),
         criteria=_criteria(audit),
         data=_data(audit, names, limits),
-        ranking=ranking(audit, names, limits),
+        ranking=ranking(audit, names, pages, limits),
         cards=found[: limits.cards],
         cards_note=showing(min(len(found), limits.cards), len(found), "findings; all: audit.json"),
         planted=planted(audit, names),
         pages=pages,
         page_rows=rows,
         pages_note=pages_note,
+        channels=tuple(title for _, title, _ in CHANNELS),
+        channel_meanings=tuple((title, meaning) for _, title, meaning in CHANNELS),
         matrix=matrix,
         clusters=clusters,
         clusters_note=clusters_note,
@@ -238,7 +245,7 @@ def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
         top_note=showing(len(top), total, "findings; the rest follow under Findings"),
         nothing="" if top else nothing_found(coverage),
         gaps=tuple(lines) or ("Every audited class and concept was tested.",),
-        digests=reproduction(audit).digests,
+        digests=tuple((label, _shortened(text, 25)) for label, text in digests(audit)),
     )  # fmt: skip
 
 
@@ -256,7 +263,6 @@ def _scope(audit: Audit, names: Names, limits: Limits) -> Scope:
         ("Input mean", "" if model.mean is None else ", ".join(map(str, model.mean))),
         ("Input deviation", "" if model.std is None else ", ".join(map(str, model.std))),
         ("Layers compared", clean(", ".join(model.layers or ()))),
-        ("Weights, SHA-256", clean(audit.provenance.weights_sha256)),
     ]
     listed = [names[c.index].short for c in audit.classes[: limits.listed]]
     note = showing(len(listed), len(audit.classes), "classes")
@@ -295,7 +301,7 @@ def _criteria(audit: Audit) -> Criteria:
         times=(
             ("Run started", moment(audit.provenance.started)),
             ("Run finished", moment(audit.provenance.finished)),
-            ("Configuration, SHA-256", reproduction(audit).digests[-1][1]),
+            ("Configuration, SHA-256", config_digest(audit.spec)),
         ),
     )  # fmt: skip
 

@@ -85,7 +85,7 @@ TESTS: Mapping[str, TestWords] = {
         "Naming",
         "How far prototypes and weights of the class point to the concept",
         "the class that comes next",
-        "lines of evidence",
+        "",
     ),
     "association": TestWords(
         "Association",

@@ -1,0 +1,37 @@
+# make demo and make test set everything up by themselves: Python packages in .venv, native libraries
+# by apt where they are missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check samples clean
+
+help:
+	@echo "make demo     audit the embedded example (writes demo/audit/report.html)"
+	@echo "make test     check and test everything"
+	@echo "make samples  regenerate sample_reports/"
+	@echo "make clean    remove what was made"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/setup.sh
+	@touch $@
+
+demo: setup
+	@echo "Training a small classifier with planted shortcuts, then auditing it (about 5 minutes)."
+	@$(BIN)/auditor demo --out demo
+
+test: setup check
+	@$(BIN)/python -m pytest -q
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+samples: setup
+	@$(BIN)/python tools/samples.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,0 +1,477 @@
+"""From the stages' results to the saved record: the values of `audit.json` and its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy import special
+
+import auditor
+from auditor import compute, counterfactuals, drawing, naming, suspects
+from auditor.activations import Activations
+from auditor.clusters import Group
+from auditor.concepts import ConceptBank
+from auditor.config import AuditConfig
+from auditor.datasets import ImageSet
+from auditor.errors import ConfigError
+from auditor.findings import derive
+from auditor.models import Classifier
+from auditor.pictures import save_photo, save_prototype
+from auditor.probes import ProbeModel
+from auditor.prototypes import Prototypes
+from auditor.record import (
+    SCHEMA_VERSION,
+    Audit,
+    AuditedClass,
+    Channels,
+    Cluster,
+    ClusterClass,
+    Concept,
+    ConceptScore,
+    Correlation,
+    Coverage,
+    Divergence,
+    Estimate,
+    Finding,
+    NotTested,
+    Picture,
+    Planted,
+    Probe,
+    ProbeQuality,
+    Prototype,
+    Provenance,
+    Quarantined,
+    Tool,
+    Verdict,
+)
+from auditor.statistics import interval, proportion, rank_correlation
+from auditor.vocabulary import Vocabulary
+
+__all__ = ["Results", "assemble"]
+
+Floats = NDArray[np.floating]
+
+DIGITS = 6  # of saved numbers: more would differ between runs on equal machines
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the stages of one audit gave."""
+
+    config: AuditConfig
+    out: Path
+    classifier: Classifier
+    classes: tuple[int, ...]
+    bank: ConceptBank
+    probe: ProbeModel
+    images: ImageSet
+    pool: ImageSet
+    labels: NDArray[np.int64]
+    seen: Activations
+    rows: Floats
+    pooled: Activations
+    pool_rows: Floats
+    canvas: ImageSet
+    canvas_labels: NDArray[np.int64]
+    made: Prototypes
+    of_made: Activations
+    diverged: Mapping[int, Divergence]
+    insertions: Mapping[str, counterfactuals.Insertions]
+    vocabulary: Vocabulary
+    named: naming.Naming
+    groups: tuple[Group, ...]
+    group_names: tuple[tuple[int, float] | None, ...]
+    group_photos: NDArray[np.int64]
+    device: torch.device
+    started: str
+
+
+def assemble(
+    results: Results,
+    seconds: Mapping[str, float],
+    now: Callable[[], str],
+    packages: Mapping[str, str],
+) -> Audit:
+    """Test the suspects, write the pictures and put the record together.
+
+    Args:
+        results: of the stages.
+        seconds: per stage.
+        now: the time, in ISO 8601.
+        packages: versions by name.
+    """
+    config, names = results.config, results.classifier.class_names
+    is_core = suspects.core(results.vocabulary, results.classes, names, config.expected)
+    files = {
+        place: save_prototype(results.out, index, n, results.made.images[place])
+        for index in results.classes
+        for n, place in enumerate(_places(results.made, index))
+    }
+    findings = _findings(results, is_core, files)
+    ordered = [_audited_class(results, row, is_core, files) for row in range(len(results.classes))]
+    finished = now()
+    return Audit(
+        schema_version=SCHEMA_VERSION,
+        tool=Tool(name="auditor", version=auditor.__version__),
+        created=finished,
+        title=config.scope.title or f"Audit of {results.classifier.name}",
+        verdict=Verdict(
+            status="not_assessed",
+            reasons=("No acceptance criteria were set for this audit.",),
+        ),
+        spec=config,
+        provenance=_provenance(results, seconds, finished, packages),
+        coverage=_coverage(results),
+        divergence_and_harm=_divergence_and_harm(ordered, config),
+        concepts=tuple(
+            Concept(
+                name=concept.name,
+                category=concept.category,
+                extrinsic=concept.extrinsic,
+                source=results.vocabulary.sources[j],
+                n_photos=int(results.vocabulary.directions.n_photos[j]),
+                reason=results.vocabulary.reasons[j],
+            )
+            for j, concept in enumerate(results.bank.concepts)
+        ),
+        classes=tuple(ordered),
+        clusters=_clusters(results, files),
+        findings=findings,
+        planted=_planted(results, ordered, findings),
+        self_test=None,
+    )
+
+
+def _findings(
+    results: Results, is_core: NDArray[np.bool_], files: Mapping[int, str]
+) -> tuple[Finding, ...]:
+    config, classes = results.config, list(results.classes)
+    logits = results.seen.logits.astype(np.float64)
+    log_odds = np.stack([_log_odds(logits, index) for index in classes], axis=1)
+    photos = suspects.Photos(
+        labels=results.labels,
+        log_odds=log_odds,
+        scores=naming.presence(results.rows, results.vocabulary.texts),
+        canvas_labels=results.canvas_labels,
+    )
+    found = suspects.find(
+        results.named, results.vocabulary, is_core, results.classes,
+        results.classifier.class_names, photos, results.insertions, results.diverged,
+        {name: quality.auc for name, quality in results.probe.quality.items()},
+        lambda row, j: _illustrate(results, files, row, j),
+        q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
+        replicates=config.statistics.bootstrap,
+        intervals=lambda row, j: _score_interval(results, row, j),
+        seed=config.seed,
+    )  # fmt: skip
+    return derive(found, q_level=config.statistics.q_level)
+
+
+def _log_odds(logits: Floats, index: int) -> Floats:
+    """log p / (1 - p) of a class, without the loss of digits near 0 and 1."""
+    others = np.delete(logits, index, axis=1)
+    return np.asarray(logits[:, index] - special.logsumexp(others, axis=1))
+
+
+def _score_interval(results: Results, row: int, j: int) -> Estimate:
+    """The combined score with its bootstrap interval over prototypes and the concept's photos."""
+    replicates = 200
+    rng = np.random.default_rng((results.config.seed, row, j, 0x5C0))
+    places = _places(results.made, results.classes[row])
+    score = results.named.rescored(
+        row,
+        results.vocabulary.resampled(j, replicates, rng),
+        (results.of_made.features[places] - results.vocabulary.mean) / results.vocabulary.scale,
+        results.named.channels["textcav"][row, j],
+        rng,
+    )
+    return interval(float(results.named.score[row, j]), score, len(places))
+
+
+def _illustrate(
+    results: Results, files: Mapping[int, str], row: int, j: int
+) -> tuple[Picture, ...]:
+    """A prototype, and photos of other classes with and without the concept, or with it drawn."""
+    index, concept = results.classes[row], results.bank.concepts[j]
+    name = results.classifier.class_names[index]
+    places = _places(results.made, index)
+    best = places[int(results.made.probabilities[places].argmax())]
+    pictures = [
+        Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}"),
+    ]
+
+    def probability(logs: Floats) -> str:
+        return f"p({name}) = {float(np.exp(logs)):.3f}"
+
+    if concept.drawing is not None:
+        logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
+        gain = np.where(results.canvas_labels != index, logs[1] - np.maximum(logs[0], -20), -np.inf)
+        place = int(gain.argmax())
+        photo = results.classifier.preprocess.fit(results.canvas.image(place))
+        seed = counterfactuals.photo_seed(results.config.seed, place)
+        edited = drawing.draw(concept.drawing, photo, seed=seed)
+        control = drawing.draw_control(concept.drawing, photo, seed=seed)
+        pictures += [
+            save_photo(results.out, photo, "without", f"Photo as it is: {probability(logs[0, place])}"),
+            save_photo(results.out, edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
+            save_photo(results.out, control, "control", f"Control edit: {probability(logs[2, place])}"),
+        ]  # fmt: skip
+        return tuple(pictures)
+    scores = naming.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
+    logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
+    others = np.flatnonzero(results.labels != index)
+    for kind, chosen in (
+        ("with", others[np.argsort(-scores[others], kind="stable")][:2]),
+        ("without", others[np.argsort(np.abs(scores[others]), kind="stable")][:1]),
+    ):
+        words = f"{concept.name} by the probe" if kind == "with" else f"no sign of {concept.name}"
+        pictures += [
+            save_photo(results.out, results.images.image(int(i)), "with" if kind == "with" else "without",
+                       f"Another class, {words}: {probability(logs[i])}")
+            for i in chosen
+        ]  # fmt: skip
+    return tuple(pictures)
+
+
+def _audited_class(
+    results: Results, row: int, is_core: NDArray[np.bool_], files: Mapping[int, str]
+) -> AuditedClass:
+    index = results.classes[row]
+    members = results.labels == index
+    n = int(members.sum())
+    hits = int((results.seen.logits[members].argmax(1) == index).sum())
+    classifier = results.classifier
+    return AuditedClass(
+        index=index,
+        name=classifier.class_names[index],
+        id=classifier.class_ids[index] if classifier.class_ids else None,
+        n_images=n,
+        accuracy=proportion(hits, n) if n else None,
+        prototypes=tuple(
+            Prototype(
+                file=files[place],
+                seed=results.made.seeds[place],
+                probability=_rounded(results.made.probabilities[place]),
+                steps=results.made.steps,
+                reached=bool(
+                    results.made.probabilities[place] >= results.config.prototypes.probability
+                ),
+                trace=tuple(_rounded(value) for value in results.made.traces[place]),
+            )
+            for place in _places(results.made, index)
+        ),
+        divergence=results.diverged[index],
+        concepts=_concept_scores(results, row, is_core),
+    )
+
+
+def _concept_scores(
+    results: Results, row: int, is_core: NDArray[np.bool_]
+) -> tuple[ConceptScore, ...]:
+    named = results.named
+    scores = named.score[row]
+    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
+    listed = []
+    for place, j in enumerate(order):
+        concept = results.bank.concepts[j]
+        tested = bool(np.isfinite(scores[j]))
+        listed.append(
+            ConceptScore(
+                concept=concept.name,
+                category=concept.category,
+                core=bool(is_core[row, j]),
+                score=_optional(scores[j]),
+                rank=place + 1 if tested else None,
+                p=_optional(named.p[row, j]),
+                q=_optional(named.q[row, j]),
+                channels=Channels(
+                    **{key: _optional(values[row, j]) for key, values in named.channels.items()}
+                ),
+            )
+        )
+    return tuple(listed)
+
+
+def _clusters(results: Results, files: Mapping[int, str]) -> tuple[Cluster, ...]:
+    saved = []
+    for group, named in zip(results.groups, results.group_names, strict=True):
+        rows = results.group_photos[list(group.photos)]
+        owners = results.labels[rows]
+        prototype_owners = np.array(results.made.class_indices)[list(group.prototypes)]
+        present = [int(c) for c in np.unique(owners)]
+        pictures = [
+            save_photo(results.out, results.images.image(int(i)), "photo",
+                       results.classifier.class_names[int(results.labels[i])])
+            for i in rows[:4]
+        ]  # fmt: skip
+        pictures += [
+            Picture(file=files[place], kind="prototype",
+                    caption=results.classifier.class_names[results.made.class_indices[place]])
+            for place in group.prototypes[:2]
+        ]  # fmt: skip
+        saved.append(
+            Cluster(
+                id=_cluster_id(results.images, rows),
+                name=results.bank.concepts[named[0]].name if named else None,
+                score=_rounded(named[1]) if named else None,
+                n_images=len(rows),
+                n_prototypes=len(group.prototypes),
+                classes=tuple(
+                    ClusterClass(
+                        index=c,
+                        n_images=int((owners == c).sum()),
+                        n_prototypes=int((prototype_owners == c).sum()),
+                    )
+                    for c in present
+                ),
+                shared=len(present) > 1,
+                pictures=tuple(pictures),
+            )
+        )
+    return tuple(saved)
+
+
+def _cluster_id(images: ImageSet, rows: NDArray[np.int64]) -> str:
+    members = "\0".join(sorted(images.digests[int(i)] for i in rows))
+    return hashlib.sha256(members.encode()).hexdigest()[:12]
+
+
+def _coverage(results: Results) -> Coverage:
+    config = results.config
+    quarantined = dict(results.images.quarantined)
+    if results.pool is not results.images:
+        quarantined |= {f"pool: {name}": why for name, why in results.pool.quarantined}
+    not_tested = [
+        NotTested(what=concept.name, kind="concept", reason=reason)
+        for concept, reason in zip(results.bank.concepts, results.vocabulary.reasons, strict=True)
+        if reason is not None
+    ]
+    for index in results.classes:
+        reason = results.diverged[index].reason
+        if reason is not None:
+            not_tested.append(
+                NotTested(
+                    what=f"divergence of {results.classifier.class_names[index]}",
+                    kind="class",
+                    reason=reason,
+                )
+            )
+    if results.pool is results.images:
+        not_tested.append(
+            NotTested(
+                what="an independent pool",
+                kind="stage",
+                reason="concepts were learned from the audited photos themselves; a concept that "
+                "always comes with a class cannot be told from it (give --pool)",
+            )
+        )
+    hypotheses = int(np.isfinite(results.named.p).sum())
+    return Coverage(
+        classes=len(results.classes),
+        classes_of_model=len(results.classifier.class_names),
+        images=len(results.images),
+        pool=len(results.pool),
+        hypotheses=hypotheses,
+        quarantined=tuple(Quarantined(id=name, reason=why) for name, why in quarantined.items()),
+        not_tested=tuple(not_tested),
+        smallest_effect=(
+            f"a combined score of {results.named.threshold:.1f} standard deviations of random "
+            f"concepts, for q < {config.statistics.q_level:g} among {hypotheses} pairs"
+        ),
+    )
+
+
+def _provenance(
+    results: Results, seconds: Mapping[str, float], finished: str, packages: Mapping[str, str]
+) -> Provenance:
+    return Provenance(
+        weights_sha256=results.classifier.digest,
+        images_digest=results.images.digest,
+        pool_digest=results.pool.digest,
+        concepts_digest=results.bank.digest,
+        probe=Probe(
+            name=results.probe.name,
+            digest=results.probe.digest,
+            quality=tuple(
+                ProbeQuality(concept=name, auc=q.auc, n_with=q.n_with, n_without=q.n_without)
+                for name, q in results.probe.quality.items()
+            ),
+            note=results.probe.note,
+        ),
+        packages=dict(packages),
+        device=compute.describe(results.device),
+        seeds=tuple(sorted(set(results.made.seeds))),
+        started=results.started,
+        finished=finished,
+        seconds=dict(seconds),
+    )
+
+
+def _divergence_and_harm(classes: list[AuditedClass], config: AuditConfig) -> Correlation:
+    pairs = [
+        (c.divergence.score.value, 1 - c.accuracy.value)
+        for c in classes
+        if c.divergence.score is not None and c.accuracy is not None
+    ]
+    x, y = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    rng = np.random.default_rng((config.seed, 0xDA))
+    rho = rank_correlation(x, y, config.statistics.bootstrap, rng)
+    if rho is None:
+        return Correlation(rho=None, reason=f"{len(pairs)} classes with both, or no variation")
+    return Correlation(rho=rho, reason=None)
+
+
+def _planted(
+    results: Results, classes: list[AuditedClass], findings: tuple[Finding, ...]
+) -> tuple[Planted, ...] | None:
+    """What a lab planted, beside the place and grade that the audit gave it.
+
+    `found_rank` counts extrinsic concepts that are not core to the class.
+    """
+    config = results.config
+    if config.planted is None:
+        return None
+    try:
+        rows = json.loads(Path(config.planted).read_text(encoding="utf-8"))
+        listed = [Planted(**row, found_rank=None, found_grade=None) for row in rows]
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise ConfigError(f"planted = {config.planted} cannot be used: {why}.") from None
+    by_index = {c.index: c for c in classes}
+    grades = {(f.class_index, f.concept.casefold()): f.grade for f in findings}
+    extrinsic = {c.name for c in results.bank.concepts if c.extrinsic}
+    done = []
+    for planted in listed:
+        audited = by_index.get(planted.class_index)
+        rank = None
+        if audited is not None:
+            ranked = [
+                c.concept.casefold()
+                for c in audited.concepts
+                if c.rank is not None and not c.core and c.concept in extrinsic
+            ]
+            wanted = planted.concept.casefold()
+            rank = ranked.index(wanted) + 1 if wanted in ranked else None
+        grade = grades.get((planted.class_index, planted.concept.casefold()))
+        done.append(planted.model_copy(update={"found_rank": rank, "found_grade": grade}))
+    return tuple(done)
+
+
+def _places(made: Prototypes, index: int) -> list[int]:
+    return [place for place, owner in enumerate(made.class_indices) if owner == index]
+
+
+def _rounded(value: float | np.floating) -> float:
+    return round(float(value), DIGITS)
+
+
+def _optional(value: float | np.floating) -> float | None:
+    return _rounded(value) if np.isfinite(value) else None

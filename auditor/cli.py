@@ -1,0 +1,265 @@
+"""The command line: `auditor audit`, `demo`, `report` and `schema`.
+
+Exit codes: 0 done; 2 usage or input error, told in one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+import auditor
+from auditor.config import AuditConfig
+from auditor.errors import AuditorError, ConfigError
+from auditor.record import Audit, json_schema
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Audit an image classifier for the spurious concepts that it relies on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=True)
+
+STAGES = {
+    "load": "Loading model, probe and photos",
+    "photos": "Running the photos through the model",
+    "pool": "Running the pool through the model",
+    "probe": "Showing photos to the CLIP probe",
+    "prototypes": "Generating prototypes",
+    "divergence": "Comparing activation paths",
+    "drawings": "Drawing concepts on photos",
+    "naming": "Naming concepts",
+    "clusters": "Clustering",
+    "findings": "Testing suspects on photos",
+    "train": "Training the example's classifier",
+    "scenes": "Drawing the example's scenes",
+}
+
+
+class Bars:
+    """One progress bar per stage, with the time left; plain lines where there is no terminal."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar while the block runs."""
+        title = STAGES.get(name, name)
+        if not console.is_terminal:
+            console.print(title, highlight=False)
+            yield lambda done: None
+            return
+        columns = (
+            TextColumn("{task.description:<38}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda done: bars.update(task, completed=done)
+            bars.update(task, completed=total)
+
+
+@app.command()
+def audit(
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML or YAML file; options go over it.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="torchvision:, timm:, hf:, mlflow:, file: or python: specification."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Labelled photos: class folders, manifest, or data set on disk."),
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="Any photos, unlabelled, that concepts are learned from.")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="offline, or open_clip:MODEL/PRETRAINED.")
+    ] = None,
+    concepts: Annotated[
+        str | None, typer.Option(help="One concept a line, or a TOML bank.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Indices, folder ids or names, separated by commas; or a file of them."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="The run folder.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture of a weights file, such as torchvision:resnet50.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Local weights of a named model.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the model's input in pixels.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Per channel, such as 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Per channel, such as 0.229,0.224,0.225.")] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="One name a line, or CSV or JSON with index, id and name.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers of the activation path, separated by commas.")
+    ] = None,
+    per_class: Annotated[int | None, typer.Option(help="Prototypes of each class.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps of a prototype.")] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option(help="Unpickle the model: runs whatever code is in it.")
+    ] = False,
+    pdf: Annotated[bool, typer.Option(help="Write the PDF too.")] = True,
+) -> None:
+    """Audit a classifier: writes audit.json, report.html and report.pdf."""
+    settings = AuditConfig.load(
+        config,
+        {
+            "model.spec": model, "model.arch": arch, "model.weights": weights, "model.size": size,
+            "model.mean": _numbers("--mean", mean), "model.std": _numbers("--std", std),
+            "model.class_names": class_names, "model.layers": _list(layers),
+            "model.trust_pickle": trust_pickle or None,
+            "images": images, "pool": pool, "probe": probe, "concepts": concepts,
+            "classes": _classes(classes), "out": out, "device": device, "seed": seed,
+            "prototypes.per_class": per_class, "prototypes.steps": steps,
+            "pdf": None if pdf else "no",
+        },
+    )  # fmt: skip
+    run(settings)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the example and its audit go.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Decides the example.")] = 0,
+) -> None:
+    """Train a small classifier with planted shortcuts and audit it."""
+    from auditor import lab
+
+    bars = Bars()
+    config = lab.prepare(out, seed=seed, progress=bars)
+    run(config)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder with audit.json.")],
+    pdf: Annotated[bool, typer.Option(help="Write the PDF too.")] = True,
+) -> None:
+    """Render the report of a saved audit again."""
+    from auditor import report as rendering
+
+    for path in rendering.write(folder, pdf=pdf):
+        print(path)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of audit.json."""
+    print(json.dumps(json_schema(), indent=1))
+
+
+def run(config: AuditConfig) -> Audit:
+    """Audit, render and say where the result is."""
+    from auditor import pipeline
+    from auditor import report as rendering
+
+    done = pipeline.run(config, progress=Bars())
+    console.print("Writing the report", highlight=False)
+    paths = rendering.write(Path(config.out), pdf=config.pdf != "no")
+    summary(done)
+    for path in [Path(config.out) / "audit.json", *paths]:
+        print(path)
+    return done
+
+
+def summary(done: Audit) -> None:
+    """The findings above `suspected`, and what stands beside them, on the terminal."""
+    names = {c.index: c.name for c in done.classes}
+    table = Table(title="Findings", title_justify="left")
+    for column in ("class", "concept", "grade", "q"):
+        table.add_column(column)
+    strong = [f for f in done.findings if f.grade != "suspected"]
+    for finding in strong[:20]:
+        q = finding.evidence[0].q
+        table.add_row(
+            Text(_plain(names[finding.class_index])), Text(_plain(finding.concept)),
+            finding.grade, "" if q is None else f"{q:.2g}",
+        )  # fmt: skip
+    if strong:
+        console.print(table)
+    rest = len(done.findings) - len(strong)
+    console.print(
+        f"{len(strong)} findings on photos, {rest} suspected on synthetic evidence alone, among "
+        f"{done.coverage.hypotheses} pairs of class and concept; "
+        f"{len(done.coverage.not_tested)} things were not tested.",
+        highlight=False,
+    )
+    for planted in done.planted or ():
+        found = "not ranked" if planted.found_rank is None else f"rank {planted.found_rank}"
+        line = f"planted: {names[planted.class_index]} / {planted.concept}: {found}"
+        console.print(Text(_plain(f"{line}, {planted.found_grade or 'no finding'}")))
+
+
+def main() -> None:
+    """Entry point: turns errors that a user can act on into one sentence and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except AuditorError as error:
+        console.print(Text(f"auditor: {_plain(str(error))}"), soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("auditor: stopped; run the same command again to continue.")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    """Text without control characters, which could rewrite the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _list(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{flag} {text!r} is no list of numbers such as 0.5,0.5,0.5.") from None
+
+
+def _classes(text: str | None) -> Any:
+    if text is None:
+        return None
+    path = Path(text)
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"Cannot read the classes in {path}: {error}.") from None
+        return tuple(line.strip() for line in lines if line.strip())
+    return _list(text)
+
+
+if __name__ == "__main__":
+    main()

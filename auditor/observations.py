@@ -1,0 +1,185 @@
+"""What is observed once and kept: activations, probe rows, prototypes and insertions.
+
+Each function runs one stage over photos or classes and leaves its arrays in the run folder under
+the digest of all it depends on; a run that was killed finds them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditor import counterfactuals, prototypes
+from auditor.activations import Activations, Layers, collect
+from auditor.datasets import ImageSet
+from auditor.models import Classifier
+from auditor.probes import ProbeModel
+from auditor.prototypes import ChannelStatistics, Prototypes
+from auditor.storage import Arrays, Work
+
+__all__ = ["Observer"]
+
+PATH_PHOTOS = 64  # photos of each audited class whose path is kept
+OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
+INSERTION_PHOTOS = 96  # photos that each drawn concept is put on
+CHUNK = 10  # prototypes optimised, and kept, together
+
+Step = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Observer:
+    """The audited model with the run folder: everything that stages share."""
+
+    classifier: Classifier
+    layers: Layers
+    work: Work
+    batch: int
+    seed: int
+
+    @property
+    def key(self) -> list[Any]:
+        """What every observation of this model depends on."""
+        fitted = self.classifier.preprocess
+        return [
+            self.classifier.digest, [*fitted.size, *fitted.mean, *fitted.std, fitted.resize],
+            fitted.interpolation, list(self.layers.path), self.layers.features,
+            str(next(iter(self.classifier.net.parameters())).device.type),
+        ]  # fmt: skip
+
+    def photos(self, photos: ImageSet, on_path: NDArray[np.bool_], step: Step) -> Activations:
+        """Activations of photos; the path is kept where `on_path` says so."""
+
+        def compute() -> Mapping[str, Any]:
+            batches = photos.batches(self.classifier.preprocess.fit, size=self.batch)
+            return _arrays(
+                collect(self.classifier, self.layers, batches, on_path=on_path, on_batch=step)
+            )
+
+        key = [*self.key, photos.digest, np.flatnonzero(on_path).tolist()]
+        return _activations(self.work.arrays("photos", key, compute), self.layers)
+
+    def probed(self, photos: ImageSet, probe: ProbeModel, step: Step) -> NDArray[np.float32]:
+        """The probe's unit rows of photos, of shape (n, e)."""
+
+        def compute() -> Mapping[str, Any]:
+            rows = []
+            for batch in photos.batches(probe.fit, size=self.batch):
+                rows.append(probe.encode_images(batch).cpu().numpy())
+                step(sum(map(len, rows)))
+            return {"rows": np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)}
+
+        return self.work.arrays("probed", [probe.digest, photos.digest], compute)["rows"]
+
+    def prototypes(
+        self,
+        statistics: Mapping[str, ChannelStatistics],
+        classes: Sequence[int],
+        *,
+        per_class: int,
+        steps: int,
+        batch: int | None,
+        step: Step,
+    ) -> Prototypes:
+        """Prototypes of the classes, several seeds each; chunks that were finished are kept."""
+        items = [(c, self.seed + k) for c in classes for k in range(per_class)]
+        size = batch or CHUNK
+        parts: list[Arrays] = []
+        statistics_digest = [
+            [name, *(float(part.astype(np.float64).sum()) for part in vars(s).values())]
+            for name, s in statistics.items()
+        ]
+        for start in range(0, len(items), size):
+            chunk = items[start : start + size]
+
+            def compute(chunk: list[tuple[int, int]] = chunk, start: int = start) -> Arrays:
+                made = prototypes.generate(
+                    self.classifier, self.layers, statistics, chunk, steps=steps,
+                    on_step=lambda done: step(start * steps + done * len(chunk)),
+                )  # fmt: skip
+                return {
+                    "images": made.images,
+                    "probabilities": made.probabilities,
+                    "traces": made.traces,
+                }
+
+            key = [*self.key, statistics_digest, chunk, steps]
+            parts.append(self.work.arrays("prototypes", key, compute))
+            step(min(start + size, len(items)) * steps)
+        return Prototypes(
+            images=np.concatenate([part["images"] for part in parts]),
+            class_indices=tuple(c for c, _ in items),
+            seeds=tuple(seed for _, seed in items),
+            probabilities=np.concatenate([part["probabilities"] for part in parts]),
+            traces=np.concatenate([part["traces"] for part in parts]),
+            steps=steps,
+        )
+
+    def of_prototypes(self, made: Prototypes) -> Activations:
+        """Activations of prototypes, as they were saved."""
+        images = made.tensor()
+        return collect(self.classifier, self.layers, images.split(self.batch))
+
+    def insertions(
+        self, names: Sequence[str], photos: ImageSet, scale: NDArray[np.float32], step: Step
+    ) -> dict[str, counterfactuals.Insertions]:
+        """Every drawn concept, and its control, on the same photos."""
+        images: Tensor | None = None
+        found: dict[str, counterfactuals.Insertions] = {}
+        for place, name in enumerate(names):
+
+            def compute(name: str = name) -> Mapping[str, Any]:
+                nonlocal images
+                if images is None:
+                    fit = self.classifier.preprocess.fit
+                    images = torch.cat(list(photos.batches(fit, size=self.batch)))
+                done = counterfactuals.insert(
+                    self.classifier, self.layers, name, images,
+                    seed=self.seed, batch=self.batch, scale=scale,
+                )  # fmt: skip
+                return vars(done)
+
+            key = [*self.key, photos.digest, name, self.seed, float(scale.sum())]
+            found[name] = counterfactuals.Insertions(**self.work.arrays("insertions", key, compute))
+            step(place + 1)
+        return found
+
+
+def path_photos(
+    labels: NDArray[np.int64], classes: Sequence[int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Photos whose path is kept: some of each audited class, and some of all others."""
+    kept = np.zeros(len(labels), bool)
+    for c in classes:
+        members = np.flatnonzero(labels == c)
+        kept[rng.permutation(members)[:PATH_PHOTOS]] = True
+    rest = np.flatnonzero(~np.isin(labels, classes))
+    kept[rng.permutation(rest)[:OTHER_PHOTOS]] = True
+    return kept
+
+
+def sample(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """At most `size` of `n` positions, in order."""
+    return np.sort(rng.permutation(n)[:size])
+
+
+def _arrays(activations: Activations) -> dict[str, Any]:
+    return {
+        "features": activations.features,
+        "logits": activations.logits,
+        **{f"path/{name}": values for name, values in activations.path.items()},
+        **{f"spread/{name}": values for name, values in activations.spread.items()},
+    }
+
+
+def _activations(arrays: Arrays, layers: Layers) -> Activations:
+    def part(prefix: str) -> dict[str, NDArray[np.float32]]:
+        return {name: arrays[f"{prefix}/{name}"] for name in layers.path}
+
+    return Activations(part("path"), part("spread"), arrays["features"], arrays["logits"])

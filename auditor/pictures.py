@@ -1,0 +1,47 @@
+"""Evidence pictures of the run folder: re-encoded from pixels, named by content."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from auditor.record import Picture
+from auditor.storage import digest_bytes, write_atomically
+
+__all__ = ["save_photo", "save_prototype"]
+
+SIDE = 256  # pixels of the longer side
+Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
+
+
+def save_prototype(out: Path, class_index: int, n: int, pixels: np.ndarray) -> str:  # type: ignore[type-arg]
+    """Write a prototype as PNG without any metadata; returns its place in the run folder."""
+    file = f"prototypes/{class_index}/{n}.png"
+    write_atomically(out / file, _encoded(Image.fromarray(pixels), "PNG"))
+    return file
+
+
+def save_photo(out: Path, image: Image.Image | Tensor, kind: Kind, caption: str) -> Picture:
+    """Write a small JPEG of a photo, or of float pixels of shape (3, H, W), without its metadata."""
+    if isinstance(image, Tensor):
+        pixels = image.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)
+        image = Image.fromarray(pixels.numpy())
+    small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    data = _encoded(small, "JPEG")
+    file = f"pictures/{digest_bytes(data)[:24]}.jpg"
+    if not (out / file).exists():
+        write_atomically(out / file, data)
+    return Picture(file=file, kind=kind, caption=caption)
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, quality=88)
+    return buffer.getvalue()

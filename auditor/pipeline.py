@@ -1,0 +1,255 @@
+"""The audit from configuration to record: the one place that knows the order of the stages."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from auditor import (
+    clusters,
+    compute,
+    concepts,
+    datasets,
+    divergence,
+    models,
+    naming,
+    probes,
+    prototypes,
+)
+from auditor.activations import find_layers, head_weights
+from auditor.assembly import Results, assemble
+from auditor.config import AuditConfig
+from auditor.datasets import ImageSet
+from auditor.errors import ConfigError, ImagesError
+from auditor.models import Classifier
+from auditor.observations import INSERTION_PHOTOS, Observer, path_photos, sample
+from auditor.record import Audit
+from auditor.storage import Work, locked
+from auditor.vocabulary import Vocabulary
+
+__all__ = ["Progress", "run"]
+
+
+class Progress(Protocol):
+    """Told of each stage and how far it is."""
+
+    def stage(self, name: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+        """Begin a stage of `total` steps; the function that is given takes the steps done."""
+        ...
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Say nothing."""
+        yield lambda done: None
+
+
+def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
+    """Audit a classifier, and leave `audit.json` and its pictures in the run folder.
+
+    Args:
+        config: everything that decides the result.
+        progress: told of the stages, by default nobody.
+
+    Raises:
+        AuditorError: whatever the user can mend, in one sentence.
+    """
+    out = Path(config.out)
+    with locked(out):
+        return _Run(config, out, progress or Silent()).audit()
+
+
+@dataclass
+class _Clock:
+    """Seconds per stage."""
+
+    seconds: dict[str, float]
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(
+            self.seconds.get(name, 0.0) + time.perf_counter() - start, 2
+        )
+
+
+class _Run:
+    def __init__(self, config: AuditConfig, out: Path, progress: Progress) -> None:
+        self.config = config
+        self.out = out
+        self.progress = progress
+        self.clock = _Clock({})
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        with self.clock.timed(name), self.progress.stage(name, total) as step:
+            yield step
+
+    def audit(self) -> Audit:
+        config = self.config
+        started = _now()
+        compute.keep_freed_memory()
+        torch.manual_seed(config.seed)
+        device = compute.choose_device(config.device)
+        with self.stage("load", 4) as step:
+            bank = concepts.load(config.concepts)
+            classifier = models.load(config.model, device=device)
+            compute.laid_out(classifier.net)
+            classes = select_classes(config.classes, classifier)
+            step(1)
+            probe = probes.load(config.probe, device=device)
+            step(2)
+            images = self._images(config.images, classifier, labelled=True)
+            step(3)
+            pool = (
+                images
+                if config.pool is None
+                else self._images(config.pool, classifier, labelled=False)
+            )
+            layers = find_layers(classifier, config.model.layers)
+        if images.labels is None or not len(images):
+            raise ImagesError(f"{config.images} holds no photo that could be read.")
+        observer = Observer(classifier, layers, Work(self.out / "work"), config.batch, config.seed)
+        rng = np.random.default_rng(config.seed)
+        labels = np.array(images.labels)
+        on_path = path_photos(labels, classes, rng)
+        with self.stage("photos", len(images)) as step:
+            seen = observer.photos(images, on_path, step)
+        with self.stage("pool", len(pool)) as step:
+            generic = np.zeros(len(pool), bool)
+            generic[sample(len(pool), prototypes.GENERIC_PHOTOS, rng)] = True
+            pooled = observer.photos(pool, generic, step)
+        with self.stage("probe", len(images) + len(pool)) as step:
+            rows = observer.probed(images, probe, step)
+            pool_rows = rows if pool is images else observer.probed(pool, probe, step)
+        settings = config.prototypes
+        total = len(classes) * settings.per_class * settings.steps
+        with self.stage("prototypes", total) as step:
+            made = observer.prototypes(
+                prototypes.generic_statistics(pooled, layers), classes,
+                per_class=settings.per_class, steps=settings.steps, batch=settings.batch,
+                step=step,
+            )  # fmt: skip
+            of_made = observer.of_prototypes(made)
+            made_rows = probe.encode_images(made.tensor()).cpu().numpy()
+        made_classes = np.array(made.class_indices)
+        with self.stage("divergence", 1):
+            diverged = divergence.compare(
+                of_made.path, made_classes, seen.path, labels[on_path], classes,
+                min_photos=config.statistics.min_photos,
+                replicates=config.statistics.bootstrap, seed=config.seed,
+            )  # fmt: skip
+        scale = np.maximum(pooled.features.std(0), 1e-6)
+        drawn = [c.drawing for c in bank.concepts if c.drawing is not None]
+        with self.stage("drawings", len(drawn)) as step:
+            places = sample(len(pool), INSERTION_PHOTOS, rng)
+            canvas = pool.subset(places.tolist())
+            canvas_labels = np.array(pool.labels or pooled.logits.argmax(1))[places]
+            insertions = observer.insertions(drawn, canvas, scale, step)
+        with self.stage("naming", 1):
+            vocabulary = Vocabulary.build(
+                bank, probe, observer,
+                pool=pool, pooled=pooled, pool_rows=pool_rows,
+                insertions=insertions, classes=classes, config=config,
+            )  # fmt: skip
+            weights = head_weights(classifier, layers, made.tensor()[: config.batch])
+            named = vocabulary.name(
+                per_class(of_made.features, made_classes, classes),
+                (weights - weights.mean(0))[list(classes)],
+                per_class(made_rows, made_classes, classes),
+            )
+        with self.stage("clusters", 1):
+            inside = np.flatnonzero(np.isin(labels, classes))
+            groups = clusters.group(
+                seen.features[inside], labels[inside], of_made.features, seed=config.seed
+            )
+            scores = naming.presence(rows[inside], vocabulary.texts)
+            names = clusters.name_groups(
+                groups, scores, vocabulary.tested, q_level=config.statistics.q_level
+            )
+        results = Results(
+            config=config, out=self.out, classifier=classifier, classes=classes, bank=bank,
+            probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
+            pooled=pooled, pool_rows=pool_rows, canvas=canvas,
+            canvas_labels=canvas_labels, made=made, of_made=of_made,
+            diverged=diverged, insertions=insertions, vocabulary=vocabulary, named=named,
+            groups=groups, group_names=names, group_photos=inside, device=device,
+            started=started,
+        )  # fmt: skip
+        with self.stage("findings", 1):
+            audit = assemble(results, self.clock.seconds, _now, _packages())
+        audit.write(self.out / "audit.json")
+        return audit
+
+    def _images(self, spec: str, classifier: Classifier, *, labelled: bool) -> ImageSet:
+        return datasets.load(
+            spec,
+            class_names=classifier.class_names,
+            class_ids=classifier.class_ids,
+            labelled=labelled,
+        )
+
+
+def select_classes(wanted: Sequence[str] | None, classifier: Classifier) -> tuple[int, ...]:
+    """Indices of the classes to audit, given by index, folder id or name; by default all.
+
+    Raises:
+        ConfigError: a class is unknown, or its name belongs to several.
+    """
+    n = len(classifier.class_names)
+    if wanted is None:
+        return tuple(range(n))
+    found: list[int] = []
+    for text in wanted:
+        by_name = [i for i, name in enumerate(classifier.class_names) if name == text]
+        by_id = [i for i, name in enumerate(classifier.class_ids or ()) if name == text]
+        if text.isdecimal() and int(text) < n:
+            found.append(int(text))
+        elif by_id:
+            found += by_id
+        elif len(by_name) == 1:
+            found += by_name
+        elif by_name:
+            places = ", ".join(map(str, by_name))
+            raise ConfigError(f"Several classes are named {text!r}; give an index: {places}.")
+        else:
+            raise ConfigError(
+                f"The model has no class {text[:80]!r}; give an index from 0 to {n - 1}, a folder "
+                "id or a name."
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def per_class(
+    values: NDArray[np.float32], owners: NDArray[np.int64], classes: Sequence[int]
+) -> NDArray[np.float32]:
+    """Mean of the rows of each class, of shape (C, d)."""
+    return np.stack([values[owners == c].mean(0) for c in classes])
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _packages() -> dict[str, str]:
+    names = ("auditor", "torch", "torchvision", "open_clip_torch", "timm", "transformers",
+             "scikit-learn", "scipy", "numpy", "pillow", "weasyprint")  # fmt: skip
+    found: dict[str, str] = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

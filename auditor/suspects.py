@@ -1,0 +1,211 @@
+"""Suspects: the class and concept pairs that stand out, put to the test on photos.
+
+Of the pairs whose score stands out of the null (q below the level), the extrinsic ones that are
+neither core nor expected are taken. Concepts whose directions this audit cannot tell apart are one
+suspect, led by the one that scores highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor import counterfactuals, naming
+from auditor.concepts import means_class
+from auditor.findings import Suspect, associate, corrected
+from auditor.record import Divergence, Estimate, Picture
+from auditor.statistics import benjamini_hochberg
+from auditor.vocabulary import Vocabulary
+
+__all__ = ["Photos", "core", "find"]
+
+Floats = NDArray[np.floating]
+Illustrate = Callable[[int, int], tuple[Picture, ...]]
+
+ALIKE = 0.6  # cosine of two directions from which they are not told apart
+PER_CLASS = 5  # suspects followed up for each class
+WEAK_AUC = 0.75  # of the probe for a concept, below which the report warns
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Labelled photos as the association test sees them.
+
+    Attributes:
+        labels: int array of shape (n,).
+        log_odds: float array of shape (n, C), of each audited class.
+        scores: float array of shape (n, m), the probe's scores, centred.
+        canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
+            the model's own prediction where no label is known.
+    """
+
+    labels: NDArray[np.int64]
+    log_odds: Floats
+    scores: Floats
+    canvas_labels: NDArray[np.int64]
+
+
+def core(
+    vocabulary: Vocabulary,
+    classes: tuple[int, ...],
+    names: tuple[str, ...],
+    expected: Mapping[str, tuple[str, ...]],
+) -> NDArray[np.bool_]:
+    """Which concepts mean the class itself or were declared expected for it, of shape (C, m)."""
+    rows = []
+    for index in classes:
+        allowed = {
+            concept.casefold()
+            for key in (names[index], str(index))
+            for concept in expected.get(key, ())
+        }
+        rows.append(
+            [
+                means_class(concept, names[index]) or concept.name.casefold() in allowed
+                for concept in vocabulary.concepts
+            ]
+        )
+    return np.array(rows, bool)
+
+
+def find(
+    named: naming.Naming,
+    vocabulary: Vocabulary,
+    is_core: NDArray[np.bool_],
+    classes: tuple[int, ...],
+    names: tuple[str, ...],
+    photos: Photos,
+    insertions: Mapping[str, counterfactuals.Insertions],
+    diverged: Mapping[int, Divergence],
+    quality: Mapping[str, float],
+    illustrate: Illustrate,
+    *,
+    q_level: float,
+    min_photos: int,
+    replicates: int,
+    intervals: Callable[[int, int], Estimate],
+    seed: int,
+) -> tuple[Suspect, ...]:
+    """Suspects with their tests on photos.
+
+    Args:
+        named: scores of all pairs.
+        vocabulary: the concepts.
+        is_core: bool array of shape (C, m), from `core`.
+        classes, names: the audited classes; the names of all classes.
+        photos: for the association.
+        insertions: by drawing.
+        diverged: divergence by class.
+        quality: AUC of the probe by concept, where known.
+        illustrate: pictures for a class's row and a concept's column.
+        q_level, min_photos, replicates, seed: of the tests.
+        intervals: the interval of a pair's score, by row and column.
+    """
+    extrinsic = np.array([concept.extrinsic for concept in vocabulary.concepts], bool)
+    stands_out = (np.nan_to_num(named.q, nan=1.0) < q_level) & (named.score > 0)
+    likeness = vocabulary.likeness()
+    shown = naming.shows(photos.scores)
+    led: dict[tuple[int, int], list[int]] = {}
+    for row in range(len(classes)):
+        for j, alike in _leaders(
+            np.flatnonzero(stands_out[row] & extrinsic & ~is_core[row]), named.score[row], likeness
+        ):
+            led[row, j] = alike
+    associations = {}
+    effects = {}
+    rng = np.random.default_rng((seed, 0xA55))
+    for row, j in led:
+        index, concept = classes[row], vocabulary.concepts[j]
+        found = associate(
+            photos.log_odds[:, row], shown[:, j], photos.labels, index,
+            min_photos=min_photos, replicates=replicates, rng=rng,
+        )  # fmt: skip
+        if found is not None:
+            associations[index, concept.name] = found
+        if concept.drawing is not None:
+            effects[row, j] = counterfactuals.test(
+                insertions[concept.drawing], index, photos.canvas_labels != index,
+                replicates=replicates, seed=seed,
+            )  # fmt: skip
+    associated = corrected(associations)
+    keys = list(effects)
+    adjusted = benjamini_hochberg(np.array([effects[key].p for key in keys]))
+    effect_q = dict(zip(keys, (float(value) for value in adjusted), strict=True))
+    suspects = []
+    for (row, j), alike in led.items():
+        index, concept = classes[row], vocabulary.concepts[j]
+        suspects.append(
+            Suspect(
+                class_index=index,
+                class_name=names[index],
+                concept=concept.name,
+                category=concept.category,
+                naming=intervals(row, j),
+                null=_null(named, row),
+                p=float(named.p[row, j]),
+                q=float(named.q[row, j]),
+                association=associated.get((index, concept.name)),
+                effect=effects.get((row, j)),
+                effect_q=effect_q.get((row, j)),
+                caveats=_caveats(
+                    [vocabulary.concepts[k].name for k in alike],
+                    quality.get(concept.name),
+                    diverged[index],
+                    {key: float(values[row, j]) for key, values in named.channels.items()},
+                    concept.drawing is not None,
+                ),
+                pictures=illustrate(row, j),
+            )
+        )
+    return tuple(suspects)
+
+
+def _leaders(
+    candidates: NDArray[np.int64], scores: Floats, likeness: Floats
+) -> list[tuple[int, list[int]]]:
+    """The best few concepts of a class, each with those that it is not told apart from."""
+    leaders: list[tuple[int, list[int]]] = []
+    for j in candidates[np.argsort(-scores[candidates], kind="stable")]:
+        for leader, alike in leaders:
+            if likeness[leader, j] >= ALIKE:
+                alike.append(int(j))
+                break
+        else:
+            leaders.append((int(j), []))
+    return leaders[:PER_CLASS]
+
+
+def _null(named: naming.Naming, row: int) -> Estimate:
+    """Scores of random concepts for the class: their median and central 95 %."""
+    low, middle, high = (float(x) for x in np.quantile(named.null[row], [0.025, 0.5, 0.975]))
+    return Estimate(value=middle, low=low, high=high, n=named.null.shape[1])
+
+
+def _caveats(
+    alike: list[str],
+    auc: float | None,
+    diverged: Divergence,
+    channels: Mapping[str, float],
+    drawn: bool,
+) -> tuple[str, ...]:
+    caveats = []
+    if alike:
+        more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
+        caveats.append(f"Not told apart from: {', '.join(alike[:4])}{more}.")
+    if not drawn:
+        if auc is None:
+            caveats.append("How well the probe recognises this concept is not known.")
+        elif auc < WEAK_AUC:
+            caveats.append(f"The probe recognises this concept poorly (AUC {auc:.2f}).")
+    if diverged.class_specific is not None and diverged.class_specific.high < 0.5:
+        caveats.append(
+            "The prototypes run through the model unlike photos of the class "
+            f"(class-specific similarity {diverged.class_specific.value:.2f}, photos 1.00)."
+        )
+    against = [key for key, value in channels.items() if value < 0 and key != "direct"]
+    if against:
+        caveats.append(f"Channels that speak against it: {', '.join(sorted(against))}.")
+    return tuple(caveats)

@@ -1,0 +1,56 @@
+"""Tiny real networks and photos, made from seeds."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import nn
+
+from auditor.models import Classifier, Preprocess
+
+
+class Stripes(nn.Module):
+    """A network whose second class is, by construction, the strength of vertical stripes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(4, 2)
+        with torch.no_grad():
+            self.conv.weight.zero_()
+            self.conv.bias.zero_()
+            self.conv.weight[0, :, :, 0] = -1.0
+            self.conv.weight[0, :, :, 2] = 1.0
+            self.conv.weight[1, :, 0] = -1.0
+            self.conv.weight[1, :, 2] = 1.0
+            self.conv.weight[2, :, 1, 1] = 1.0
+            self.head.weight.zero_()
+            self.head.bias.zero_()
+            self.head.weight[1, 0] = 4.0
+            self.head.weight[0, 1] = 4.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.norm(self.conv(x)).abs()).flatten(1))
+
+
+def classifier(net: nn.Module, size: int, n_classes: int) -> Classifier:
+    net.eval().requires_grad_(False)
+    return Classifier(
+        net=net,
+        preprocess=Preprocess((size, size), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), size),
+        class_names=tuple(f"class {k}" for k in range(n_classes)),
+        class_ids=None,
+        digest="0" * 64,
+        name="tiny",
+    )
+
+
+def stripes(size: int = 32) -> Classifier:
+    return classifier(Stripes(), size, 2)
+
+
+def timm_model(name: str, size: int, n_classes: int = 5) -> Classifier:
+    torch.manual_seed(0)
+    return classifier(timm.create_model(name, num_classes=n_classes), size, n_classes)
