@@ -60,6 +60,7 @@ CATEGORIES: Mapping[str, bool] = MappingProxyType(
 )
 """Category -> whether its concepts are extrinsic, that is, no part of what a class should mean."""
 
+_ASPECTS = frozenset({"shape", "texture", "part"})
 _KEYS = frozenset({"name", "category", "prompts", "drawing", "photos", "extrinsic", "means"})
 _TEMPLATES = ("a photo of {}", "a photo with {} in it", "{} in the background")
 _PHOTO_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -104,7 +105,9 @@ class Concept:
                         f"{_LONGEST[key]}."
                     )
                 if any(unicodedata.category(character)[0] == "C" for character in text):
-                    raise ConceptsError(f"{self._where(key)} holds control characters.")
+                    raise ConceptsError(
+                        f"{self._where(key)} holds control or invisible characters."
+                    )
         if not self.prompts:
             raise ConceptsError(f"{self._where('prompts')} is empty; give at least one caption.")
         if self.category not in CATEGORIES:
@@ -174,7 +177,7 @@ def means_class(concept: Concept, class_name: str) -> bool:
     name, target = lexicon.read(concept.name), lexicon.read(class_name)
     if concept.drawing is not None:
         return bool(name.phrases & target.phrases)  # a "time stamp" is no kind of "stamp"
-    if name.phrases & target.heads or target.phrases & name.heads:
+    if target.phrases & name.endings or name.phrases & target.heads:
         return True
     if not concept.extrinsic and name.phrases & target.kinds:
         return True
@@ -186,7 +189,10 @@ _terms = lru_cache(maxsize=8192)(keys)
 
 @lru_cache(maxsize=1)
 def _lexicon() -> Lexicon:
-    return Lexicon((each.name, each.prompts, each.means) for each in _built_in().concepts)
+    return Lexicon(
+        (each.name, each.prompts, each.means, each.category not in _ASPECTS)
+        for each in _built_in().concepts
+    )
 
 
 @lru_cache(maxsize=1)
@@ -219,7 +225,7 @@ def _bank(concepts: list[Concept]) -> ConceptBank:
             concept.category,
             concept.prompts,
             concept.drawing,
-            None if concept.photos is None else [digest_file(p) for p in _photos(concept)],
+            None if concept.photos is None else _photo_digests(concept, concept.photos),
             concept.extrinsic,
             concept.means,
         ]
@@ -228,20 +234,20 @@ def _bank(concepts: list[Concept]) -> ConceptBank:
     return ConceptBank(tuple(concepts), digest_value(content))
 
 
-def _photos(concept: Concept) -> list[Path]:
-    """The example photos of a concept, in the order of their names."""
-    assert concept.photos is not None
-    found = sorted(
-        path
-        for path in concept.photos.iterdir()
-        if path.suffix.lower() in _PHOTO_ENDINGS and path.is_file()
-    )
-    if not 1 <= len(found) <= _MOST_PHOTOS:
-        raise ConceptsError(
-            f"Concept {concept.name!r}: photos = {concept.photos} holds {len(found)} photos; "
-            f"it needs 1 to {_MOST_PHOTOS}."
+def _photo_digests(concept: Concept, folder: Path) -> list[str]:
+    """Digests of a concept's example photos, in the order of their names."""
+    where = f"Concept {concept.name!r}: photos = {folder}"
+    try:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in _PHOTO_ENDINGS and path.is_file()
         )
-    return found
+        if not 1 <= len(found) <= _MOST_PHOTOS:
+            raise ConceptsError(f"{where} holds {len(found)} photos, not 1 to {_MOST_PHOTOS}.")
+        return [digest_file(path) for path in found]
+    except OSError as error:
+        raise ConceptsError(f"{where} cannot be read: {error.strerror}.") from None
 
 
 def _from_lines(text: str, path: Path) -> list[Concept]:

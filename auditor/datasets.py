@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from auditor.errors import ImagesError
+from auditor.listings import ClassMatcher, list_photos
 from auditor.photos import UnreadablePhoto, decode
 from auditor.storage import digest_bytes, digest_value
 
 __all__ = ["ImageSet", "load"]
+
+logger = logging.getLogger(__name__)
 
 BATCHES_AHEAD = 2
 
@@ -131,5 +135,71 @@ def load(
     labelled: bool,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
-    """Being written."""
-    raise ImagesError(f"{spec} cannot be loaded yet.")
+    """Read and decode every photo of a source once, and keep those without fault.
+
+    Labelled sources are a folder with one folder per class, a CSV or Parquet manifest with columns
+    for path and label, or a Hugging Face dataset saved to disk. Class folders and labels match by
+    class index, folder id or name. Unlabelled ones may also be any folder, searched through.
+
+    Args:
+        spec: path of the folder, manifest or dataset.
+        class_names: the model's class names.
+        class_ids: the model's folder ids such as WordNet ids, where it has them.
+        labelled: whether each photo needs a class of the model.
+        on_progress: called with the photos done and all photos after each one.
+
+    Raises:
+        ImagesError: nothing can be listed or read, or labels do not match the model's classes.
+    """
+    matcher = ClassMatcher(class_names, class_ids) if labelled else None
+    listing = list_photos(spec, matcher=matcher)
+    total = len(listing.ids)
+    if total == 0:
+        raise ImagesError(f"{spec} holds no photos; check the path.")
+    kept: list[int] = []
+    digests: list[str] = []
+    quarantined: list[tuple[str, str]] = []
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    try:
+        for i, (digest, fault) in enumerate(pool.map(_Check(listing.read), range(total))):
+            if fault is None:
+                kept.append(i)
+                digests.append(digest)
+            else:
+                quarantined.append((listing.ids[i], fault))
+            if on_progress is not None:
+                on_progress(i + 1, total)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if not kept:
+        name, reason = quarantined[0]
+        raise ImagesError(f"No photo of {spec} can be read; the first, {name}: {reason}.")
+    if quarantined:
+        logger.warning("%d of %d photos of %s cannot be used.", len(quarantined), total, spec)
+    labels = None if listing.labels is None else tuple(listing.labels[i] for i in kept)
+    return ImageSet(
+        ids=tuple(listing.ids[i] for i in kept),
+        labels=labels,
+        digests=tuple(digests),
+        quarantined=tuple(quarantined),
+        read=_Rows(listing.read, tuple(kept)),
+    )
+
+
+@dataclass(frozen=True)
+class _Check:
+    """The digest of a photo, and what is wrong with it."""
+
+    read: Callable[[int], bytes]
+
+    def __call__(self, i: int) -> tuple[str, str | None]:
+        try:
+            data = self.read(i)
+            decode(data)
+        except UnreadablePhoto as error:
+            return "", str(error)
+        except FileNotFoundError:
+            return "", "the file is missing"
+        except OSError as error:
+            return "", f"the file cannot be read ({error.strerror or error})"
+        return digest_bytes(data), None

@@ -7,8 +7,8 @@ Such a concept is no finding: a bunting may look like a bird. Everything is read
   shower), also inside one word ("fireboat"), and what follows "of", "with" and the like does
   not count;
 - the tables `means` of the built-in bank say what is a kind or a part of what ("beagle" is a
-  dog, a dog is a mammal, a mammal has fur). Phrases of several words there are opaque: a
-  "sea lion" is a seal and no lion.
+  dog, a dog is a mammal, a mammal has fur). A phrase that stands there apart from its last word
+  is opaque: a "sea lion" is a seal and no lion.
 
 Extrinsic concepts carry no tables in the built-in bank, so that they are core only for a class of
 their own name. What only the knowledge of the world tells (a "groom" is a person) is not found.
@@ -79,9 +79,15 @@ _WORDS = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Reading:
-    """A name as read: its full phrases, everything it is by its words, and by the tables."""
+    """A name as read, in words joined together.
+
+    `phrases` are its synonyms in full; `endings` what is left of each, word by word from the
+    front, down to the last one; `heads` also what is inside the last word; `kinds` also whatever
+    the tables add to all these.
+    """
 
     phrases: frozenset[str]
+    endings: frozenset[str]
     heads: frozenset[str]
     kinds: frozenset[str]
 
@@ -90,21 +96,33 @@ class Lexicon:
     """What a concept bank says about words: which stands for what, and which words there are.
 
     Args:
-        entries: for each concept its name, its prompts and its terms (`means`).
+        entries: for each concept its name, its prompts, its terms (`means`), and whether it is a
+            kind of thing, not a part, pattern or shape: only kinds are passed on, since a bus has
+            wheels and wheels are round, but a bus is not.
     """
 
-    def __init__(self, entries: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> None:
+    def __init__(
+        self, entries: Iterable[tuple[str, tuple[str, ...], tuple[str, ...], bool]]
+    ) -> None:
         self._owners: dict[str, set[str]] = {}
         self._opaque: set[str] = set()
         self._words: set[str] = set(_FIRST_HALVES.split())
-        for name, prompts, means in entries:
+        phrases: list[tuple[str, ...]] = []
+        kinds: set[str] = set()
+        for name, prompts, means, kind in entries:
+            kinds.update([_key(_tokens(name))] if kind else [])
             for text in (name, *prompts, *means):
                 self._words.update(_tokens(text))
             for term in means:
-                tokens = _tokens(term)
-                self._owners.setdefault(_key(tokens), set()).add(_key(_tokens(name)))
-                if len(tokens) > 1:
-                    self._opaque.add(_key(tokens))
+                owners = self._owners.setdefault(_key(_tokens(term)), set())
+                if kind:
+                    owners.add(_key(_tokens(name)))
+                    phrases.append(_tokens(term))
+        for tokens in phrases:
+            last = tokens[-1]
+            apart = self._owners.get(last, set()) | ({last} & kinds)
+            if apart and not apart & self._owners[_key(tokens)]:
+                self._opaque.add(_key(tokens))
         self._readings: dict[str, Reading] = {}
 
     def read(self, name: str) -> Reading:
@@ -118,31 +136,41 @@ class Lexicon:
 
     def _reading(self, name: str) -> Reading:
         phrases: set[str] = set()
+        endings: set[str] = set()
         heads: set[str] = set()
         for tokens in _synonyms(name):
             phrases.add(_key(tokens))
-            heads.update(self._heads(tokens))
-        kinds, waiting = set(heads), list(heads)
+            thing = tokens if _key(tokens) in self._owners else _before_preposition(tokens)
+            found = list(self._endings(thing))
+            endings.update(found)
+            if found[-1] == thing[-1]:
+                heads.update(self._inside(thing[-1]))
+        heads |= endings | phrases
+        kinds = set(heads)
+        waiting = list(kinds)
         while waiting:
             for owner in self._owners.get(waiting.pop(), ()):
                 if owner not in kinds:
                     kinds.add(owner)
                     waiting.append(owner)
-        return Reading(frozenset(phrases), frozenset(heads), frozenset(kinds))
+        groups = (phrases, endings, heads, kinds)
+        return Reading(*(frozenset(group) for group in groups))
 
-    def _heads(self, tokens: tuple[str, ...]) -> Iterator[str]:
+    def _endings(self, tokens: tuple[str, ...]) -> Iterator[str]:
         """Ever shorter endings of a name, down to its last word, or to an opaque phrase."""
         for start in range(len(tokens)):
             key = _key(tokens[start:])
             yield key
             if key in self._opaque:
                 return
-        last = tokens[-1]
-        if last in self._owners:
+
+    def _inside(self, word: str) -> Iterator[str]:
+        """What a word made of two known words is, unless the tables know the word itself."""
+        if word in self._owners:
             return
-        for cut in range(2, len(last) - 2):
-            if last[:cut] in self._words and last[cut:] in self._words:
-                yield last[cut:]
+        for cut in range(2, len(word) - 2):
+            if word[:cut] in self._words and word[cut:] in self._words:
+                yield word[cut:]
 
 
 def keys(terms: tuple[str, ...]) -> frozenset[str]:
@@ -151,16 +179,25 @@ def keys(terms: tuple[str, ...]) -> frozenset[str]:
 
 
 def _synonyms(name: str) -> Iterator[tuple[str, ...]]:
-    """The words of each synonym, without what follows a preposition; "crane (bird)" gives two."""
+    """The words of each synonym; "crane (bird)" and "frog or newt" give two."""
     for part in re.split(r"[,;/|()\[\]]", name):
         tokens = _tokens(part)
-        if not tokens:
-            continue
-        yield tokens
-        for place, token in enumerate(tokens[1:], start=1):
-            if token in _PREPOSITIONS:
+        if tokens:
+            yield tokens
+        while "or" in tokens:
+            place = tokens.index("or")
+            if tokens[:place]:
                 yield tokens[:place]
-                break
+            tokens = tokens[place + 1 :]
+            if tokens and "or" not in tokens:
+                yield tokens
+
+
+def _before_preposition(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    for place, token in enumerate(tokens[1:], start=1):
+        if token in _PREPOSITIONS:
+            return tokens[:place]
+    return tokens
 
 
 def _key(tokens: tuple[str, ...]) -> str:

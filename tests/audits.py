@@ -6,8 +6,6 @@ import random
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from auditor.config import AuditConfig
 from auditor.record import (
     Audit,
@@ -37,10 +35,11 @@ from auditor.record import (
     Tool,
     Verdict,
 )
+from PIL import Image
 
 SCRIPT = '<script>alert("1")</script>'
 RTL = "\u202egnp.exe\u2066 \u200fstop\u200e"
-QUOTES = "\"it's\" & <b>bold</b> {{ 7*7 }}"
+QUOTES = '"it\'s" & <b>bold</b> {{ 7*7 }}'
 LONG = "extremely " * 30
 HOSTILE = (SCRIPT, RTL, QUOTES, LONG)
 
@@ -75,6 +74,7 @@ def audit(
         names[:4] = list(HOSTILE)
         concepts[0] = (SCRIPT + LONG, RTL, True, "drawn")
         concepts[1] = (QUOTES, SCRIPT, True, "named")
+        concepts[2] = (LONG, "background", True, "named")
     bank = [concept for concept, *_ in concepts]
     return Audit(
         schema_version="1.0",
@@ -86,6 +86,7 @@ def audit(
             reasons=(
                 "1 confirmed finding; at most 0 are allowed.",
                 SCRIPT if hostile else "Worst class accuracy 0.62, at least 0.60 is asked: met.",
+                *((LONG, LONG, LONG) if hostile else ()),
             ),
         ),
         spec=AuditConfig.model_validate(
@@ -137,6 +138,10 @@ def audit(
             not_tested=(
                 NotTested(what="safe", kind="class", reason="4 photos, at least 5 are needed"),
                 NotTested(what="blue cast", kind="concept", reason="no effect on the features"),
+                *(
+                    NotTested(what=LONG, kind="stage", reason=f"{i} {LONG}")
+                    for i in range(4 if hostile else 0)
+                ),
             ),
             smallest_effect="0.8 in log-odds on 20 photos that show the concept",
         ),

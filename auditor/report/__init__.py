@@ -17,6 +17,8 @@ from auditor.storage import write_atomically
 
 __all__ = ["write"]
 
+PRINTED = 224  # pixels of a picture's longer side on paper, where it is about 27 mm long
+
 
 def write(folder: Path, *, pdf: bool = True) -> list[Path]:
     """Render `audit.json` of a run folder to `report.html` and `report.pdf` beside it.
@@ -30,11 +32,10 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
     """
     source = folder / "audit.json"
     audit = Audit.read(source)
-    thumbnails = Thumbnails(folder)
     written = [folder / "report.html"]
-    write_atomically(written[0], html.render(audit, thumbnails))
+    write_atomically(written[0], html.render(audit, Thumbnails(folder)))
     if pdf:
-        data = _pdf(audit, source.read_bytes(), thumbnails)
+        data = _pdf(audit, source.read_bytes(), Thumbnails(folder, side=PRINTED))
         written.append(folder / "report.pdf")
         write_atomically(written[1], data)
     return written

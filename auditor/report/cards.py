@@ -10,9 +10,9 @@ from auditor.record import Audit, Evidence, Finding
 from auditor.report import charts
 from auditor.report.parts import Gallery, Limits, Names, Shot, galleries, prototype_shot
 from auditor.report.text import Name, clean, estimate, name, number, probability
-from auditor.report.words import GRADES, TESTS, Badge, claim
+from auditor.report.words import GRADES, TESTS, Badge, claim, lead
 
-__all__ = ["Card", "EvidenceRow", "Planted", "PlantedRow", "cards", "planted", "strongest"]
+__all__ = ["Card", "CardRow", "Planted", "card_rows", "cards", "planted", "strongest"]
 
 FOUND = ("confirmed", "corroborated", "suspected")
 
@@ -53,6 +53,17 @@ class Card:
 
 
 @dataclass(frozen=True)
+class CardRow:
+    """One line of the table that stands for the findings without a card."""
+
+    class_name: Name
+    concept: Name
+    badge: Badge
+    effect: str
+    q: str
+
+
+@dataclass(frozen=True)
 class PlantedRow:
     """One planted shortcut beside what the audit says of it."""
 
@@ -79,6 +90,23 @@ def cards(audit: Audit, names: Names, limits: Limits) -> tuple[Card, ...]:
     return tuple(
         _card(audit, finding, place, names, limits) for place, finding in enumerate(audit.findings)
     )
+
+
+def card_rows(audit: Audit, names: Names, limits: Limits) -> tuple[CardRow, ...]:
+    """A line for each finding that has no card."""
+    rows = []
+    for finding in audit.findings[limits.cards :][: limits.listed]:
+        evidence = lead(finding)
+        rows.append(
+            CardRow(
+                names[finding.class_index],
+                name(finding.concept),
+                GRADES[finding.grade],
+                "–" if evidence is None else f"{_title(evidence)} {estimate(evidence.effect)}",
+                probability(None if evidence is None else evidence.q),
+            )
+        )
+    return tuple(rows)
 
 
 def strongest(audit: Audit) -> dict[int, Finding]:

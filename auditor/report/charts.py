@@ -53,7 +53,7 @@ STYLES = {
     "k-not-tested": f'fill="#ffffff" stroke="{MUTED}" stroke-width="1" stroke-dasharray="2 1"',
 }
 FONT = "Report Sans, Report Symbols, system-ui, sans-serif"
-WORST_SIMILARITY = 3.0  # similarity explodes where a layer hardly separates classes: drawn no further
+WORST_SIMILARITY = 3.0  # drawn no further: it explodes where a layer hardly separates classes
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class _Drawing:
     def __init__(self, width: float, height: float, title: str, style: str = "") -> None:
         self.parts = [
             f'<svg class="chart {style}" role="img" viewBox="0 0 {_n(width)} {_n(height)}" '
-            f'width="{_n(width)}" height="{_n(height)}" xmlns="http://www.w3.org/2000/svg" '
-            f'font-family="{FONT}"><title>{escape(title)}</title>'
+            f'width="{_n(width)}" height="{_n(height)}"><title>{escape(title)}</title>'
         ]
 
     def line(self, style: str, x1: float, y1: float, x2: float, y2: float) -> None:
@@ -136,11 +135,11 @@ class _Drawing:
     def text(self, style: str, x: float, y: float, text: str, anchor: str = "start") -> None:
         self.parts.append(
             f'<text class="{style}" {STYLES[style]} x="{_n(x)}" y="{_n(y)}" '
-            f'text-anchor="{anchor}">{escape(text)}</text>'
+            f'font-family="{FONT}" text-anchor="{anchor}">{escape(text)}</text>'
         )
 
     def markup(self) -> Markup:
-        return Markup("".join(self.parts) + "</svg>")  # noqa: S704 - built here, texts escaped
+        return Markup("".join(self.parts) + "</svg>")
 
     def _add(self, tag: str, style: str, attributes: str) -> None:
         self.parts.append(f'<{tag} class="{style}" {STYLES[style]} {attributes}/>')

@@ -1,4 +1,4 @@
-"""Classes: their ranking by divergence, a page for each, and what several of them share."""
+"""Classes: their ranking by divergence, and a page for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from auditor.report.parts import (
     Gallery,
     Limits,
     Names,
-    galleries,
     gallery,
     prototype_shot,
     showing,
@@ -22,7 +21,7 @@ from auditor.report.parts import (
 from auditor.report.text import Name, clean, count, estimate, name, number, probability
 from auditor.report.words import CHANNELS, GRADES, Badge, nothing_found
 
-__all__ = ["ClassPage", "ClusterCard", "Matrix", "Ranking", "class_pages", "ranking", "shared"]
+__all__ = ["ClassPage", "ClassRow", "Ranking", "class_pages", "ranking"]
 
 LABELS = 8  # classes named in the scatter
 
@@ -115,30 +114,7 @@ class ClassRow:
     findings: str
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """Concepts in rows, classes in columns; a cell is a finding's grade or nothing."""
-
-    columns: tuple[Name, ...]
-    rows: tuple[tuple[Name, tuple[Badge | None, ...], str], ...]
-    note: str
-
-
-@dataclass(frozen=True)
-class ClusterCard:
-    """A cluster with what it is made of."""
-
-    identifier: str
-    title: Name
-    named: bool
-    contents: str
-    classes: str
-    galleries: tuple[Gallery, ...]
-
-
-def ranking(
-    audit: Audit, names: Names, pages: Sequence[ClassPage], limits: Limits
-) -> Ranking:
+def ranking(audit: Audit, names: Names, pages: Sequence[ClassPage], limits: Limits) -> Ranking:
     """Classes from the most divergent on; those without a divergence follow with the reason."""
     paged = {page.index for page in pages}
     best = strongest(audit)
@@ -150,7 +126,9 @@ def ranking(
         for c in ordered[: limits.class_rows]
     )
     points = [
-        charts.Point(c.divergence.score.value, 1 - c.accuracy.value, _grade(best.get(c.index)), None)
+        charts.Point(
+            c.divergence.score.value, 1 - c.accuracy.value, _grade(best.get(c.index)), None
+        )
         for c in ordered
         if c.divergence.score is not None and c.accuracy is not None
     ]
@@ -186,23 +164,14 @@ def class_pages(
     if not rest:
         return pages, (), ""
     note = (
-        f"{count(len(pages), 'class', 'classes')} of {len(ordered):,} in full: those with findings, "
-        "then the most divergent. "
+        f"{count(len(pages), 'class', 'classes')} of {len(ordered):,} in full: those with "
+        "findings, then the most divergent. "
     )
     left = len(rest) - len(rows)
     note += "The others are in the table below; their full data is in audit.json."
     if left:
         note += f" The table leaves out {left:,} more, which are in report.html and audit.json."
     return pages, rows, note
-
-
-def shared(
-    audit: Audit, names: Names, limits: Limits
-) -> tuple[Matrix | None, tuple[ClusterCard, ...], str]:
-    """Findings as a concept by class matrix, and the clusters that several classes fall in."""
-    common = [cluster for cluster in audit.clusters if cluster.shared]
-    shown = tuple(_cluster(cluster, names, limits) for cluster in common[: limits.clusters])
-    return _matrix(audit, names, limits), shown, showing(len(shown), len(common), "clusters")
 
 
 def _ranked(audit: Audit) -> list[AuditedClass]:
@@ -356,9 +325,7 @@ def _path_title(c: AuditedClass, names: Names) -> str:
     )
 
 
-def _concepts(
-    c: AuditedClass, own: Sequence[Card], limits: Limits
-) -> tuple[ConceptRow, ...]:
+def _concepts(c: AuditedClass, own: Sequence[Card], limits: Limits) -> tuple[ConceptRow, ...]:
     """The best concepts, and those with a finding wherever they rank."""
     by_concept = {card.concept.full: card for card in own}
     ordered = sorted(c.concepts, key=lambda s: (s.rank is None, s.rank or 0))
@@ -414,47 +381,4 @@ def _class_row(audit: Audit, c: AuditedClass, names: Names) -> ClassRow:
         "–" if top is None else name(top.concept).short,
         "–" if top is None else probability(top.q),
         str(findings),
-    )
-
-
-def _matrix(audit: Audit, names: Names, limits: Limits) -> Matrix | None:
-    cells = {(f.concept, f.class_index): GRADES[f.grade] for f in reversed(audit.findings)}
-    per_concept: dict[str, int] = {}
-    per_class: dict[int, int] = {}
-    for concept, index in cells:
-        per_concept[concept] = per_concept.get(concept, 0) + 1
-        per_class[index] = per_class.get(index, 0) + 1
-    concepts = sorted(per_concept, key=lambda c: (-per_concept[c], c))[: limits.matrix_rows]
-    classes = sorted(per_class, key=lambda i: (-per_class[i], i))[: limits.matrix_columns]
-    if not concepts:
-        return None
-    rows = tuple(
-        (
-            name(concept),
-            tuple(cells.get((concept, index)) for index in classes),
-            count(per_concept[concept], "class", "classes"),
-        )
-        for concept in concepts
-    )
-    notes = (
-        showing(len(concepts), len(per_concept), "concepts"),
-        showing(len(classes), len(per_class), "classes with findings"),
-    )
-    return Matrix(tuple(names[i] for i in classes), rows, "; ".join(n for n in notes if n))
-
-
-def _cluster(cluster: Cluster, names: Names, limits: Limits) -> ClusterCard:
-    shares = sorted(cluster.classes, key=lambda s: (-s.n_images, s.index))
-    listed = ", ".join(f"{names[s.index]} ({s.n_images})" for s in shares[:8])
-    more = f" and {len(shares) - 8} more" if len(shares) > 8 else ""
-    title = name(cluster.name) if cluster.name else Name("Unnamed", "Unnamed")
-    fit = "" if cluster.score is None else f", fit of the name {number(cluster.score)}"
-    return ClusterCard(
-        identifier=name(cluster.id, 24).short,
-        title=title,
-        named=cluster.name is not None,
-        contents=f"{count(cluster.n_images, 'photo')}, "
-        f"{count(cluster.n_prototypes, 'prototype')}{fit}",
-        classes=listed + more,
-        galleries=galleries(cluster.pictures, f"cluster {title}", limits.pictures),
     )

@@ -18,7 +18,7 @@ from auditor.report.view import Report, build
 __all__ = ["Source", "page", "render"]
 
 # Of embedded pictures, in characters: with fonts, tables and charts the file stays below 10 MB.
-PICTURE_BUDGET = 7_000_000
+PICTURE_BUDGET = 6_000_000
 POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
 
 

@@ -39,7 +39,7 @@ class Limits:
 HTML = Limits(
     class_pages=60,
     class_rows=2000,
-    cards=60,
+    cards=30,
     concepts=10,
     matrix_rows=24,
     matrix_columns=12,

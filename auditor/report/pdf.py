@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import pydyf
 import weasyprint
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
@@ -63,7 +63,8 @@ def render(audit: Audit, record: bytes, thumbnails: Thumbnails) -> bytes:
         created=finished,
         modified=finished,
     )
-    with _errors() as errors:
+    with _errors() as errors, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves its colour profile open
         try:
             document = weasyprint.HTML(string=text, url_fetcher=_Memory(served))
             data = document.write_pdf(
@@ -120,7 +121,7 @@ def _finish(document: Any, pdf: Any) -> None:
 
     WeasyPrint 70 leaves `/Scope` out of `/TH` and lists an attachment twice under `/AF`.
     """
-    elements = {o.reference: o for o in pdf.objects if isinstance(o, pydyf.Dictionary)}
+    elements = {o.reference: o for o in pdf.objects if hasattr(o, "get")}
     for element in elements.values():
         if element.get("S") != "/TH":
             continue
@@ -128,4 +129,5 @@ def _finish(document: Any, pdf: Any) -> None:
         in_head = elements[row["P"]].get("S") == "/THead"
         element["A"]["Scope"] = "/Column" if in_head else "/Row"
     if "AF" in pdf.catalog:
-        pdf.catalog["AF"] = pydyf.Array(dict.fromkeys(pdf.catalog["AF"]))
+        files = pdf.catalog["AF"]
+        files[:] = dict.fromkeys(files)

@@ -154,6 +154,4 @@ def _key(text: str) -> str:
 def _string(text: str) -> str:
     """A TOML basic string; what would not be shown as it is, is escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(
-        c if c == " " or clean(c) == c else f"\\U{ord(c):08x}" for c in quoted
-    )
+    return "".join(c if c == " " or clean(c) == c else f"\\U{ord(c):08x}" for c in quoted)

@@ -13,26 +13,18 @@ from markupsafe import Markup
 
 from auditor.record import Audit
 from auditor.report import charts
-from auditor.report.cards import Card, Planted, cards, planted
-from auditor.report.classes import (
-    ClassPage,
-    ClassRow,
-    ClusterCard,
-    Matrix,
-    Ranking,
-    class_pages,
-    ranking,
-    shared,
-)
+from auditor.report.cards import Card, CardRow, Planted, card_rows, cards, planted
+from auditor.report.classes import ClassPage, ClassRow, Ranking, class_pages, ranking
 from auditor.report.parts import Limits, Names, showing
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
+from auditor.report.shortcuts import ClusterCard, Matrix, shared
 from auditor.report.text import Name, clean, count, estimate, instant, moment, name, number
 from auditor.report.words import CHANNELS, GRADES, LIMITS, VERDICTS, Badge, nothing_found
 
 __all__ = ["Report", "build"]
 
 TOP = 3  # findings on the first page
-REASONS = 4  # verdict's reasons, and gaps, on the first page
+REASONS = 3  # verdict's reasons, and gaps, on the first page
 
 
 @dataclass(frozen=True)
@@ -141,6 +133,8 @@ class Report:
     ranking: Ranking
     cards: tuple[Card, ...]
     cards_note: str
+    card_rows: tuple[CardRow, ...]
+    card_rows_note: str
     planted: Planted | None
     pages: tuple[ClassPage, ...]
     page_rows: tuple[ClassRow, ...]
@@ -162,6 +156,7 @@ def build(audit: Audit, limits: Limits) -> Report:
     """Everything that the report shows of an audit, in one medium."""
     names = Names(audit)
     found = cards(audit, names, limits)
+    others = card_rows(audit, names, limits)
     pages, rows, pages_note = class_pages(audit, names, found, limits)
     finished = instant(audit.provenance.finished)
     matrix, clusters, clusters_note = shared(audit, names, limits)
@@ -179,7 +174,15 @@ def build(audit: Audit, limits: Limits) -> Report:
         data=_data(audit, names, limits),
         ranking=ranking(audit, names, pages, limits),
         cards=found[: limits.cards],
-        cards_note=showing(min(len(found), limits.cards), len(found), "findings; all: audit.json"),
+        cards_note=showing(
+            min(len(found), limits.cards),
+            len(found),
+            "findings in full; the others are in the table below",
+        ),
+        card_rows=others,
+        card_rows_note=showing(
+            len(others), len(found[limits.cards :]), "findings; all are in audit.json"
+        ),
         planted=planted(audit, names),
         pages=pages,
         page_rows=rows,
@@ -229,10 +232,12 @@ def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
         lines.append(f"{count(len(coverage.quarantined), 'photo')} could not be used.")
     if audit.self_test is None:
         lines.append("Detection power: no self-test was run with this configuration.")
-    reasons = tuple(_shortened(clean(reason), 160) for reason in audit.verdict.reasons[:REASONS])
+    reasons = [_shortened(reason, 140) for reason in audit.verdict.reasons[:REASONS]]
+    if len(audit.verdict.reasons) > REASONS:
+        reasons.append(f"{len(audit.verdict.reasons) - REASONS} more under Criteria.")
     return Summary(
         verdict=VERDICTS[audit.verdict.status],
-        reasons=reasons or (VERDICTS[audit.verdict.status].meaning,),
+        reasons=tuple(reasons) or (VERDICTS[audit.verdict.status].meaning,),
         figures=(
             (f"{coverage.classes:,}", f"of {count(coverage.classes_of_model, 'class', 'classes')}"),
             (f"{coverage.images:,}", "photos" if coverage.images != 1 else "photo"),
@@ -385,7 +390,7 @@ def _closing(audit: Audit, limits: Limits) -> Closing:
     )
     return Closing(
         power=power,
-        rates=() if test is None else tuple((name(r.name, 80), estimate(r.rate)) for r in test.rates),
+        rates=tuple((name(r.name, 80), estimate(r.rate)) for r in (test.rates if test else ())),
         not_tested=tuple(gaps[: limits.listed]),
         not_tested_note=showing(min(limits.listed, len(gaps)), len(gaps), "entries"),
         nothing=nothing_found(coverage),

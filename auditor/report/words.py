@@ -170,14 +170,12 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
         )
     if finding.grade == "corroborated":
         return (
-            f"Photos of other classes that show “{concept}” lean towards “{class_name}” "
-            f"({_signed(evidence.effect)} {unit(evidence.unit)}, q {_q(evidence.q)}); "
-            "no experiment has shown a cause."
+            f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
+            f"{_measured(evidence)}. No experiment has shown a cause."
         )
     return (
-        f"Prototypes and weights of “{class_name}” point to “{concept}” "
-        f"({_signed(evidence.effect)} {unit(evidence.unit)}, q {_q(evidence.q)}); "
-        "this rests on synthetic evidence alone."
+        f"Prototypes and weights of “{class_name}” point to “{concept}”: {_measured(evidence)}. "
+        "This rests on synthetic evidence alone."
     )
 
 
@@ -216,15 +214,15 @@ def _size(effect: Estimate) -> str:
     return f"{number(-effect.value)} ({number(-effect.high)} to {number(-effect.low)})"
 
 
-def _signed(effect: Estimate) -> str:
-    sign = "+" if effect.value > 0 else ""
-    return sign + estimate(effect)
+def _measured(evidence: Evidence) -> str:
+    sign = "+" if evidence.effect.value > 0 else ""
+    q = probability(evidence.q)
+    if evidence.q is not None:
+        q = f"q {q if q.startswith('<') else '= ' + q}".replace(" ", "\u00a0")
+    else:
+        q = "q not computed"
+    return f"{sign}{estimate(evidence.effect)} {unit(evidence.unit)}, {q}"
 
 
 def _against(evidence: Evidence, words: str) -> str:
     return "" if evidence.control is None else f"; {words} {estimate(evidence.control)}"
-
-
-def _q(value: float | None) -> str:
-    text = probability(value)
-    return text if text.startswith("<") else f"= {text}" if value is not None else "not computed"
