@@ -150,10 +150,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides the example.")] = 0,
 ) -> None:
     """Train a small classifier with planted shortcuts and audit it."""
-    from auditor import lab
+    from auditor import example
 
     bars = Bars()
-    config = lab.prepare(out, seed=seed, progress=bars)
+    config = example.prepare(out, seed=seed, progress=bars)
     run(config)
 
 

@@ -8,7 +8,17 @@ from PIL import Image
 
 from auditor.sheets import FloatArray, Layer
 
-__all__: list[str] = []
+__all__ = [
+    "black_border",
+    "circular_mask",
+    "coloured_frame",
+    "instant_photo",
+    "letterbox",
+    "rounded_corners",
+    "vignette",
+    "white_border",
+    "wooden_frame",
+]
 
 
 def _distance(height: int, width: int) -> FloatArray:

@@ -12,7 +12,26 @@ from scipy.ndimage import convolve1d, gaussian_filter, rotate
 
 from auditor.sheets import FloatArray
 
-__all__: list[str] = []
+__all__ = [
+    "blue_cast",
+    "gaussian_blur",
+    "green_cast",
+    "greyscale",
+    "halftone_print",
+    "high_contrast",
+    "jpeg_blocks",
+    "low_contrast",
+    "motion_blur",
+    "noise",
+    "overexposure",
+    "oversaturation",
+    "pixelation",
+    "red_cast",
+    "scan_lines",
+    "sepia_tone",
+    "underexposure",
+    "yellow_cast",
+]
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 

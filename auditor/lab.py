@@ -52,7 +52,7 @@ Progress = Callable[[str, int, int], None]
 Part = Literal["background", "companions", "drawings"]
 
 # Streams of random numbers that must not meet: what is learned from, audited with, verified on.
-_TRAIN, _IMAGES, _POOL, _PAIRS, _TEST = range(5)
+_TRAIN, _IMAGES, POOL_STREAM, _PAIRS, _TEST = range(5)
 
 
 def _ingredient(concept: str) -> tuple[Part, str]:
@@ -189,14 +189,29 @@ def _biased(plan: Plan, stream: int, per_class: int) -> Iterator[tuple[int, Scen
             yield label, scene
 
 
-def _pixels(scene: Scene, size: int) -> NDArray[np.uint8]:
+def held_out(plan: Plan, per_class: int) -> Iterator[tuple[int, Scene]]:
+    """Labelled scenes with the training photos' bias, which the classifier has not seen."""
+    return _biased(plan, _IMAGES, per_class)
+
+
+def any_scene(plan: Plan, rng: np.random.Generator, concept_rate: float) -> Scene:
+    """A scene of any class in which each planted concept occurs independently of the class."""
+    scene = _neutral(plan, rng, int(rng.integers(len(plan.classes))), 0.02)
+    for shortcut in plan.shortcuts:
+        if rng.random() < concept_rate:
+            scene = _with(scene, shortcut.concept)
+    return scene
+
+
+def pixels(scene: Scene, size: int) -> NDArray[np.uint8]:
+    """A scene as it is saved: uint8 of shape (size, size, 3)."""
     image = scenes.render(scene, size=size).permute(1, 2, 0).numpy()
     return np.asarray(image * 255 + 0.5, dtype=np.uint8)
 
 
 def _batch(pictures: Iterable[Scene], size: int) -> Tensor:
     """Scenes as the network will see them once saved: uint8 of shape (n, 3, size, size)."""
-    stack = np.stack([_pixels(scene, size) for scene in pictures])
+    stack = np.stack([pixels(scene, size) for scene in pictures])
     return torch.from_numpy(stack).permute(0, 3, 1, 2)
 
 

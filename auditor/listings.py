@@ -23,7 +23,11 @@ __all__ = ["ClassMatcher", "Listing", "list_photos"]
 logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .tif .tiff .gif .avif .heic .heif".split()
+    f".{end}"
+    for end in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif"),
+        *("tif", "tiff", "avif", "heic", "heif"),
+    )
 )
 
 MAX_BYTES = 2**29

@@ -11,7 +11,18 @@ from auditor import lettering
 from auditor.lettering import text_stamp
 from auditor.sheets import BLACK, WHITE, Sheet, blank, reduced, text_within
 
-__all__: list[str] = []
+__all__ = [
+    "barcode",
+    "crosshair",
+    "hair_strands",
+    "pen_marking",
+    "price_tag",
+    "qr_code",
+    "radiograph_marker",
+    "red_arrow",
+    "red_circle",
+    "ruler",
+]
 
 
 def price_tag(sheet: Sheet) -> None:

@@ -51,6 +51,7 @@ _IRREGULAR = {
     "canoes": "canoe",
     "movies": "movie",
     "cookies": "cookie",
+    "glasses": "glasses",
     "lens": "lens",
     "bus": "bus",
     "gas": "gas",

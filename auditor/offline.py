@@ -1,9 +1,9 @@
 """The embedded probe: two published towers from installed packages under trained linear heads.
 
 A dual encoder in CLIP's form, made by locked-image tuning (Zhai et al., arXiv 2111.07991): the
-pooled features of an ImageNet EfficientNet-Lite0 and the sentence embedding of all-MiniLM-L6-v2
-are frozen; only two linear maps into a common space were trained. It is assembled from
-OpenCLIP's own classes, so everything behind it is the same code as for an OpenCLIP model.
+features of an ImageNet EfficientNet-Lite0, pooled at every depth, and the sentence embedding of
+all-MiniLM-L6-v2 are frozen; only two linear maps into a common space were trained. It is assembled
+from OpenCLIP's own classes, so everything behind it is the same code as for an OpenCLIP model.
 
 The towers' weights come from packages and are checked against known digests before they are
 used; the heads come with this package and are checked against their card. Nothing is fetched.

@@ -9,7 +9,15 @@ from auditor import lettering
 from auditor.lettering import Face, text_stamp
 from auditor.sheets import BLACK, WHITE, Sheet, blank, reduced, text_within
 
-__all__: list[str] = []
+__all__ = [
+    "caption",
+    "chinese_caption",
+    "chinese_watermark",
+    "latin_watermark",
+    "logo",
+    "time_stamp",
+    "web_address",
+]
 
 
 def _watermark(sheet: Sheet, text: str, face: Face) -> None:

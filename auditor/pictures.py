@@ -14,7 +14,7 @@ from torch import Tensor
 from auditor.record import Picture
 from auditor.storage import digest_bytes, write_atomically
 
-__all__ = ["save_photo", "save_prototype"]
+__all__ = ["encoded_png", "save_photo", "save_prototype"]
 
 SIDE = 256  # pixels of the longer side
 Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
@@ -23,7 +23,7 @@ Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
 def save_prototype(out: Path, class_index: int, n: int, pixels: np.ndarray) -> str:  # type: ignore[type-arg]
     """Write a prototype as PNG without any metadata; returns its place in the run folder."""
     file = f"prototypes/{class_index}/{n}.png"
-    write_atomically(out / file, _encoded(Image.fromarray(pixels), "PNG"))
+    write_atomically(out / file, encoded_png(Image.fromarray(pixels)))
     return file
 
 
@@ -39,6 +39,11 @@ def save_photo(out: Path, image: Image.Image | Tensor, kind: Kind, caption: str)
     if not (out / file).exists():
         write_atomically(out / file, data)
     return Picture(file=file, kind=kind, caption=caption)
+
+
+def encoded_png(image: Image.Image) -> bytes:
+    """An image as PNG, without metadata."""
+    return _encoded(image, "PNG")
 
 
 def _encoded(image: Image.Image, form: str) -> bytes:

@@ -131,8 +131,8 @@ class Sheet:
         limit = room * self.width
         if stamp.width <= limit:
             return stamp
-        reduced = height * limit / stamp.width
-        return text_stamp(text, face, height=reduced, colour=colour, outline=outline)
+        lower = height * limit / stamp.width
+        return text_stamp(text, face, height=lower, colour=colour, outline=outline)
 
     def layer(self) -> Layer:
         """What was put on the sheet."""
@@ -166,7 +166,6 @@ def scrambled(stamp: Image.Image, rng: Generator) -> Image.Image:
     noise = gaussian_filter(
         rng.standard_normal((height, width), dtype=np.float32), 0.5 * stroke, mode="wrap"
     )
-    # Ties between equal inks are broken by noise too: equal pixels are interchangeable.
     by_ink = np.argsort(ink, kind="stable")
     by_noise = np.argsort(noise.ravel(), kind="stable")
     result = pixels.reshape(-1, 4).copy()

@@ -1,0 +1,194 @@
+"""Reading saved graphs without running code that somebody put into the file.
+
+`torch.export.load` unpickles example inputs and some tensors, evaluates expressions for sizes and
+compiles checks from text; PyTorch's documentation says to load only what one trusts. Here an
+archive is looked through first, and whatever could run code makes it "not plain": then the file is
+loaded only where its origin is trusted. TorchScript has an interpreter of its own, which reaches
+nothing in Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from auditor.description import Description
+from auditor.errors import ModelError
+from auditor.weights import METADATA_KEY, first_line
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["is_torchscript", "load_exported", "load_scripted"]
+
+PLAIN_FILES = re.compile(
+    r"archive_format|archive_version|byteorder|\.data/\w+|extra/[\w.]+|models/model\.json"
+    r"|data/weights/(model_weights_config\.json|weight_\d+)"
+    r"|data/constants/(model_constants_config\.json|tensor_\d+)|data/sample_inputs/model\.pt"
+)
+PLAIN_OPERATIONS = re.compile(
+    r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+|torch\.sym_\w+|math\.(ceil|floor|trunc|sqrt)"
+    r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_)"
+)
+"""`aten::from_file` opens any file of the machine; most other operators only see their inputs."""
+
+PLAIN_NAME = re.compile(r"[\w.]*")
+PLAIN_TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
+SIZE_FUNCTIONS = {
+    *("FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt"),
+    *("FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv"),
+    *("IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "TruncToInt"),
+    *("RoundToInt", "RoundDecimal", "ToFloat", "Identity", "Max", "Min", "Eq", "Ne", "Ge", "Gt"),
+    *("Le", "Lt", "Integer", "Symbol"),
+}
+READ_FREELY = {"metadata", "torch_version", "as_string", "as_strings", "guards_code"}
+"""Text that is only kept, passed as an argument, or never used here (the compiled checks)."""
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def load_scripted(path: Path, device: torch.device) -> tuple[torch.jit.ScriptModule, Description]:
+    """Load a TorchScript file, and the description among its extra files.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    extra: dict[str, str | bytes] = {METADATA_KEY: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, which its users know
+            script: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location=device, _extra_files=extra
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"Cannot load the TorchScript file {path}: {first_line(error)}.") from None
+    return script, Description.parse(extra[METADATA_KEY], source=str(path))
+
+
+def load_exported(path: Path, *, trust_pickle: bool) -> tuple[ExportedProgram, Description]:
+    """Load a `.pt2` file of `torch.export.save`, and the description among its extra files.
+
+    Raises:
+        ModelError: it cannot be loaded, or could run code and is not trusted.
+    """
+    try:
+        from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
+    except ImportError:
+        raise ModelError(
+            f"This PyTorch ({torch.__version__}) cannot read {path}; install 2.9 or newer."
+        ) from None
+    try:
+        data = path.read_bytes()
+        if not trust_pickle:
+            with PT2ArchiveReader(io.BytesIO(data)) as archive:
+                problem = _not_plain(archive.get_file_names(), archive.read_bytes)
+            if problem is not None:
+                raise ModelError(
+                    f"{path} could run code when it is loaded ({problem}); export it again without "
+                    "that, or give --trust-pickle if you trust where it comes from."
+                )
+        contents = load_pt2(io.BytesIO(data))
+        program: ExportedProgram = contents.exported_programs["model"]
+    except ModelError:
+        raise
+    except Exception as error:  # whatever PyTorch's parsers meet in a damaged file
+        raise ModelError(f"Cannot load the program {path}: {first_line(error)}.") from error
+    described = contents.extra_files.get(METADATA_KEY, "")
+    return program, Description.parse(described, source=str(path))
+
+
+def _not_plain(names: list[str], read: Callable[[str], bytes]) -> str | None:
+    """What in an archive is more than tensors and calls of PyTorch's operators."""
+    for name in names:
+        if not PLAIN_FILES.fullmatch(name):
+            return f"it holds {name[:80]!r}"
+    for name in names:
+        if name.endswith(".json"):
+            problem = _not_plain_value(json.loads(read(name)), "")
+            if problem is not None:
+                return problem
+        elif name.endswith("model.pt"):
+            try:
+                torch.load(io.BytesIO(read(name)), weights_only=True)
+            except pickle.UnpicklingError:
+                return "its example inputs are pickled objects"
+    return None
+
+
+def _not_plain_value(value: Any, key: str) -> str | None:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if not PLAIN_NAME.fullmatch(name):
+                return f"odd name {name[:80]!r}"
+            problem = None if name in READ_FREELY else _not_plain_value(part, name)
+            if problem is not None:
+                return problem
+    elif isinstance(value, list):
+        for part in value:
+            problem = _not_plain_value(part, key)
+            if problem is not None:
+                return problem
+    elif key == "use_pickle" and value is not False:
+        return "some tensors are pickled objects"
+    elif isinstance(value, str):
+        return _not_plain_text(value, key)
+    return None
+
+
+def _not_plain_text(text: str, key: str) -> str | None:
+    if key == "target":
+        plain = PLAIN_OPERATIONS.fullmatch(text) is not None
+        return None if plain else f"operation {text[:80]!r}"
+    if key == "expr_str":
+        return None if _is_arithmetic(text) else f"expression {text[:80]!r}"
+    if key in ("in_spec", "out_spec"):
+        plain = text == "" or ("__" not in text and _is_plain_tree(json.loads(text)[1]))
+        return None if plain else f"structure {text[:80]!r}"
+    return None if PLAIN_NAME.fullmatch(text) else f"odd name {text[:80]!r}"
+
+
+def _is_plain_tree(tree: dict[str, Any]) -> bool:
+    return tree["type"] in PLAIN_TREES and all(map(_is_plain_tree, tree["children_spec"]))
+
+
+def _is_arithmetic(text: str) -> bool:
+    """Whether an expression only computes with numbers and the names of sizes."""
+    try:
+        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except SyntaxError:
+        return False
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    allowed = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Load)
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            fine = node.id in SIZE_FUNCTIONS if id(node) in called else _is_size(node.id)
+        elif isinstance(node, ast.Constant):
+            fine = isinstance(node.value, int | float)
+        elif isinstance(node, ast.Call):
+            fine = isinstance(node.func, ast.Name) and not node.keywords
+        else:
+            fine = isinstance(node, (*allowed, ast.operator, ast.unaryop, ast.cmpop, ast.boolop))
+        if not fine:
+            return False
+    return True
+
+
+def _is_size(name: str) -> bool:
+    return re.fullmatch(r"z?[suf]+\d+|int_oo|oo", name) is not None

@@ -1,0 +1,106 @@
+"""The embedded example: a lab classifier with planted shortcuts, its photos and its configuration,
+written as a user would have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from auditor import lab, scenes
+from auditor.config import AuditConfig, ModelConfig, PrototypeConfig, ScopeConfig
+from auditor.models import save_weights
+from auditor.pictures import encoded_png
+from auditor.storage import write_atomically
+
+__all__ = ["prepare"]
+
+IMAGES_PER_CLASS = 40
+POOL = 900
+CONCEPT_RATE = 0.06  # of each planted concept in the pool, whatever the object
+
+
+class Stages(Protocol):
+    """What is told of progress, as `auditor.pipeline.Progress`."""
+
+    def stage(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Begin a stage."""
+        ...
+
+
+def prepare(folder: Path, *, seed: int, progress: Stages) -> AuditConfig:
+    """Train the example's classifier, draw its photos, and say how to audit it.
+
+    What a former call finished is kept: the classifier's file is written last, and the photos'
+    folder is marked when it is complete.
+
+    Args:
+        folder: where everything goes; the audit itself goes to `folder/audit`.
+        seed: decides the photos and the classifier.
+        progress: told of the stages.
+    """
+    plan = lab.DEMO if seed == lab.DEMO.seed else _reseeded(seed)
+    plan_file, model_file = folder / "plan.sha256", folder / "model.safetensors"
+    same = plan_file.exists() and plan_file.read_text().strip() == plan.digest
+    if not (same and model_file.exists()):
+        write_atomically(plan_file, f"{plan.digest}\n".encode())
+        model_file.unlink(missing_ok=True)
+        (folder / "photos.done").unlink(missing_ok=True)
+        with progress.stage("train", 1):
+            net = lab.train(plan)
+            planted = [
+                {
+                    "class_index": shortcut.class_index,
+                    "concept": shortcut.concept,
+                    "strength": shortcut.strength,
+                    "learned": effect.model_dump(),
+                }
+                for shortcut, effect in zip(plan.shortcuts, lab.learned(net, plan), strict=True)
+            ]
+            text = json.dumps(planted, indent=1)
+            write_atomically(folder / "planted.json", f"{text}\n".encode())
+            save_weights(model_file, net, lab.preprocess(plan.size), plan.classes)
+    if not (folder / "photos.done").exists():
+        with progress.stage("scenes", IMAGES_PER_CLASS * len(plan.classes) + POOL) as step:
+            _draw(folder, plan, step)
+        write_atomically(folder / "photos.done", b"")
+    return AuditConfig(
+        model=ModelConfig(spec=f"file:{model_file}", arch="python:auditor.lab:lab_network"),
+        images=str(folder / "images"),
+        pool=str(folder / "pool"),
+        out=str(folder / "audit"),
+        seed=seed,
+        planted=str(folder / "planted.json"),
+        prototypes=PrototypeConfig(per_class=4, steps=192),
+        scope=ScopeConfig(
+            title="Audit of the embedded example",
+            intended_use="A lesson: a small classifier of drawn objects, six of whose twelve "
+            "classes were trained with a planted shortcut.",
+        ),
+    )
+
+
+def _reseeded(seed: int) -> lab.Plan:
+    return lab.Plan(classes=lab.DEMO.classes, shortcuts=lab.DEMO.shortcuts, seed=seed)
+
+
+def _draw(folder: Path, plan: lab.Plan, step: Callable[[int], None]) -> None:
+    done = 0
+    for number, (label, scene) in enumerate(lab.held_out(plan, IMAGES_PER_CLASS)):
+        _save(folder / "images" / str(label) / f"{number:04d}.png", scene, plan.size)
+        done += 1
+        step(done)
+    rng = np.random.default_rng([plan.seed, lab.POOL_STREAM])
+    for number in range(POOL):
+        _save(folder / "pool" / f"{number:04d}.png", lab.any_scene(plan, rng, CONCEPT_RATE), plan.size)
+        done += 1
+        step(done)
+
+
+def _save(path: Path, scene: scenes.Scene, size: int) -> None:
+    write_atomically(path, encoded_png(Image.fromarray(lab.pixels(scene, size))))
