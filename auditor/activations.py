@@ -103,9 +103,7 @@ def recorded(net: nn.Module, layers: Layers) -> Iterator[dict[str, Tensor]]:
         if layers.features_are_input:
             handle = modules[layers.features].register_forward_pre_hook(keep_input)
         else:
-            handle = modules[layers.features].register_forward_hook(
-                lambda module, inputs, output: keep("")(module, inputs, output)
-            )
+            handle = modules[layers.features].register_forward_hook(keep(""))
         stack.callback(handle.remove)
         yield values
 

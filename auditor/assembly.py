@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -188,9 +189,9 @@ def _score_interval(results: Results, row: int, j: int) -> Estimate:
     places = _places(results.made, results.classes[row])
     score = results.named.rescored(
         row,
+        j,
         results.vocabulary.resampled(j, replicates, rng),
         (results.of_made.features[places] - results.vocabulary.mean) / results.vocabulary.scale,
-        results.named.channels["textcav"][row, j],
         rng,
     )
     return interval(float(results.named.score[row, j]), score, len(places))
@@ -202,6 +203,7 @@ def _illustrate(
     """A prototype, and photos of other classes with and without the concept, or with it drawn."""
     index, concept = results.classes[row], results.bank.concepts[j]
     name = results.classifier.class_names[index]
+    save = functools.partial(save_photo, results.out)
     places = _places(results.made, index)
     best = places[int(results.made.probabilities[places].argmax())]
     pictures = [
@@ -220,9 +222,9 @@ def _illustrate(
         edited = drawing.draw(concept.drawing, photo, seed=seed)
         control = drawing.draw_control(concept.drawing, photo, seed=seed)
         pictures += [
-            save_photo(results.out, photo, "without", f"Photo as it is: {probability(logs[0, place])}"),
-            save_photo(results.out, edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
-            save_photo(results.out, control, "control", f"Control edit: {probability(logs[2, place])}"),
+            save(photo, "without", f"Photo as it is: {probability(logs[0, place])}"),
+            save(edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
+            save(control, "control", f"Control edit: {probability(logs[2, place])}"),
         ]  # fmt: skip
         return tuple(pictures)
     scores = naming.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
@@ -234,8 +236,8 @@ def _illustrate(
     ):
         words = f"{concept.name} by the probe" if kind == "with" else f"no sign of {concept.name}"
         pictures += [
-            save_photo(results.out, results.images.image(int(i)), "with" if kind == "with" else "without",
-                       f"Another class, {words}: {probability(logs[i])}")
+            save(results.images.image(int(i)), "with" if kind == "with" else "without",
+                 f"Another class, {words}: {probability(logs[i])}")
             for i in chosen
         ]  # fmt: skip
     return tuple(pictures)

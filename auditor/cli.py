@@ -26,7 +26,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-import auditor
 from auditor.config import AuditConfig
 from auditor.errors import AuditorError, ConfigError
 from auditor.record import Audit, json_schema
@@ -108,11 +107,14 @@ def audit(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
     arch: Annotated[
-        str | None, typer.Option(help="Architecture of a weights file, such as torchvision:resnet50.")
+        str | None,
+        typer.Option(help="Architecture of a weights file, such as torchvision:resnet50."),
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Local weights of a named model.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the model's input in pixels.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, such as 0.485,0.456,0.406.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Per channel, such as 0.485,0.456,0.406.")
+    ] = None,
     std: Annotated[str | None, typer.Option(help="Per channel, such as 0.229,0.224,0.225.")] = None,
     class_names: Annotated[
         str | None, typer.Option(help="One name a line, or CSV or JSON with index, id and name.")

@@ -54,7 +54,7 @@ def describe(device: torch.device) -> str:
 
 def laid_out(net: nn.Module) -> nn.Module:
     """The network with its convolutions channels-last, which processors and GPUs run faster."""
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return net.to(memory_format=torch.channels_last)
 
 
 def keep_freed_memory() -> None:

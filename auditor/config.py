@@ -51,7 +51,7 @@ class StatisticsConfig(Section):
 
     q_level: Unit = 0.05
     min_photos: Annotated[int, Field(ge=2)] = 5
-    permutations: Annotated[int, Field(ge=99)] = 999
+    permutations: Annotated[int, Field(ge=99)] = 9999
     bootstrap: Annotated[int, Field(ge=99)] = 999
 
 
@@ -105,7 +105,9 @@ class AuditConfig(Section):
             where = ".".join(str(part) for part in first["loc"])
             if first["type"] == "missing":
                 flag = "--" + where.replace("model.spec", "model").replace("_", "-")
-                raise ConfigError(f"{where} is missing: give {flag} or set it in the file.") from None
+                raise ConfigError(
+                    f"{where} is missing: give {flag} or set it in the file."
+                ) from None
             value = repr(first["input"])
             raise ConfigError(f"{where} = {value[:80]} cannot be used: {first['msg']}.") from None
 

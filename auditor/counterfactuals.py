@@ -36,7 +36,7 @@ class Insertions:
 
     Attributes:
         features: float array of shape (n, d), the change of each photo's standardised features.
-        log_probabilities: float array of shape (3, n, K): photo, with the concept, with the control.
+        log_probabilities: float array of shape (3, n, K): the photo, the concept, the control.
     """
 
     features: Floats
@@ -141,4 +141,3 @@ def test(
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
     return Effect(effect, null, p)
-

@@ -4,8 +4,9 @@ Normalised path similarity after Geirhos et al., "Don't trust your eyes" (arXiv 
 layer l, with rho the mean Spearman correlation of pooled channel vectors over pairs of images,
 same-image pairs left out:
 
-    S(l) = (rho(proto_c, nat_c) - rho(nat_c, nat_other)) / (rho(nat_c, nat_c') - rho(nat_c, nat_other))
-    C(l) = (rho(proto_c, nat_c) - rho(proto_c, nat_other)) / (same denominator)
+    S(l) = (rho(proto_c, nat_c) - rho(nat_c, nat_other)) / D(l)
+    C(l) = (rho(proto_c, nat_c) - rho(proto_c, nat_other)) / D(l)
+    D(l) = rho(nat_c, nat_c') - rho(nat_c, nat_other)
 
 C is class-specific: matching statistics of generic photos cannot raise it. A class's similarity is
 the ratio of the sums of numerators and denominators over layers, so that each layer counts by how
@@ -122,7 +123,9 @@ def compare(
             rank=rank,
             rank_low=low,
             rank_high=high,
-            reason=None if np.isfinite(scores[c][0]) else "the photos of the class do not resemble "
+            reason=None
+            if np.isfinite(scores[c][0])
+            else "the photos of the class do not resemble "
             "each other more than photos of other classes in any layer",
             layers=tuple(layers[c]),
         )

@@ -1,6 +1,6 @@
 """Errors that a user can act on.
 
-    AuditorError                one sentence: what is wrong, with which value, what to do; exit code 2
+    AuditorError                one sentence: what is wrong, what to do; exit code 2
     ├── ConfigError             the configuration or a command-line option
     ├── ModelError              the audited classifier, its weights, preprocessing or class names
     ├── ImagesError             the photos: folder, manifest or data set

@@ -14,7 +14,7 @@ from PIL import Image
 
 from auditor import lab, scenes
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig, ScopeConfig
-from auditor.models import save_weights
+from auditor.models import save
 from auditor.pictures import encoded_png
 from auditor.storage import write_atomically
 
@@ -64,7 +64,7 @@ def prepare(folder: Path, *, seed: int, progress: Stages) -> AuditConfig:
             ]
             text = json.dumps(planted, indent=1)
             write_atomically(folder / "planted.json", f"{text}\n".encode())
-            save_weights(model_file, net, lab.preprocess(plan.size), plan.classes)
+            save(model_file, net, lab.preprocess(plan.size), plan.classes)
     if not (folder / "photos.done").exists():
         with progress.stage("scenes", IMAGES_PER_CLASS * len(plan.classes) + POOL) as step:
             _draw(folder, plan, step)
@@ -97,7 +97,9 @@ def _draw(folder: Path, plan: lab.Plan, step: Callable[[int], None]) -> None:
         step(done)
     rng = np.random.default_rng([plan.seed, lab.POOL_STREAM])
     for number in range(POOL):
-        _save(folder / "pool" / f"{number:04d}.png", lab.any_scene(plan, rng, CONCEPT_RATE), plan.size)
+        _save(
+            folder / "pool" / f"{number:04d}.png", lab.any_scene(plan, rng, CONCEPT_RATE), plan.size
+        )
         done += 1
         step(done)
 

@@ -111,8 +111,11 @@ def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...
     order = {"confirmed": 0, "corroborated": 1, "suspected": 2, "not_tested": 3}
     findings.sort(
         key=lambda pair: (
-            order[pair[0].grade], pair[1].q, -pair[1].naming.value, pair[0].id,
-        )  # fmt: skip
+            order[pair[0].grade],
+            pair[1].q,
+            -pair[1].naming.value,
+            pair[0].id,
+        )
     )
     return tuple(finding for finding, _ in findings)
 
@@ -152,9 +155,7 @@ def _finding(suspect: Suspect, q_level: float) -> Finding:
         if suspect.association.corroborates(q_level):
             grade = "corroborated"
     else:
-        caveats.append(
-            "Not tested on photos of other classes: too few of them show the concept."
-        )
+        caveats.append("Not tested on photos of other classes: too few of them show the concept.")
     if suspect.effect is not None:
         evidence.append(
             Evidence(

@@ -10,30 +10,23 @@ over seeds 0, 1 and 2: PLACEHOLDER.
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from auditor import scenes
 from auditor.compute import laid_out
 from auditor.drawing import DRAWINGS
-from auditor.errors import RunError
 from auditor.preprocessing import Preprocess
 from auditor.record import Estimate
 from auditor.scenes import BACKGROUNDS, COMPANIONS, OBJECTS, Scene
 from auditor.statistics import mean_estimate, proportion
-from auditor.storage import digest_value, write_atomically
+from auditor.storage import digest_value
 
 __all__ = [
     "DEMO",
@@ -45,7 +38,6 @@ __all__ = [
     "lab_network",
     "learned",
     "train",
-    "write",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -300,14 +292,15 @@ def train(plan: Plan, *, epochs: int = 14, progress: Progress | None = None) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         net = LabNetwork(len(plan.classes))
-    net = laid_out(net).train()
+    laid_out(net).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
     steps = epochs * (total // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     loss = nn.CrossEntropyLoss(label_smoothing=0.05)
     step = 0
     for _ in range(epochs):
-        for index in torch.randperm(total, generator=order)[: total // batch * batch].split(batch):
+        shuffled = torch.randperm(total, generator=order)[: total // batch * batch]
+        for index in torch.split(shuffled, batch):
             x = normalise(photos[index].float() / 255).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
             loss(net(x), labels[index]).backward()
@@ -322,16 +315,14 @@ def train(plan: Plan, *, epochs: int = 14, progress: Progress | None = None) -> 
 @torch.no_grad()
 def _probabilities(net: nn.Module, photos: Tensor, size: int) -> NDArray[np.float64]:
     normalise = preprocess(size).normalise
-    parts = [net(normalise(part.float() / 255)).softmax(1) for part in photos.split(128)]
+    parts = [net(normalise(part.float() / 255)).softmax(1) for part in torch.split(photos, 128)]
     return torch.cat(parts).double().numpy()
 
 
 # --- verification --------------------------------------------------------------------------------
 
 
-def effects(
-    net: nn.Module, plan: Plan, *, per_class: int = 12
-) -> tuple[tuple[Estimate, ...], ...]:
+def effects(net: nn.Module, plan: Plan, *, per_class: int = 12) -> tuple[tuple[Estimate, ...], ...]:
     """How far each planted concept, added to photos of other classes, raises each class.
 
     Held-out scenes without any planted concept are drawn with and without it, alike in
@@ -369,7 +360,9 @@ def accuracy(net: nn.Module, plan: Plan, *, per_class: int = 40) -> tuple[Estima
     rng = np.random.default_rng([plan.seed, _TEST])
     result = []
     for index, name in enumerate(plan.classes):
-        pictures = [scenes.sample(rng, objects=[name], drawing_rate=0.005) for _ in range(per_class)]
+        pictures = [
+            scenes.sample(rng, objects=[name], drawing_rate=0.005) for _ in range(per_class)
+        ]
         probabilities = _probabilities(net, _batch(pictures, plan.size), plan.size)
         result.append(proportion(int((probabilities.argmax(1) == index).sum()), per_class))
     return tuple(result)

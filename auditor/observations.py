@@ -27,8 +27,8 @@ __all__ = ["Observer"]
 
 PATH_PHOTOS = 64  # photos of each audited class whose path is kept
 OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
-INSERTION_PHOTOS = 96  # photos that each drawn concept is put on
-CHUNK = 10  # prototypes optimised, and kept, together
+INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
+CHUNK_PIXELS = 10 * 224 * 224  # prototypes of so many pixels are optimised, and kept, together
 
 Step = Callable[[int], None]
 
@@ -89,7 +89,8 @@ class Observer:
     ) -> Prototypes:
         """Prototypes of the classes, several seeds each; chunks that were finished are kept."""
         items = [(c, self.seed + k) for c in classes for k in range(per_class)]
-        size = batch or CHUNK
+        height, width = self.classifier.preprocess.size
+        size = batch or min(64, max(1, CHUNK_PIXELS // (height * width)))
         parts: list[Arrays] = []
         statistics_digest = [
             [name, *(float(part.astype(np.float64).sum()) for part in vars(s).values())]
@@ -124,7 +125,7 @@ class Observer:
     def of_prototypes(self, made: Prototypes) -> Activations:
         """Activations of prototypes, as they were saved."""
         images = made.tensor()
-        return collect(self.classifier, self.layers, images.split(self.batch))
+        return collect(self.classifier, self.layers, torch.split(images, self.batch))
 
     def insertions(
         self, names: Sequence[str], photos: ImageSet, scale: NDArray[np.float32], step: Step

@@ -204,7 +204,9 @@ def read_heads(folder: Path) -> tuple[Card, dict[str, Tensor]]:
         data = (folder / "heads.safetensors").read_bytes()
     except (OSError, ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else "card.json is not a card"
-        raise ProbeError(f"Cannot read the offline probe in {folder} ({reason}): {again}.") from None
+        raise ProbeError(
+            f"Cannot read the offline probe in {folder} ({reason}): {again}."
+        ) from None
     found = digest_bytes(data)
     if found != card.heads_sha256:
         raise ProbeError(

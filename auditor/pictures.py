@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -20,7 +21,7 @@ SIDE = 256  # pixels of the longer side
 Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
 
 
-def save_prototype(out: Path, class_index: int, n: int, pixels: np.ndarray) -> str:  # type: ignore[type-arg]
+def save_prototype(out: Path, class_index: int, n: int, pixels: NDArray[np.uint8]) -> str:
     """Write a prototype as PNG without any metadata; returns its place in the run folder."""
     file = f"prototypes/{class_index}/{n}.png"
     write_atomically(out / file, encoded_png(Image.fromarray(pixels)))
@@ -28,7 +29,7 @@ def save_prototype(out: Path, class_index: int, n: int, pixels: np.ndarray) -> s
 
 
 def save_photo(out: Path, image: Image.Image | Tensor, kind: Kind, caption: str) -> Picture:
-    """Write a small JPEG of a photo, or of float pixels of shape (3, H, W), without its metadata."""
+    """Write a small JPEG of a photo, or of float pixels of shape (3, H, W), without metadata."""
     if isinstance(image, Tensor):
         pixels = image.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)
         image = Image.fromarray(pixels.numpy())

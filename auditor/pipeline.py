@@ -43,7 +43,9 @@ __all__ = ["Progress", "run"]
 class Progress(Protocol):
     """Told of each stage and how far it is."""
 
-    def stage(self, name: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    def stage(
+        self, name: str, total: int
+    ) -> contextlib.AbstractContextManager[Callable[[int], None]]:
         """Begin a stage of `total` steps; the function that is given takes the steps done."""
         ...
 
@@ -82,9 +84,7 @@ class _Clock:
     def timed(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[name] = round(
-            self.seconds.get(name, 0.0) + time.perf_counter() - start, 2
-        )
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
 
 
 class _Run:

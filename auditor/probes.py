@@ -56,7 +56,7 @@ class ProbeModel:
     quality: Mapping[str, Quality]
     size: tuple[int, int]
     logit_scale: float
-    _net: nn.Module = field(repr=False)
+    _net: Any = field(repr=False)  # open_clip has no types
     _fit: Callable[[Image.Image], Tensor] = field(repr=False)
     _normalise: Callable[[Tensor], Tensor] = field(repr=False)
     _tokenize: Callable[[Sequence[str]], Tensor] = field(repr=False)
@@ -203,7 +203,7 @@ def _model(
         note=note,
         quality=quality,
         size=(height, width),
-        logit_scale=float(net.logit_scale.exp()),
+        logit_scale=float(net.get_parameter("logit_scale").exp()),
         _net=net,
         _fit=Compose(steps),
         _normalise=last,
@@ -217,7 +217,9 @@ def _digest(
     total = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         total.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        total.update(
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     tokens = tokenize(["A photo of 3 dogs, a watermark and a café (no logo)."]).tolist()
     total.update(json.dumps([dict(preprocess), tokens], sort_keys=True).encode())
     return total.hexdigest()

@@ -55,7 +55,7 @@ class Prototypes:
         images: uint8 array of shape (n, H, W, 3): what is saved and measured.
         class_indices: the class of each.
         seeds: the seed of each.
-        probabilities: float array of shape (n,): the model's probability of the class, for `images`.
+        probabilities: float array of shape (n,): of the class, for `images`.
         traces: float array of shape (n, points): probability at evenly spaced steps, on the
             transformed image.
         steps: optimisation steps of each.
@@ -80,9 +80,7 @@ class Prototypes:
         return torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 255
 
 
-def generic_statistics(
-    activations: Activations, layers: Layers
-) -> Mapping[str, ChannelStatistics]:
+def generic_statistics(activations: Activations, layers: Layers) -> Mapping[str, ChannelStatistics]:
     """Channel statistics of generic photos in the early layers of the path."""
     early = layers.path[: max(1, round(EARLY * len(layers.path)))]
     return {
@@ -130,8 +128,8 @@ def generate(
     pixels = torch.logit(torch.from_numpy(start).to(device), 1e-4)
     pixels = pixels.contiguous(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([pixels], lr=LEARNING_RATE)
-    natural = [
-        (name, layers.channel_axis[name], *(torch.from_numpy(part).to(device) for part in parts))
+    natural: list[tuple[str, int, list[Tensor]]] = [
+        (name, layers.channel_axis[name], [torch.from_numpy(part).to(device) for part in parts])
         for name, parts in (
             (name, (s.mean, s.mean_deviation, s.spread, s.spread_deviation))
             for name, s in statistics.items()
@@ -148,7 +146,7 @@ def generate(
                 logits = classifier.logits(views).float()
             loss = F.cross_entropy(logits, target, reduction="sum")
             loss = loss + SMOOTHNESS * _roughness(images)
-            for name, axis, mean, mean_deviation, spread, spread_deviation in natural:
+            for name, axis, (mean, mean_deviation, spread, spread_deviation) in natural:
                 seen_mean, seen_spread = pooled(values[name], axis)
                 loss = loss + WEIGHT / len(natural) * (
                     _hinge(seen_mean, mean, mean_deviation)
@@ -191,11 +189,11 @@ def _pink_noise(height: int, width: int, generator: np.random.Generator) -> NDAr
     luminance, colour = noise[:1], noise
     mixed = 0.9 * luminance + 0.45 * (colour - colour.mean(0, keepdims=True))
     image = 0.45 + 0.15 * mixed / mixed.std()
-    return np.clip(image, 0.02, 0.98).astype(np.float32)
+    return np.asarray(np.clip(image, 0.02, 0.98), np.float32)
 
 
 def _transforms(steps: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Random affine matrices of shape (steps, 2, 3) for `affine_grid`: crop, rotate, shift, flip."""
+    """Random affine matrices of shape (steps, 2, 3): crop, rotate, shift and flip."""
     scale = np.sqrt(generator.uniform(0.64, 1.0, steps))
     angle = np.deg2rad(generator.normal(0, 5, steps))
     room = 1 - scale
@@ -238,7 +236,7 @@ def _schedule(progress: float) -> float:
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_amx_tile_supported())
     return False

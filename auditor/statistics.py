@@ -67,7 +67,7 @@ def empirical_p(scores: Floats, null: Floats) -> NDArray[np.float64]:
     """
     ordered = np.sort(null)
     exceeding = len(ordered) - np.searchsorted(ordered, scores, side="left")
-    return (1.0 + exceeding) / (1.0 + len(ordered))
+    return np.asarray((1.0 + exceeding) / (1.0 + len(ordered)), np.float64)
 
 
 def benjamini_hochberg(p: Floats) -> NDArray[np.float64]:
@@ -94,13 +94,14 @@ def rank_rows(values: Floats) -> NDArray[np.float32]:
     ranks = stats.rankdata(values, axis=1)
     ranks -= ranks.mean(1, keepdims=True)
     norm = np.linalg.norm(ranks, axis=1, keepdims=True)
-    return np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0).astype(np.float32)
+    unit = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
+    return np.asarray(unit, np.float32)
 
 
 def rank_correlation(
     x: Floats, y: Floats, replicates: int, rng: np.random.Generator
 ) -> Estimate | None:
-    """Spearman correlation of two series with a bootstrap interval over units; `None` if constant."""
+    """Spearman correlation with a bootstrap interval over units; `None` if a series is constant."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
 
@@ -166,4 +167,3 @@ def stratified_difference(
         return None
     p = float(stats.norm.sf(total / np.sqrt(variance)))
     return interval(total / weight, sums / weights, n_present), min(1.0, max(p, 1e-300))
-

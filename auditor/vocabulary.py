@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -163,7 +164,7 @@ class Vocabulary:
         )
 
     def resampled(self, j: int, replicates: int, rng: np.random.Generator) -> Floats:
-        """Bootstrap replicates of a concept's direction over its photos, of shape (replicates, d)."""
+        """Bootstrap replicates of a direction over its photos, of shape (replicates, d)."""
         rows = self.members[j]
         weights = bootstrap_weights(len(rows), replicates, rng) / len(rows)
         return _unit(weights @ rows)
@@ -178,14 +179,10 @@ def prompt_rows(probe: ProbeModel, bank: ConceptBank) -> Floats:
     prompts = [prompt for concept in bank.concepts for prompt in concept.prompts]
     rows = probe.encode_texts(prompts).cpu().numpy()
     edges = np.cumsum([0, *(len(concept.prompts) for concept in bank.concepts)])
-    return _unit(
-        np.stack([rows[a:b].mean(0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
-    )
+    return _unit(np.stack([rows[a:b].mean(0) for a, b in pairwise(edges)]))
 
 
-def _members(
-    features: Floats, scores: Floats, counts: NDArray[np.int64]
-) -> list[Floats]:
+def _members(features: Floats, scores: Floats, counts: NDArray[np.int64]) -> list[Floats]:
     """Rows behind each named direction, relative to the mean of the photos that are not."""
     members: list[Floats] = []
     for j, count in enumerate(counts):

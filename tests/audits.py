@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from auditor.config import AuditConfig
 from auditor.record import (
     Audit,
@@ -35,7 +37,6 @@ from auditor.record import (
     Tool,
     Verdict,
 )
-from PIL import Image
 
 SCRIPT = '<script>alert("1")</script>'
 RTL = "\u202egnp.exe\u2066 \u200fstop\u200e"

@@ -18,4 +18,6 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         if "shared" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="the evaluation data is not beside the checkout"))
+            item.add_marker(
+                pytest.mark.skip(reason="the evaluation data is not beside the checkout")
+            )

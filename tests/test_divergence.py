@@ -19,9 +19,7 @@ PHOTOS = {"a": natural(CLASSES, RNG), "b": natural(CLASSES, RNG)}
 
 def compare(prototypes, owners, **changes):
     options = {"min_photos": 5, "replicates": 200, "seed": 0} | changes
-    return divergence.compare(
-        prototypes, np.array(owners), PHOTOS, CLASSES, (0, 1, 2), **options
-    )
+    return divergence.compare(prototypes, np.array(owners), PHOTOS, CLASSES, (0, 1, 2), **options)
 
 
 def mean_rho(first, second, *, same=False):

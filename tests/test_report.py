@@ -19,6 +19,11 @@ from xml.etree.ElementTree import Element
 import pikepdf
 import pytest
 import tinyhtml5  # type: ignore[import-untyped]
+from audits import LONG, QUOTES, SCRIPT, audit, run_folder
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
 from auditor import report
 from auditor.config import AuditConfig
 from auditor.errors import RunError
@@ -26,11 +31,6 @@ from auditor.record import Audit, Estimate
 from auditor.report import charts, html, pictures, reproduction, text, words
 from auditor.report.parts import HTML, PDF
 from auditor.report.view import build
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-
-from audits import LONG, QUOTES, SCRIPT, audit, run_folder
 
 SVG = "{http://www.w3.org/2000/svg}"
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"

@@ -45,9 +45,7 @@ def test_permutation_p_agrees_with_shuffling():
     strata = np.repeat([0, 1, 2], [20, 30, 10])
     present = rng.random(60) < 0.4
     values = rng.normal(size=60) + strata + 0.5 * present
-    estimate, p = statistics.stratified_difference(
-        values, present, strata, replicates=500, rng=rng
-    )
+    estimate, p = statistics.stratified_difference(values, present, strata, replicates=500, rng=rng)
 
     def total(flags):
         result = weight = 0.0

@@ -1,0 +1,208 @@
+"""Image classifiers of transformers: from the hub or a local folder, safetensors only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from auditor.config import ModelConfig
+from auditor.description import Description, complete
+from auditor.errors import ModelError
+from auditor.libraries import timm_description
+from auditor.weights import first_line
+
+__all__ = ["PlainLogits", "load"]
+
+FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of resampling filters, as image processors store them."""
+
+CONVNEXT_STRETCHES = 384
+"""From this size on ConvNeXt's image processor stretches the whole photo instead of cropping."""
+
+TOLERANCE = 0.05
+"""Largest mean difference, in standard deviations of the input, that two resizers may have."""
+
+
+class PlainLogits(nn.Module):
+    """Takes the logits out of the object or mapping that a model returns."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits of a batch of network inputs."""
+        output = self.model(images)
+        logits: Tensor = output["logits"] if isinstance(output, dict) else output.logits
+        return logits
+
+
+def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description]:
+    """Load a model and what its configuration and image processor say.
+
+    The code of the repository is never run. The image processor is tried on a picture, and where
+    this program's preprocessing does not give the same input, the user is asked for it.
+
+    Args:
+        name: `ORG/NAME` on the hub or a local folder.
+        config: the model's configuration.
+
+    Raises:
+        ModelError: it cannot be loaded, or weights are missing in it.
+    """
+    import transformers
+
+    folder = Path(name)
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder.is_dir()}
+    try:
+        with _quiet():
+            model, info = transformers.AutoModelForImageClassification.from_pretrained(
+                name, use_safetensors=True, output_loading_info=True, **options
+            )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"{config.spec} cannot be loaded as an image classifier with safetensors: "
+            f"{first_line(error)}."
+        ) from None
+    absent = sorted(
+        {*map(str, info["missing_keys"]), *(str(k[0]) for k in info["mismatched_keys"])}
+    )
+    if absent:
+        raise ModelError(
+            f"{config.spec} has no weights for {absent[0]!r}, so it is no trained classifier."
+        )
+    described = _class_names(model.config).over(_input(name, config, options))
+    return PlainLogits(model), described
+
+
+def _class_names(config: Any) -> Description:
+    names = getattr(config, "id2label", None) or {}
+    listed = tuple(str(names.get(i, "")) for i in range(len(names)))
+    invented = all(name == f"LABEL_{i}" for i, name in enumerate(listed))
+    return Description(class_names=None if invented or not all(listed) else listed)
+
+
+def _input(name: str, config: ModelConfig, options: dict[str, Any]) -> Description:
+    import transformers
+
+    if config.size is not None and config.mean is not None and config.std is not None:
+        return Description()
+    try:
+        with _quiet():
+            processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                name, **options
+            )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"{config.spec} has no image processor that can be loaded ({first_line(error)}); "
+            "give --size, --mean and --std."
+        ) from None
+    described = _described(processor)
+    if described is None or not _agrees(processor, described, config):
+        raise ModelError(
+            f"The image processor of {config.spec} ({type(processor).__name__}) does more than "
+            "resize, crop and normalise; give --size, --mean and --std."
+        )
+    return described
+
+
+def _described(processor: Any) -> Description | None:
+    data_config = getattr(processor, "data_config", None)
+    if isinstance(data_config, dict):  # the processor of timm's models
+        return timm_description(data_config)
+
+    def setting(name: str) -> Any:
+        return getattr(processor, name, None)
+
+    sides = _sides(processor)
+    if sides is None:
+        return None
+    size, resize, aspect = sides
+    scale = 255 * setting("rescale_factor") if setting("do_rescale") else 255.0
+    plain = not setting("do_normalize")
+    mean = (0.0,) * 3 if plain else tuple(value / scale for value in setting("image_mean"))
+    std = (1 / scale,) * 3 if plain else tuple(value / scale for value in setting("image_std"))
+    filtering = FILTERS.get(int(setting("resample") if setting("resample") is not None else 2))
+    return Description.parse(
+        {
+            "size": size,
+            "resize": resize,
+            "aspect": aspect,
+            "mean": mean,
+            "std": std,
+            "interpolation": filtering,
+        },
+        source="the image processor",
+    )
+
+
+def _sides(processor: Any) -> tuple[tuple[int, int], int, str] | None:
+    """Input size, shorter side before the crop, and whether the photo is stretched."""
+
+    def read(name: str) -> dict[str, int]:
+        value = getattr(processor, name, None) or {}
+        keys = ("height", "width", "shortest_edge")
+        found = {key: getattr(value, key, None) for key in keys}
+        if isinstance(value, dict):
+            found = {key: value.get(key) for key in keys}
+        return {key: int(number) for key, number in found.items() if number}
+
+    size, crop = read("size"), read("crop_size")
+    cropped = getattr(processor, "do_center_crop", False) and {"height", "width"} <= set(crop)
+    if not getattr(processor, "do_resize", False):
+        return None
+    if "shortest_edge" in size:
+        edge = size["shortest_edge"]
+        if cropped:
+            return (crop["height"], crop["width"]), edge, "crop"
+        share = getattr(processor, "crop_pct", None)
+        if share is None:
+            return None
+        if edge >= CONVNEXT_STRETCHES:
+            return (edge, edge), edge, "stretch"
+        return (edge, edge), int(edge / share), "crop"
+    if not {"height", "width"} <= set(size):
+        return None
+    if cropped:
+        return (crop["height"], crop["width"]), min(size["height"], size["width"]), "stretch"
+    return (size["height"], size["width"]), min(size["height"], size["width"]), "stretch"
+
+
+def _agrees(processor: Any, described: Description, config: ModelConfig) -> bool:
+    """Whether the processor and this program make the same input of a smooth colour picture."""
+    x, y = np.meshgrid(np.linspace(0, 1, 420), np.linspace(0, 1, 300))
+    waves = [np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(5 * x * y + 1)]
+    picture = Image.fromarray(np.uint8(127.5 + 120 * np.stack(waves, -1)))
+    unsized = config.model_copy(update={"size": None, "mean": None, "std": None})
+    preprocess = complete(described, unsized)
+    ours = preprocess.normalise(preprocess.fit(picture)[None])
+    with _quiet():
+        theirs = processor(picture, return_tensors="pt")["pixel_values"]
+    if not isinstance(theirs, torch.Tensor) or theirs.shape != ours.shape:
+        return False
+    return bool((theirs.float() - ours).abs().mean() < TOLERANCE * ours.std())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and advice off the terminal, for this block."""
+    from transformers.utils import logging as reports
+
+    level = reports.get_verbosity()
+    bars = reports.is_progress_bar_enabled()
+    reports.set_verbosity(logging.CRITICAL)
+    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        reports.set_verbosity(level)
+        if bars:
+            reports.enable_progress_bar()  # type: ignore[no-untyped-call]

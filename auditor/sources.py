@@ -1,0 +1,236 @@
+"""Where classifiers come from: libraries, hubs, registries, files and the user's own code.
+
+Each source gives a network and what is known of it; nothing is completed or checked here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from auditor import archives, huggingface, libraries, weights
+from auditor.config import ModelConfig
+from auditor.description import Description, complete
+from auditor.errors import ModelError
+from auditor.graphs import tap_exported
+from auditor.libraries import Architecture
+from auditor.scripted import tap_scripted
+from auditor.storage import digest_file
+from auditor.weights import Weights, first_line, fitted, read_weights, weights_digest
+
+__all__ = ["SOURCES", "Source"]
+
+FACTORY_INPUT = Description(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+"""A factory's module takes images in [0, 1] unless it or the user says otherwise."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with its weights, what is known of it, and the digest of its weights."""
+
+    net: nn.Module
+    description: Description
+    digest: str
+
+
+def _source(net: nn.Module, description: Description) -> Source:
+    return Source(net, description, weights_digest(net.state_dict()))
+
+
+# --- libraries -----------------------------------------------------------------------------------
+
+
+def from_torchvision(rest: str, config: ModelConfig, device: torch.device) -> Source:
+    """`torchvision:NAME` or `torchvision:NAME/WEIGHTS`, or NAME with the user's weights.
+
+    With the user's weights the input is that of torchvision's own weights for the architecture,
+    unless the file or the user says otherwise; class names are then asked for.
+    """
+    name, _, version = rest.partition("/")
+    if config.weights is not None:
+        return _with_weights(libraries.torchvision_architecture(name), Path(config.weights))
+    return _source(*libraries.pretrained_torchvision(name, version, spec=config.spec))
+
+
+def from_timm(rest: str, config: ModelConfig, device: torch.device) -> Source:
+    """`timm:NAME`, with pretrained weights or the user's; preprocessing is that of the name."""
+    if config.weights is not None:
+        return _with_weights(libraries.timm_architecture(rest), Path(config.weights))
+    return _source(*libraries.pretrained_timm(rest, spec=config.spec))
+
+
+def from_hugging_face(rest: str, config: ModelConfig, device: torch.device) -> Source:
+    """`hf:ORG/NAME` from the hub or `hf:FOLDER`: an image classifier of transformers."""
+    net, description = huggingface.load(rest, config)
+    return Source(net, description, weights_digest(net.model.state_dict()))
+
+
+def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
+    """`mlflow:models:/NAME@ALIAS`: the PyTorch flavour of a registered model, which unpickles."""
+    try:
+        mlflow = importlib.import_module("mlflow")
+        flavour = importlib.import_module("mlflow.pytorch")
+    except ImportError:
+        raise ModelError(
+            f"{config.spec} needs the package mlflow: install auditor[mlflow]."
+        ) from None
+    if not config.trust_pickle:
+        raise ModelError(
+            f"{config.spec} is stored as a pickled object, which can run code when it is loaded; "
+            "give --trust-pickle if you trust where it comes from."
+        )
+    try:
+        net = flavour.load_model(rest, map_location=device)
+        metadata = mlflow.models.get_model_info(rest).metadata or {}
+    except Exception as error:  # clients of many stores, each with errors of its own
+        raise ModelError(f"mlflow cannot load {rest}: {first_line(error)}.") from error
+    return _source(
+        _module(net, config.spec), Description.parse(metadata.get("auditor"), source=rest)
+    )
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
+    """`file:PATH`: torch.export, TorchScript, weights with `--arch`, or a trusted pickle."""
+    path = Path(rest)
+    if not path.is_file():
+        raise ModelError(f"There is no model file {rest}; check the path.")
+    suffix = path.suffix.lower()
+    if suffix == ".pt2":
+        program, description = archives.load_exported(path, trust_pickle=config.trust_pickle)
+        if device.type != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, device)
+        tensors = {**program.state_dict, **program.constants}
+        return Source(tap_exported(program), description, _digest(tensors, path))
+    if archives.is_torchscript(path):
+        script, description = archives.load_scripted(path, device)
+        preprocess = complete(description, config)
+        noise = torch.rand((2, 3, *preprocess.size), generator=torch.Generator().manual_seed(0))
+        digest = _digest(script.state_dict(), path)
+        net = tap_scripted(script, preprocess.normalise(noise.to(device)))
+        return Source(net, description, digest)
+    if suffix in (".safetensors", ".npz") or config.arch is not None:
+        found = read_weights(path)
+        arch = config.arch or found.description.arch
+        if arch is None:
+            raise ModelError(
+                f"{rest} holds weights only; name their architecture with --arch "
+                "(torchvision:NAME, timm:NAME or python:PACKAGE.MODULE:FACTORY)."
+            )
+        return _fit(_architecture(arch, trusted=config.arch is not None), found, path)
+    return _from_pickle(path, config)
+
+
+def _digest(tensors: Mapping[str, object], path: Path) -> str:
+    """Digest of the tensors; of the whole file where they are constants of its code."""
+    return weights_digest(tensors) if tensors else digest_file(path)
+
+
+def _from_pickle(path: Path, config: ModelConfig) -> Source:
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=not config.trust_pickle)
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"{path} holds a pickled object, which can run code when it is loaded; save it with "
+            "torch.export.save or as weights, or give --trust-pickle if you trust where it "
+            "comes from."
+        ) from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise ModelError(f"Cannot load the model file {path}: {first_line(error)}.") from None
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"{path} needs code that cannot be imported here: {first_line(error)}."
+        ) from None
+    if isinstance(data, nn.Module):
+        return _source(data, Description.parse(getattr(data, "auditor", None), source=str(path)))
+    weights.tensors_in(data, path)
+    raise ModelError(
+        f"{path} holds weights only; name their architecture with --arch "
+        "(torchvision:NAME, timm:NAME or python:PACKAGE.MODULE:FACTORY)."
+    )
+
+
+def _architecture(arch: str, *, trusted: bool) -> Architecture:
+    scheme, _, rest = arch.partition(":")
+    if scheme == "torchvision":
+        return libraries.torchvision_architecture(rest)
+    if scheme == "timm":
+        return libraries.timm_architecture(rest)
+    if scheme == "python" and trusted:
+        net = _call_factory(rest)
+        described = Description.parse(getattr(net, "auditor", None), source=arch)
+        # a factory takes no number of classes: where the weights differ, that is an error
+        return Architecture(arch, lambda _: net, described.over(FACTORY_INPUT))
+    raise ModelError(
+        f"The architecture {arch!r} is none of torchvision:NAME, timm:NAME and "
+        "python:PACKAGE.MODULE:FACTORY; name it with --arch."
+    )
+
+
+def _with_weights(architecture: Architecture, path: Path) -> Source:
+    return _fit(architecture, read_weights(path), path)
+
+
+def _fit(architecture: Architecture, found: Weights, path: Path) -> Source:
+    net = fitted(architecture.build, found, arch=architecture.name, path=path)
+    return _source(net, found.description.over(architecture.description))
+
+
+# --- the user's code -----------------------------------------------------------------------------
+
+
+def from_python(rest: str, config: ModelConfig, device: torch.device) -> Source:
+    """`python:PACKAGE.MODULE:FACTORY`: what the user's function without arguments returns."""
+    net = _call_factory(rest)
+    described = Description.parse(getattr(net, "auditor", None), source=config.spec)
+    if config.weights is not None:
+        architecture = Architecture(config.spec, lambda _: net, described.over(FACTORY_INPUT))
+        return _with_weights(architecture, Path(config.weights))
+    return _source(net, described.over(FACTORY_INPUT))
+
+
+def _call_factory(rest: str) -> nn.Module:
+    module_name, _, name = rest.partition(":")
+    if not module_name or not name:
+        raise ModelError(f"python:{rest} is not of the form python:PACKAGE.MODULE:FACTORY.")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # it stays there: the network may import when it runs
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ModelError(
+            f"Cannot import {module_name} from {folder} or PYTHONPATH: {first_line(error)}."
+        ) from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise ModelError(f"{module_name} has no function {name}; check --model.")
+    return _module(factory(), f"python:{rest}")
+
+
+def _module(value: object, spec: str) -> nn.Module:
+    if not isinstance(value, nn.Module):
+        raise ModelError(f"{spec} gives a {type(value).__name__}, not a torch.nn.Module.")
+    return value
+
+
+SOURCES: Mapping[str, Callable[[str, ModelConfig, torch.device], Source]] = {
+    "torchvision": from_torchvision,
+    "timm": from_timm,
+    "hf": from_hugging_face,
+    "mlflow": from_mlflow,
+    "file": from_file,
+    "python": from_python,
+}
