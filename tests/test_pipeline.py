@@ -1,0 +1,117 @@
+"""The whole audit on a tiny model: its record, its report, and that it resumes."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from auditor import cli, pipeline, prototypes
+from auditor.config import AuditConfig
+from auditor.record import Audit
+
+FACTORY = """
+import torch
+import sys
+sys.path.insert(0, {tests!r})
+from tiny import Stripes
+
+def net():
+    return Stripes()
+"""
+BANK = """
+[[concept]]
+name = "black border"
+category = "frame"
+drawing = "black_border"
+prompts = ["a photo with a black border"]
+
+[[concept]]
+name = "sky"
+category = "background"
+prompts = ["a blue sky"]
+"""
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("mine", None)
+    Path("mine.py").write_text(FACTORY.format(tests=str(Path(__file__).parent)))
+    Path("names.txt").write_text("across\n<script>alert(1)</script>\n")
+    Path("bank.toml").write_text(BANK)
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        folder = Path("photos") / str(label)
+        folder.mkdir(parents=True)
+        for n in range(12):
+            wave = 127 + 100 * np.sin(np.arange(32) * rng.uniform(1, 2))
+            pixels = np.broadcast_to(
+                wave[None, :, None] if label else wave[:, None, None], (32, 32, 3)
+            )
+            noisy = np.clip(pixels + rng.normal(0, 20, (32, 32, 3)), 0, 255)
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{n}.png")
+    (Path("photos") / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    return {
+        "model": {"spec": "python:mine:net", "size": 32, "class_names": "names.txt"},
+        "images": "photos",
+        "concepts": "bank.toml",
+        "prototypes": {"per_class": 2, "steps": 6},
+        "statistics": {"permutations": 99, "bootstrap": 99},
+    }
+
+
+def without_times(path):
+    data = json.loads(Path(path).read_text())
+    del data["created"]
+    for key in ("started", "finished", "seconds"):
+        del data["provenance"][key]
+    return data
+
+
+def test_an_audit_is_whole_and_resumes_to_the_same(user, monkeypatch):
+    done = pipeline.run(AuditConfig.model_validate(user))
+    assert Audit.read(Path("audit/audit.json")) == done
+    assert [c.n_images for c in done.classes] == [12, 12]
+    assert [q.id for q in done.coverage.quarantined] == ["0/broken.png"]
+    assert done.coverage.hypotheses > 0
+    for row in done.classes:
+        assert row.divergence.score is not None
+        for prototype in row.prototypes:
+            with Image.open(Path("audit") / prototype.file) as image:
+                assert image.size == (32, 32)
+    first = without_times("audit/audit.json")
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a finished stage was repeated")
+
+    monkeypatch.setattr(prototypes, "generate", forbidden)
+    Path("audit/audit.json").unlink()
+    pipeline.run(AuditConfig.model_validate(user))
+    assert without_times("audit/audit.json") == first
+
+
+def test_the_report_escapes_class_names(user):
+    from auditor import report
+
+    pipeline.run(AuditConfig.model_validate(user))
+    report.write(Path("audit"), pdf=False)
+    html = Path("audit/report.html").read_text()
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert" in html
+    assert sorted(p.name for p in Path("audit/prototypes").iterdir()) == ["0", "1"]
+
+
+def test_a_user_error_is_one_sentence_and_exit_code_2(user, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["auditor", "audit", "--model", "nowhere:x", "--images", "photos"]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    assert "nowhere" in text
