@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml tools/setup.sh
 	@touch $@
 
 demo: setup
-	@echo "Training a small classifier with planted shortcuts, then auditing it (about 5 minutes)."
+	@echo "Training a small classifier with planted shortcuts, then auditing it (some minutes)."
 	@$(BIN)/auditor demo --out demo
 
 test: setup check

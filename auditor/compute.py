@@ -2,8 +2,8 @@
 
 *Measured* for MobileNetV2 at 224 px on one core of a virtual machine, per image: forward 38 ms as
 loaded, 10 ms channels-last, 8 ms with freed memory kept as well; forward and backward 65, 31 and
-24 ms. Without the last, two thirds of the time goes to the kernel, which maps and clears the same
-pages again and again (`benchmarks/speed.py`).
+24 ms. Without the last, half of the time or more goes to the kernel, which maps and clears the same
+pages again and again.
 """
 
 from __future__ import annotations

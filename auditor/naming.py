@@ -32,7 +32,7 @@ __all__ = ["WEIGHTS", "Directions", "Naming", "name", "named", "null_texts", "pr
 
 Floats = NDArray[np.floating]
 
-# the text's map is noise with a weak probe (docs/method.md) and the probe is not at home on
+# the text's map is mostly noise with a weak probe, and the probe is not at home on
 # prototypes: both are shown and given no weight
 WEIGHTS: Mapping[str, float] = {
     "bridge": 1.0,

@@ -1,0 +1,24 @@
+"""Regenerate sample_reports/ from the embedded example: `make samples`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from auditor import cli, example
+
+SAMPLES = Path("sample_reports/example")
+FILES = ("audit.json", "report.html", "report.pdf")
+
+
+def main() -> None:
+    """Audit the example in demo/ and copy its record and reports."""
+    config = example.prepare(Path("demo"), seed=0, progress=cli.Bars())
+    cli.run(config)
+    SAMPLES.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(Path(config.out) / name, SAMPLES / name)
+
+
+if __name__ == "__main__":
+    main()
