@@ -71,7 +71,8 @@ def _described(net: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...
     rows = json.loads((_data() / "imagenet_class_index.json").read_text(encoding="utf-8"))
     net.auditor = {
         "size": 224,
-        "resize": 256,
+        "resize": 224,
+        "interpolation": "bicubic",
         "mean": mean,
         "std": std,
         "class_names": [row["name"] for row in rows],

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from auditor.compute import keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 keep_freed_memory()
+torch.set_num_threads(1)  # tiny networks: threads would only wait for each other
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
