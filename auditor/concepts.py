@@ -272,8 +272,14 @@ def _from_lines(text: str, path: Path) -> list[Concept]:
     return concepts
 
 
+def _templated(name: str) -> tuple[str, ...]:
+    """Prompts for a bare name; a slash stands between alternatives ("twigs/snow")."""
+    parts = [part.strip() for part in name.split("/") if part.strip()]
+    return tuple(template.format(part) for part in parts for template in _TEMPLATES)
+
+
 def _plain(name: str) -> Concept:
-    prompts = tuple(template.format(name) for template in _TEMPLATES)
+    prompts = _templated(name)
     return Concept(name, "object", prompts, None, None, CATEGORIES["object"])
 
 
@@ -337,7 +343,7 @@ def _concept(name: str, table: Mapping[str, object], path: Path) -> Concept:
     category = _string(where, table, "category") or "object"
     prompts = _strings(where, table, "prompts")
     if prompts is None:
-        prompts = tuple(template.format(name) for template in _TEMPLATES)
+        prompts = _templated(name)
     extrinsic = table.get("extrinsic", CATEGORIES.get(category, True))
     if not isinstance(extrinsic, bool):
         raise ConceptsError(f"{where}: extrinsic must be true or false.")

@@ -287,3 +287,12 @@ def test_hostile_class_names_are_read_in_time() -> None:
     for hostile in ("a" * 1_000_000, "or " * 500_000, "," * 1_000_000, "bird " * 200_000):
         for name in ("bird", "snow", "time stamp"):
             means_class(BANK[name], hostile)
+
+
+def test_a_slash_stands_between_alternatives(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("twigs/snow\nocean\n")
+    first, second = load(str(path)).concepts
+    assert first.name == "twigs/snow"
+    assert any("snow" in prompt and "twigs" not in prompt for prompt in first.prompts)
+    assert len(first.prompts) == 2 * len(second.prompts)
