@@ -49,8 +49,9 @@ SIZE_FUNCTIONS = {
     *("FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv"),
     *("IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "TruncToInt"),
     *("RoundToInt", "RoundDecimal", "ToFloat", "Identity", "Max", "Min", "Eq", "Ne", "Ge", "Gt"),
-    *("Le", "Lt", "Integer", "Symbol"),
+    *("Le", "Lt", "Integer"),
 }
+DECLARED_SIZE = re.compile(r"Symbol\('([suz]+\d+)'(?:, [a-z]+=(?:True|False))*\)")
 READ_FREELY = {"metadata", "torch_version", "as_string", "as_strings", "guards_code"}
 """Text that is only kept, passed as an argument, or never used here (the compiled checks)."""
 
@@ -173,8 +174,8 @@ def _is_plain_tree(tree: dict[str, Any]) -> bool:
 def _is_arithmetic(text: str) -> bool:
     """Whether an expression only computes with numbers and the names of sizes."""
     try:
-        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except SyntaxError:
+        nodes = list(ast.walk(ast.parse(DECLARED_SIZE.sub(r"\1", text.strip()), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError):
         return False
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     allowed = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Load)

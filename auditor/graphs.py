@@ -6,6 +6,7 @@ modules of their own, "taps", which change nothing and can be hooked.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import TYPE_CHECKING
@@ -93,7 +94,11 @@ def _stack(node: fx.Node) -> list[tuple[str, str]]:
 
 def _kind(node: fx.Node, path: str) -> type[nn.Module]:
     """A class named as the original module's, so that blocks of a kind can be told from others."""
-    name = dict(_stack(node)).get(path, "Tap").rpartition(".")[2]
+    return _tap_class(dict(_stack(node)).get(path, "").rpartition(".")[2])
+
+
+@functools.cache
+def _tap_class(name: str) -> type[nn.Module]:
     return type(name, (Tap,), {}) if name.isidentifier() else Tap
 
 

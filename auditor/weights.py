@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -151,9 +152,9 @@ def save(
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind, without the full stop."""
+    """The first sentence of an error's message, or its kind, without the full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")[:300]
+    return re.split(r"\.\s", lines[0].strip())[0].rstrip(".")[:300]
 
 
 def _read_safetensors(path: Path) -> Weights:

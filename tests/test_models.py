@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import os
@@ -90,7 +91,7 @@ def images(n: int = 3, side: int = 160) -> Tensor:
 
 
 def picture(width: int, height: int) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(20, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
@@ -162,7 +163,7 @@ def test_one_number_makes_the_input_grey_as_pillow_does() -> None:
 )
 def test_impossible_preprocessing(change: dict[str, Any]) -> None:
     fields = {"size": (8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "resize": 8}
-    with pytest.raises(ValueError, match="must|none of|neither"):
+    with pytest.raises(ValueError, match=r"must|none of|neither"):
         Preprocess(**{**fields, **change})
 
 
@@ -272,7 +273,7 @@ def altered(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
         (lambda s: s.update(extra=torch.zeros(1)), "'extra' has no place in the network"),
         (
             lambda s: s.update({"fc.weight": torch.zeros(5, 7)}),
-            r"'fc.weight' has the shape \(5, 7\), not \(5, \d+\)",
+            r"'fc.weight' has the shape \(5, 7\), not \(1000, \d+\)",
         ),
     ],
 )
@@ -333,7 +334,7 @@ def test_nothing_is_unpickled_unasked(tmp_path: Path, options: dict[str, str]) -
 def test_pickled_modules_load_when_trusted(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(resnet(), path)
-    with pytest.raises(ModelError, match="holds a pickled object .*--trust-pickle"):
+    with pytest.raises(ModelError, match=r"holds a pickled object, .*--trust-pickle"):
         load(f"file:{path}", **said(tmp_path, 5))
     check_same(load(f"file:{path}", trust_pickle=True, **said(tmp_path, 5)), resnet())
 
@@ -478,10 +479,8 @@ def test_imagenet_names_and_ids() -> None:
     assert found is not None
     assert found.ids is not None
     assert (found.names[0], found.ids[0]) == ("tench", "n01440764")
-    assert (found.names[134], found.ids[134]) == ("crane", "n02012849")
-    assert (found.names[517], found.ids[517]) == ("crane bird", "n03126707") or (
-        found.names[517].startswith("crane") and found.ids[517] == "n03126707"
-    )
+    assert (found.names[134], found.ids[134]) == ("crane bird", "n02012849")
+    assert (found.names[517], found.ids[517]) == ("crane", "n03126707")
     assert len(set(found.ids)) == 1000
     assert imagenet(10) is None
 
@@ -807,19 +806,30 @@ def script(net: nn.Module, path: Path, kind: str, **options: Any) -> Path:
 GRAPHS = ["export", "trace", "script", "frozen-trace"]
 
 
-def graph_file(folder: Path, network: str, kind: str) -> tuple[Path, nn.Module]:
-    net = NETWORKS[network]()
-    if kind == "export":
-        return export(net, folder / "m.pt2"), net
-    return script(copy.deepcopy(net), folder / "m.pt", kind), net
+GraphFile = Callable[[str, str], tuple[Path, nn.Module]]
+
+
+@pytest.fixture(scope="module")
+def graph_file(tmp_path_factory: pytest.TempPathFactory) -> GraphFile:
+    """The file of a network saved in a way, made once, and the network itself."""
+
+    @functools.cache
+    def make(network: str, kind: str) -> tuple[Path, nn.Module]:
+        folder = tmp_path_factory.mktemp("graph")
+        net = NETWORKS[network]()
+        if kind == "export":
+            return export(net, folder / "m.pt2"), net
+        return script(copy.deepcopy(net), folder / "m.pt", kind), net
+
+    return make
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_graphs_equal_the_eager_model_and_can_be_hooked(
-    tmp_path: Path, network: str, kind: str
+    graph_file: GraphFile, tmp_path: Path, network: str, kind: str
 ) -> None:
-    path, net = graph_file(tmp_path, network, kind)
+    path, net = graph_file(network, kind)
     n = 7 if network == "squeezenet" else 5
     classifier = load(f"file:{path}", **said(tmp_path, n))
     x = images().requires_grad_()
@@ -852,9 +862,9 @@ def test_graphs_equal_the_eager_model_and_can_be_hooked(
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_exported_layers_have_the_names_and_values_of_the_eager_model(
-    tmp_path: Path, network: str
+    graph_file: GraphFile, tmp_path: Path, network: str
 ) -> None:
-    path, net = graph_file(tmp_path, network, "export")
+    path, net = graph_file(network, "export")
     n = 7 if network == "squeezenet" else 5
     classifier = load(f"file:{path}", **said(tmp_path, n))
 
@@ -886,8 +896,10 @@ def test_exported_layers_have_the_names_and_values_of_the_eager_model(
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
-def test_linear_heads_are_linear_layers_and_others_have_a_tap(tmp_path: Path, kind: str) -> None:
-    path, net = graph_file(tmp_path, "resnet", kind)
+def test_linear_heads_are_linear_layers_and_others_have_a_tap(
+    graph_file: GraphFile, tmp_path: Path, kind: str
+) -> None:
+    path, net = graph_file("resnet", kind)
     classifier = load(f"file:{path}", **said(tmp_path, 5))
     linear = [m for m in classifier.net.modules() if isinstance(m, nn.Linear)]
     assert len(linear) == 1
@@ -897,7 +909,7 @@ def test_linear_heads_are_linear_layers_and_others_have_a_tap(tmp_path: Path, ki
     classifier.logits(images(2))
     assert given[0].shape == (2, net.fc.in_features)
 
-    path, _ = graph_file(tmp_path, "squeezenet", kind)
+    path, _ = graph_file("squeezenet", kind)
     convolutional = load(f"file:{path}", **said(tmp_path, 7))
     features: list[Tensor] = []
     tap = dict(convolutional.net.named_modules())["head_input"]
@@ -906,17 +918,19 @@ def test_linear_heads_are_linear_layers_and_others_have_a_tap(tmp_path: Path, ki
     assert features[0].shape[:2] == (2, 512)
 
 
-def test_scripted_layers_are_named_after_their_weights(tmp_path: Path) -> None:
-    path, _ = graph_file(tmp_path, "resnet", "script")
+def test_scripted_layers_are_named_after_their_weights(
+    graph_file: GraphFile, tmp_path: Path
+) -> None:
+    path, _ = graph_file("resnet", "script")
     classifier = load(f"file:{path}", **said(tmp_path, 5))
     names = {name for name, m in classifier.net.named_modules() if isinstance(m, nn.Identity)}
     assert any(name.startswith("layer2.0.") for name in names)
     assert not any(name.startswith("input") for name in names)
 
 
-def test_other_sizes_and_batches_pass_through_graphs(tmp_path: Path) -> None:
+def test_other_sizes_and_batches_pass_through_graphs(graph_file: GraphFile, tmp_path: Path) -> None:
     for kind in ("trace", "script"):
-        path, net = graph_file(tmp_path, "resnet", kind)
+        path, net = graph_file("resnet", kind)
         classifier = load(f"file:{path}", **said(tmp_path, 5))
         for n, side in [(1, 160), (5, 96)]:
             x = images(n, side)
@@ -942,10 +956,10 @@ def test_graphs_carry_their_description(tmp_path: Path) -> None:
         assert classifier.preprocess.mean == (0.5,) * 3
 
 
-def test_digest_of_graphs(tmp_path: Path) -> None:
+def test_digest_of_graphs(graph_file: GraphFile, tmp_path: Path) -> None:
     digests = {}
     for kind in GRAPHS:
-        path, net = graph_file(tmp_path, "resnet", kind)
+        path, net = graph_file("resnet", kind)
         digests[kind] = load(f"file:{path}", **said(tmp_path, 5)).digest
     expected = models.weights_digest(net.state_dict())
     assert digests["export"] == digests["trace"] == digests["script"] == expected
@@ -953,9 +967,12 @@ def test_digest_of_graphs(tmp_path: Path) -> None:
 
 
 def test_script_that_cannot_be_opened_is_used_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    graph_file: GraphFile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path, net = graph_file(tmp_path, "resnet", "trace")
+    path, net = graph_file("resnet", "trace")
     monkeypatch.delattr(torch._C, "_create_function_from_graph")
     classifier = load(f"file:{path}", **said(tmp_path, 5))
     check_same(classifier, net)
@@ -978,9 +995,11 @@ def test_programs_for_one_batch_size_or_for_training_are_refused(tmp_path: Path)
 # --- programs that would run code ----------------------------------------------------------------
 
 
-def rewritten(path: Path, change: Callable[[str, bytes], bytes | None], *more: str) -> Path:
+def rewritten(
+    path: Path, folder: Path, change: Callable[[str, bytes], bytes | None], *more: str
+) -> Path:
     """A copy of an archive in which each file is passed through `change`."""
-    out = path.with_name("changed.pt2")
+    out = folder / "changed.pt2"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(out, "w") as target:
         root = source.namelist()[0].split("/")[0]
         for name in source.namelist():
@@ -1009,9 +1028,9 @@ def pickled(folder: Path, *, legacy: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def program_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(resnet(), tmp_path_factory.mktemp("program") / "m.pt2")
+@pytest.fixture
+def program_file(graph_file: GraphFile) -> Path:
+    return graph_file("resnet", "export")[0]
 
 
 def nodes(program: dict[str, Any]) -> list[dict[str, Any]]:
@@ -1023,10 +1042,12 @@ SIZE = {"as_expr": {"expr_str": "__import__('os').mkdir('owned')", "hint": {"as_
 
 HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "operation": lambda p: nodes(p)[3].update(target="torch.load"),
-    "operator": lambda p: nodes(p)[3].update(target="_operator.methodcaller"),
-    "file": lambda p: nodes(p)[3].update(target="torch.ops.aten.from_file.default"),
+    "operation '_": lambda p: nodes(p)[3].update(target="_operator.methodcaller"),
+    "operation 'torch.ops.aten.from": lambda p: nodes(p)[3].update(
+        target="torch.ops.aten.from_file.default"
+    ),
     "expression": lambda p: p["graph_module"]["graph"]["tensor_values"]["x"].update(sizes=[SIZE]),
-    "name": lambda p: nodes(p)[3].update(name="a: __import__('os').mkdir('owned')"),
+    "odd name": lambda p: nodes(p)[3].update(name="a: __import__('os').mkdir('owned')"),
     "structure": lambda p: p["graph_module"]["module_call_graph"][0]["signature"].update(
         in_spec='[1, {"type": "evil.Type", "context": "null", "children_spec": []}]'
     ),
@@ -1038,8 +1059,8 @@ def test_hostile_programs_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program_file: Path, what: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = rewritten(program_file, in_program(HOSTILE[what]))
-    with pytest.raises(ModelError, match=r"could run code when it is loaded .*--trust-pickle"):
+    path = rewritten(program_file, tmp_path, in_program(HOSTILE[what]))
+    with pytest.raises(ModelError, match=rf"could run code .* \({what}.*--trust-pickle"):
         load(f"file:{path}", **said(tmp_path, 5))
     assert not (tmp_path / "owned").exists()
 
@@ -1053,14 +1074,14 @@ def test_pickles_in_programs_are_refused(tmp_path: Path, program_file: Path) -> 
             return data.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
         return pickled(tmp_path) if name.endswith("weight_0") else data
 
-    changed = [rewritten(program_file, inputs)]
+    changed = [rewritten(program_file, tmp_path, inputs)]
     for path in changed:
         with pytest.raises(ModelError, match="pickled objects"):
             load(f"file:{path}", **said(tmp_path, 5))
     with pytest.raises(ModelError, match="pickled objects"):
-        load(f"file:{rewritten(program_file, weight)}", **said(tmp_path, 5))
+        load(f"file:{rewritten(program_file, tmp_path, weight)}", **said(tmp_path, 5))
     for extra in ("data/aotinductor/model/x.so", "data/constants/custom_obj_0"):
-        path = rewritten(program_file, lambda name, data: data, extra)
+        path = rewritten(program_file, tmp_path, lambda name, data: data, extra)
         with pytest.raises(ModelError, match=r"it holds 'data/.*--trust-pickle"):
             load(f"file:{path}", **said(tmp_path, 5))
     assert not (tmp_path / "owned").exists()
@@ -1068,7 +1089,7 @@ def test_pickles_in_programs_are_refused(tmp_path: Path, program_file: Path) -> 
 
 def test_a_rewritten_program_still_loads(tmp_path: Path, program_file: Path) -> None:
     # so that the refusals above are for what was changed
-    path = rewritten(program_file, lambda name, data: data)
+    path = rewritten(program_file, tmp_path, lambda name, data: data)
     check_same(load(f"file:{path}", **said(tmp_path, 5)), resnet())
 
 
