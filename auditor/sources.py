@@ -5,6 +5,7 @@ Each source gives a network and what is known of it; nothing is completed or che
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import pickle
@@ -74,7 +75,11 @@ def from_hugging_face(rest: str, config: ModelConfig, device: torch.device) -> S
 
 
 def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
-    """`mlflow:models:/NAME@ALIAS`: the PyTorch flavour of a registered model, which unpickles."""
+    """`mlflow:models:/NAME@ALIAS`: the PyTorch flavour of a registered or logged model.
+
+    The key "auditor" of the model's metadata may describe it. A model that was saved as an
+    exported program loads like any `.pt2` file; one that was pickled only where it is trusted.
+    """
     try:
         mlflow = importlib.import_module("mlflow")
         flavour = importlib.import_module("mlflow.pytorch")
@@ -82,19 +87,28 @@ def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
         raise ModelError(
             f"{config.spec} needs the package mlflow: install auditor[mlflow]."
         ) from None
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=rest))
+        found = mlflow.models.Model.load(str(folder))
+    except Exception as error:  # clients of many stores, each with errors of its own
+        raise ModelError(f"mlflow cannot load {rest}: {first_line(error)}.") from error
+    described = Description.parse((found.metadata or {}).get("auditor"), source=rest)
+    if "pytorch" not in found.flavors:
+        raise ModelError(f"{rest} was not saved by mlflow.pytorch; other flavours cannot be used.")
+    program = folder / found.flavors["pytorch"]["model_data"] / "model.pt2"
+    if program.is_file():
+        source = _exported(program, config, device)
+        return dataclasses.replace(source, description=described.over(source.description))
     if not config.trust_pickle:
         raise ModelError(
             f"{config.spec} is stored as a pickled object, which can run code when it is loaded; "
             "give --trust-pickle if you trust where it comes from."
         )
     try:
-        net = flavour.load_model(rest, map_location=device)
-        metadata = mlflow.models.get_model_info(rest).metadata or {}
-    except Exception as error:  # clients of many stores, each with errors of its own
+        net = flavour.load_model(str(folder), map_location=device)
+    except Exception as error:  # unpickling runs code that is not ours
         raise ModelError(f"mlflow cannot load {rest}: {first_line(error)}.") from error
-    return _source(
-        _module(net, config.spec), Description.parse(metadata.get("auditor"), source=rest)
-    )
+    return _source(_module(net, config.spec), described)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -107,13 +121,7 @@ def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
         raise ModelError(f"There is no model file {rest}; check the path.")
     suffix = path.suffix.lower()
     if suffix == ".pt2":
-        program, description = archives.load_exported(path, trust_pickle=config.trust_pickle)
-        if device.type != "cpu":
-            from torch.export.passes import move_to_device_pass
-
-            program = move_to_device_pass(program, device)
-        tensors = {**program.state_dict, **program.constants}
-        return Source(tap_exported(program), description, _digest(tensors, path))
+        return _exported(path, config, device)
     if archives.is_torchscript(path):
         script, description = archives.load_scripted(path, device)
         preprocess = complete(description, config)
@@ -131,6 +139,16 @@ def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
             )
         return _fit(_architecture(arch, trusted=config.arch is not None), found, path)
     return _from_pickle(path, config)
+
+
+def _exported(path: Path, config: ModelConfig, device: torch.device) -> Source:
+    program, description = archives.load_exported(path, trust_pickle=config.trust_pickle)
+    digest = _digest({**program.state_dict, **program.constants}, path)
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    return Source(tap_exported(program), description, digest)
 
 
 def _digest(tensors: Mapping[str, object], path: Path) -> str:

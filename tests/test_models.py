@@ -656,25 +656,32 @@ def test_hugging_face_needs_safetensors_and_runs_no_code(tmp_path: Path) -> None
 # --- MLflow --------------------------------------------------------------------------------------
 
 
-def test_mlflow_is_optional_and_unpickles(monkeypatch: pytest.MonkeyPatch) -> None:
-    import types
-
+def test_mlflow_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ModelError, match=r"install auditor\[mlflow\]"):
         load("mlflow:models:/birds@champion")
-    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
-    monkeypatch.setitem(sys.modules, "mlflow.pytorch", types.ModuleType("mlflow.pytorch"))
-    with pytest.raises(ModelError, match="--trust-pickle"):
-        load("mlflow:models:/birds@champion")
 
 
-def test_mlflow_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["pickle", "pt2"])
+def test_mlflow_model(tmp_path: Path, form: str) -> None:
     mlflow = pytest.importorskip("mlflow")
     described = {"size": 160, "mean": [0.5] * 3, "std": [0.5] * 3, "class_names": list("abcde")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlflow.pytorch.save_model(resnet(), tmp_path / "m", metadata={"auditor": described})
-        check_same(load(f"mlflow:{tmp_path / 'm'}", trust_pickle=True), resnet())
+        mlflow.pytorch.save_model(
+            resnet(),
+            tmp_path / "m",
+            metadata={"auditor": described},
+            serialization_format=form,
+            input_example=images(2).numpy(),
+            pip_requirements=["torch"],
+        )
+    if form == "pickle":
+        with pytest.raises(ModelError, match="--trust-pickle"):
+            load(f"mlflow:{tmp_path / 'm'}")
+    check_same(load(f"mlflow:{tmp_path / 'm'}", trust_pickle=form == "pickle"), resnet())
+    with pytest.raises(ModelError, match="mlflow cannot load"):
+        load(f"mlflow:{tmp_path / 'missing'}")
 
 
 # --- the user's code -----------------------------------------------------------------------------
