@@ -3,6 +3,7 @@ written as a user would have them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -44,13 +45,15 @@ def prepare(folder: Path, *, seed: int, progress: Stages) -> AuditConfig:
         seed: decides the photos and the classifier.
         progress: told of the stages.
     """
-    plan = lab.DEMO if seed == lab.DEMO.seed else _reseeded(seed)
+    plan = dataclasses.replace(lab.DEMO, seed=seed)
     plan_file, model_file = folder / "plan.sha256", folder / "model.safetensors"
     same = plan_file.exists() and plan_file.read_text().strip() == plan.digest
     if not (same and model_file.exists()):
+        # What another plan left goes first: if killed in between, it must not pass for this plan's.
+        for stale in (model_file, folder / "photos.done"):
+            if stale.exists():
+                stale.unlink()
         write_atomically(plan_file, f"{plan.digest}\n".encode())
-        model_file.unlink(missing_ok=True)
-        (folder / "photos.done").unlink(missing_ok=True)
         with progress.stage("train", 1):
             net = lab.train(plan)
             planted = [
@@ -83,10 +86,6 @@ def prepare(folder: Path, *, seed: int, progress: Stages) -> AuditConfig:
             "classes were trained with a planted shortcut.",
         ),
     )
-
-
-def _reseeded(seed: int) -> lab.Plan:
-    return lab.Plan(classes=lab.DEMO.classes, shortcuts=lab.DEMO.shortcuts, seed=seed)
 
 
 def _draw(folder: Path, plan: lab.Plan, step: Callable[[int], None]) -> None:

@@ -3,8 +3,13 @@
 A plan names classes, each with an object of `auditor.scenes`, and shortcuts: a concept that most
 photos of one class carry and hardly any other. Everything else occurs independently of the class.
 A network trained on such photos relies on the shortcuts, which is measured and not assumed
-(`effects`), so that an audit of it can be held against the truth. *Measured* for the default plan
-over seeds 0, 1 and 2: PLACEHOLDER.
+(`effects`), so that an audit of it can be held against the truth. *Measured* as
+`learned(train(plan), plan)` for the default plan with seeds 0, 1 and 2: put on photos of the other
+classes (132 pairs of photos each), a planted concept raises the probability of its class by 0.49 to
+0.83; the lowest bound of the eighteen 95% intervals is 0.43 (that is on a processor that computes
+in bfloat16; elsewhere, in float32, seed 0 gives 0.44 to 0.81). On photos where the concepts go with
+no class (`accuracy`, 40 of each class), the six classes without a shortcut are recognised in 78% to
+97% of photos, the six with one in 5% to 57%: that is the harm that a shortcut does.
 """
 
 from __future__ import annotations
@@ -267,16 +272,20 @@ def lab_network() -> LabNetwork:
 
 def _training_photos(plan: Plan, tell: Progress) -> tuple[Tensor, Tensor]:
     total = plan.n_train * len(plan.classes)
-    photos = torch.empty((total, 3, plan.size, plan.size), dtype=torch.uint8)
-    labels = torch.empty(total, dtype=torch.long)
+    photos = np.empty((total, plan.size, plan.size, 3), np.uint8)
+    labels = np.empty(total, np.int64)
     for i, (label, scene) in enumerate(_biased(plan, _TRAIN, plan.n_train)):
-        photos[i], labels[i] = _batch([scene], plan.size)[0], label
+        photos[i], labels[i] = pixels(scene, plan.size), label
         if i % 100 == 0:
             tell("drawing", i, total)
-    return photos, labels
+    return torch.from_numpy(photos).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
 
-def train(plan: Plan, *, epochs: int = 14, progress: Progress | None = None) -> LabNetwork:
+def _has_fast_bfloat16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def train(plan: Plan, *, epochs: int = 8, progress: Progress | None = None) -> LabNetwork:
     """A classifier that learned from the plan's biased photos, in evaluation mode, frozen.
 
     The same plan gives the same weights on the same machine and number of threads. The caller's
@@ -288,7 +297,7 @@ def train(plan: Plan, *, epochs: int = 14, progress: Progress | None = None) -> 
     total = len(labels)
     order = torch.Generator().manual_seed(plan.seed)
     normalise = preprocess(size).normalise
-    batch = 64
+    batch, fast = min(64, total), _has_fast_bfloat16()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         net = LabNetwork(len(plan.classes))
@@ -303,7 +312,9 @@ def train(plan: Plan, *, epochs: int = 14, progress: Progress | None = None) -> 
         for index in torch.split(shuffled, batch):
             x = normalise(photos[index].float() / 255).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
-            loss(net(x), labels[index]).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                logits = net(x)
+            loss(logits.float(), labels[index]).backward()
             optimiser.step()
             schedule.step()
             step += 1

@@ -6,7 +6,7 @@ the digest of all it depends on; a run that was killed finds them there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = ["Observer"]
 PATH_PHOTOS = 64  # photos of each audited class whose path is kept
 OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
 INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
+CHUNK_PHOTOS = 2048  # photos that are observed, and kept, together
 CHUNK_PIXELS = 10 * 224 * 224  # prototypes of so many pixels are optimised, and kept, together
 
 Step = Callable[[int], None]
@@ -55,27 +56,47 @@ class Observer:
 
     def photos(self, photos: ImageSet, on_path: NDArray[np.bool_], step: Step) -> Activations:
         """Activations of photos; the path is kept where `on_path` says so."""
+        parts: list[Arrays] = []
+        for start, chunk in self._chunks(photos):
+            kept = on_path[start : start + len(chunk)]
 
-        def compute() -> Mapping[str, Any]:
-            batches = photos.batches(self.classifier.preprocess.fit, size=self.batch)
-            return _arrays(
-                collect(self.classifier, self.layers, batches, on_path=on_path, on_batch=step)
-            )
+            def compute(
+                start: int = start, chunk: ImageSet = chunk, kept: NDArray[np.bool_] = kept
+            ) -> Mapping[str, Any]:
+                batches = chunk.batches(self.classifier.preprocess.fit, size=self.batch)
+                return _arrays(
+                    collect(
+                        self.classifier, self.layers, batches,
+                        on_path=kept, on_batch=lambda done: step(start + done),
+                    )
+                )  # fmt: skip
 
-        key = [*self.key, photos.digest, np.flatnonzero(on_path).tolist()]
-        return _activations(self.work.arrays("photos", key, compute), self.layers)
+            key = [*self.key, chunk.digest, np.flatnonzero(kept).tolist()]
+            parts.append(self.work.arrays("photos", key, compute))
+            step(start + len(chunk))
+        return _activations(_joined(parts), self.layers)
 
     def probed(self, photos: ImageSet, probe: ProbeModel, step: Step) -> NDArray[np.float32]:
         """The probe's unit rows of photos, of shape (n, e)."""
+        parts: list[Arrays] = []
+        for start, chunk in self._chunks(photos):
 
-        def compute() -> Mapping[str, Any]:
-            rows = []
-            for batch in photos.batches(probe.fit, size=self.batch):
-                rows.append(probe.encode_images(batch).cpu().numpy())
-                step(sum(map(len, rows)))
-            return {"rows": np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)}
+            def compute(start: int = start, chunk: ImageSet = chunk) -> Mapping[str, Any]:
+                rows = []
+                for batch in chunk.batches(probe.fit, size=self.batch):
+                    rows.append(probe.encode_images(batch).cpu().numpy())
+                    step(start + sum(map(len, rows)))
+                return {"rows": np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)}
 
-        return self.work.arrays("probed", [probe.digest, photos.digest], compute)["rows"]
+            parts.append(self.work.arrays("probed", [probe.digest, chunk.digest], compute))
+            step(start + len(chunk))
+        return _joined(parts)["rows"]
+
+    def _chunks(self, photos: ImageSet) -> Iterator[tuple[int, ImageSet]]:
+        """Photos that are kept together, each part with the place where it starts."""
+        size = max(1, CHUNK_PHOTOS // self.batch) * self.batch
+        for start in range(0, max(1, len(photos)), size):
+            yield start, photos.subset(range(start, min(start + size, len(photos))))
 
     def prototypes(
         self,
@@ -168,6 +189,10 @@ def path_photos(
 def sample(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """At most `size` of `n` positions, in order."""
     return np.sort(rng.permutation(n)[:size])
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _arrays(activations: Activations) -> dict[str, Any]:

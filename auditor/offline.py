@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
@@ -26,14 +26,29 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from auditor.errors import ProbeError
 from auditor.storage import digest_bytes
 
-__all__ = ["DIMENSIONS", "FOLDER", "HEADS", "Card", "Quality", "assemble", "read_classifier"]
+__all__ = [
+    "DIMENSIONS",
+    "FEATURES",
+    "FINAL",
+    "FOLDER",
+    "HEADS",
+    "Card",
+    "Quality",
+    "assemble",
+    "read_classifier",
+    "read_heads",
+]
 
 FOLDER = Path(__file__).parent / "data" / "probe"
+FINAL = 1280  # of the image tower's last features, the first in a row
+STAGES = (16, 24, 40, 80, 112, 192, 320)  # channels
+SPREAD = 5  # stages of which the standard deviation is taken, too
+FEATURES = FINAL + sum(STAGES) + sum(STAGES[:SPREAD])
 DIMENSIONS = 384
 CONTEXT = 64  # tokens; captions and prompts are far shorter
 # What training writes and `assemble` expects, under the names of OpenCLIP's modules.
@@ -125,6 +140,33 @@ TEXT_TOWER = Tower(
     file="model/model.safetensors",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
+
+
+class Levels(nn.Module):
+    """Features of all stages of an EfficientNet: the means of each, the spread of the first five.
+
+    The last features were trained to forget all but the object; the earlier ones still hold
+    texture, colour, blur and what overlays change.
+    """
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of shape (n_images, FEATURES), the network's own last ones first."""
+        net: Any = self.trunk  # timm has no types
+        x = net.bn1(net.conv_stem(images))
+        means, deviations = [], []
+        for depth, stage in enumerate(net.blocks):
+            x = stage(x)
+            means.append(x.mean((2, 3)))
+            if depth < SPREAD:
+                deviations.append(x.flatten(2).std(2))
+        last = net.bn2(net.conv_head(x)).mean((2, 3))
+        return torch.cat([last, *means, *deviations], 1)
+
+
 PREPROCESS = PreprocessCfg(
     size=224, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, interpolation="bicubic"
 )
@@ -146,7 +188,9 @@ def assemble(
         ProbeError: a tower is missing or altered, or the heads do not fit.
     """
     folder = TEXT_TOWER.path().parent
-    image = _image_state(torch.load(io.BytesIO(IMAGE_TOWER.read()), weights_only=True))
+    image = {
+        name: value for name, value in _read_image_tower().items() if not name.startswith("_fc.")
+    }
     text = safetensors.torch.load(TEXT_TOWER.read())
     net = CustomTextCLIP(
         DIMENSIONS,
@@ -154,7 +198,6 @@ def assemble(
             "timm_model_name": "tf_efficientnet_lite0",
             "timm_pool": "avg",
             "timm_proj": "linear",
-            "timm_proj_bias": True,
             "image_size": PREPROCESS.size,
         },
         {
@@ -165,7 +208,9 @@ def assemble(
         },
     )
     trunk = dict(zip(net.visual.trunk.state_dict(), image.values(), strict=True))
-    state = {f"visual.trunk.{name}": value for name, value in trunk.items()}
+    net.visual.trunk = Levels(net.visual.trunk)
+    net.visual.head.proj = nn.Linear(FEATURES, DIMENSIONS)
+    state = {f"visual.trunk.trunk.{name}": value for name, value in trunk.items()}
     state |= {
         f"text.transformer.{name}": value
         for name, value in text.items()
@@ -188,7 +233,7 @@ def assemble(
 
 def read_classifier() -> tuple[Tensor, Tensor]:
     """The image tower's own ImageNet classifier: weights (1000, 1280) and biases (1000,)."""
-    state = torch.load(io.BytesIO(IMAGE_TOWER.read()), weights_only=True)
+    state = _read_image_tower()
     return state["_fc.weight"], state["_fc.bias"]
 
 
@@ -219,5 +264,6 @@ def read_heads(folder: Path) -> tuple[Card, dict[str, Tensor]]:
         raise ProbeError(f"The offline probe's heads cannot be read ({error}): {again}.") from None
 
 
-def _image_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.startswith("_fc.")}
+def _read_image_tower() -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(io.BytesIO(IMAGE_TOWER.read()), weights_only=True)
+    return state

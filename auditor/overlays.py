@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-from PIL import ImageDraw
+import math
+
+from PIL import Image, ImageDraw
 
 from auditor import lettering
 from auditor.lettering import Face, text_stamp
@@ -20,17 +21,23 @@ __all__ = [
 ]
 
 
-def _watermark(sheet: Sheet, text: str, face: Face) -> None:
-    ink = sheet.pick(WHITE, WHITE, (225, 225, 225)) if sheet.luminance < 0.7 else (60, 60, 60)
-    opacity = sheet.uniform(0.4, 0.65)
+def _watermark(sheet: Sheet, text: str, face: Face, *, edged: bool) -> None:
+    dark = sheet.luminance < 0.55
+    ink = sheet.pick(WHITE, WHITE, (225, 225, 225)) if dark else (60, 60, 60)
+    outline = ((40, 40, 40) if dark else (245, 245, 245)) if edged else None
+    opacity = sheet.uniform(0.45, 0.7)
     angle = float(sheet.rng.choice([0.0, 0.0, sheet.uniform(15, 35), sheet.uniform(-35, -15)]))
-    if sheet.rng.random() < 0.65:
-        across = sheet.uniform(0.8, 0.98) * sheet.width * np.cos(np.deg2rad(angle))
-        stamp = text_within(text, face, float(across), sheet.side * 0.3, ink)
+
+    def line(tallest: float, room: float) -> Image.Image:
+        height = tallest * sheet.side
+        return sheet.fitted(text, face, height=height, colour=ink, outline=outline, room=room)
+
+    if sheet.rng.random() < 0.8:
+        stamp = line(0.3, sheet.uniform(0.8, 0.98) * math.cos(math.radians(angle)))
         y = sheet.uniform(0.4, 0.6) * sheet.height
         sheet.put(stamp, sheet.width / 2, y, angle=angle, opacity=opacity)
         return
-    stamp = text_within(text, face, sheet.width * sheet.uniform(0.42, 0.5), sheet.side * 0.14, ink)
+    stamp = line(0.14, sheet.uniform(0.42, 0.5))
     shift = sheet.uniform(-0.05, 0.05)
     for row, y in enumerate((0.2, 0.5, 0.8)):
         for x in (0.24, 0.76) if row % 2 == 0 else (0.5,):
@@ -40,12 +47,13 @@ def _watermark(sheet: Sheet, text: str, face: Face) -> None:
 
 def chinese_watermark(sheet: Sheet) -> None:
     """Half-transparent Chinese characters across the photo, as in ImageNet-W."""
-    _watermark(sheet, lettering.chinese_words(sheet.rng, int(sheet.rng.integers(2, 4))), "chinese")
+    text = lettering.chinese_words(sheet.rng, int(sheet.rng.integers(2, 4)))
+    _watermark(sheet, text, "chinese", edged=False)
 
 
 def latin_watermark(sheet: Sheet) -> None:
-    """A half-transparent word in Latin capitals across the photo."""
-    _watermark(sheet, lettering.latin_word(sheet.rng), "latin")
+    """A half-transparent word in Latin capitals across the photo, edged to be seen on anything."""
+    _watermark(sheet, lettering.latin_word(sheet.rng), "latin", edged=True)
 
 
 def chinese_caption(sheet: Sheet) -> None:

@@ -122,7 +122,8 @@ def render(scene: Scene, *, size: int = 64) -> Tensor:
         paste(canvas, COMPANIONS[name], rng, place=place, scale=scale, tilt=0.2)
     _occlude(canvas, _stream(scene, "occlusion"))
     _light(canvas, _stream(scene, "light"))
-    image = canvas.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
+    rows = canvas[0::2] + canvas[1::2]
+    image = (rows[:, 0::2] + rows[:, 1::2]) / 4
     image += _stream(scene, "noise").normal(0, 0.015, image.shape)
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).clamp_(0, 1)
     for name in scene.drawings:
@@ -167,9 +168,14 @@ def _occlude(canvas: Array, rng: Random) -> None:
 
 
 def _fill(canvas: Array, points: NDArray[np.float64], colour: Colour) -> None:
-    mask = Image.new("1", (canvas.shape[1], canvas.shape[0]))
-    ImageDraw.Draw(mask).polygon(points.ravel().tolist(), fill=1)
-    canvas[np.asarray(mask)] = colour
+    side = canvas.shape[0]
+    left, top = (max(math.floor(low) - 1, 0) for low in points.min(axis=0))
+    right, bottom = (min(math.ceil(high) + 2, side) for high in points.max(axis=0))
+    if left >= right or top >= bottom:
+        return
+    mask = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(mask).polygon((points - (left, top)).ravel().tolist(), fill=1)
+    canvas[top:bottom, left:right][np.asarray(mask, bool)] = colour
 
 
 def _light(canvas: Array, rng: Random) -> None:
@@ -177,8 +183,9 @@ def _light(canvas: Array, rng: Random) -> None:
     ramp = np.linspace(-1, 1, canvas.shape[0], dtype=np.float32)
     slope, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.2)
     lit = 1 + depth * (math.cos(slope) * ramp[None, :] + math.sin(slope) * ramp[:, None])
-    canvas -= 0.5
-    canvas *= rng.uniform(0.75, 1.1)
-    canvas += 0.5 + rng.uniform(-0.08, 0.08)
-    canvas *= lit[..., None] * rng.uniform(0.95, 1.05, 3).astype(np.float32)
+    contrast = rng.uniform(0.75, 1.1)
+    canvas *= contrast
+    canvas += 0.5 - 0.5 * contrast + rng.uniform(-0.08, 0.08)
+    canvas *= lit[..., None]
+    canvas *= rng.uniform(0.95, 1.05, 3).astype(np.float32)
     np.clip(canvas, 0, 1, out=canvas)

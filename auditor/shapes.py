@@ -325,17 +325,29 @@ def paste(
             pen.polygon(points, fill=fill)
         else:
             pen.line(points, fill=fill, width=max(round(shape.width * unit), 1), joint="curve")
+    # Most of the layer is empty: only the box that the thing and its shadow fill is painted.
+    soft = side / 64
+    margin = math.ceil(6 * soft)
+    filled = layer.getbbox() or (0, 0, 0, 0)
+    box = (
+        max(filled[0] // fine - margin, 0),
+        max(filled[1] // fine - margin, 0),
+        min(-(-filled[2] // fine) + margin, 2 * half),
+        min(-(-filled[3] // fine) + margin, 2 * half),
+    )
+    layer = layer.crop((box[0] * fine, box[1] * fine, box[2] * fine, box[3] * fine))
     if fine > 1:
         layer = layer.reduce(fine)
-    shade = layer.getchannel("A").filter(ImageFilter.GaussianBlur(side / 64))
+    shade = layer.getchannel("A").filter(ImageFilter.GaussianBlur(soft))
     rgba = np.asarray(layer, np.float32) / 255
-    shadow = np.roll(np.asarray(shade, np.float32) / 255, round(side / 64), axis=(0, 1))
+    shadow = np.roll(np.asarray(shade, np.float32) / 255, round(soft), axis=(0, 1))
     slope = rng.uniform(0, 2 * np.pi)
-    ramp = np.linspace(-1, 1, 2 * half, dtype=np.float32)
-    lit = 1 + 0.3 * (math.cos(slope) * ramp[None, :, None] + math.sin(slope) * ramp[:, None, None])
-    left, top = round(place[0] * side) - half, round(place[1] * side) - half
+    ramp = 0.3 * np.linspace(-1, 1, 2 * half, dtype=np.float32)
+    across, down = math.cos(slope) * ramp[box[0] : box[2]], math.sin(slope) * ramp[box[1] : box[3]]
+    lit = 1 + across[None, :, None] + down[:, None, None]
+    left, top = round(place[0] * side) - half + box[0], round(place[1] * side) - half + box[1]
     x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + 2 * half, side), min(top + 2 * half, side)
+    x1, y1 = min(left + lit.shape[1], side), min(top + lit.shape[0], side)
     part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     under = canvas[y0:y1, x0:x1]
     alpha = rgba[part][..., 3:]
