@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(stderr=True)
+
+INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 
 STAGES = {
     "load": "Loading model, probe and photos",
@@ -227,9 +230,10 @@ def main() -> None:
     except AuditorError as error:
         console.print(Text(f"auditor: {_plain(str(error))}"), soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("auditor: stopped; run the same command again to continue.")
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            console.print("auditor: stopped; run the same command again to continue.")
+        raise
 
 
 def _plain(text: str) -> str:
@@ -254,7 +258,7 @@ def _classes(text: str | None) -> Any:
     if text is None:
         return None
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(path):  # a long list of names is no path that can be asked for
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

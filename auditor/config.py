@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,9 @@ Unit = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    """Base of all configuration: frozen, and a misspelt name is an error."""
+    """Base of all configuration: frozen; a misspelt name, NaN or infinity is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -71,7 +72,7 @@ class AuditConfig(Section):
     pool: str | None = None
     probe: str = "offline"
     concepts: str | None = None
-    classes: tuple[str, ...] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     expected: dict[str, tuple[str, ...]] = {}
     out: str = "audit"
     device: str = "auto"
@@ -101,20 +102,24 @@ class AuditConfig(Section):
         try:
             return AuditConfig.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
+            # a misspelt name first, for it is why another is missing
+            first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
             where = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise ConfigError(f"There is no setting {where}; check its spelling.") from None
             if first["type"] == "missing":
                 flag = "--" + where.replace("model.spec", "model").replace("_", "-")
                 raise ConfigError(
                     f"{where} is missing: give {flag} or set it in the file."
                 ) from None
-            value = repr(first["input"])
-            raise ConfigError(f"{where} = {value[:80]} cannot be used: {first['msg']}.") from None
+            raise ConfigError(
+                f"{where} = {_shown(first['input'])} cannot be used: {first['msg']}."
+            ) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error}.") from None
     try:
@@ -124,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
             data = yaml.safe_load(text)
         else:
             raise ConfigError(f"{path} is neither .toml nor .yaml; rename it or convert it.")
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no table of settings.")
@@ -137,4 +142,10 @@ def _put(data: dict[str, Any], name: str, value: Any) -> None:
     *parents, last = name.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"{parent} = {_shown(data)} is no table of settings.")
     data[last] = value
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)[:80]  # a value of anchors within anchors may stand for millions

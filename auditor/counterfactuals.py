@@ -23,11 +23,13 @@ from auditor.models import Classifier
 from auditor.record import Estimate
 from auditor.statistics import bootstrap_weights, interval
 
-__all__ = ["Effect", "Insertions", "insert", "test"]
+__all__ = ["MATERIAL", "MATERIAL_LOG_ODDS", "Effect", "Insertions", "insert", "test"]
 
 Floats = NDArray[np.float32]
 
-MATERIAL = 0.01  # a change of the mean class probability by less than a point convicts nobody
+# Less convicts nobody: a point of mean probability, and odds twice those with the control.
+MATERIAL = 0.01
+MATERIAL_LOG_ODDS = float(np.log(2))
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,25 @@ class Insertions:
 
 @dataclass(frozen=True)
 class Effect:
-    """Change of p(class) by the concept, by its control, and the p-value of their difference."""
+    """Change of p(class) by the concept, by its control, and their difference.
+
+    `log_odds` is the median over photos of how much farther than the control the concept moves the
+    log-odds of the class; `p` is the p-value of the difference.
+    """
 
     effect: Estimate
     control: Estimate
+    log_odds: float
     p: float
 
     @property
     def confirmed(self) -> bool:
         """The effect's lower bound exceeds the control's upper bound, and it is material."""
-        return self.effect.low > max(self.control.high, 0.0) and self.effect.value >= MATERIAL
+        return (
+            self.effect.low > max(self.control.high, 0.0)
+            and self.effect.value >= MATERIAL
+            and self.log_odds >= MATERIAL_LOG_ODDS
+        )
 
 
 def insert(
@@ -140,4 +151,5 @@ def test(
     p = 1.0
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
-    return Effect(effect, null, p)
+    odds = logs - np.log(-np.expm1(np.minimum(logs, -1e-9)))
+    return Effect(effect, null, float(np.median(odds[1] - odds[2])), p)

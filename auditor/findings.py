@@ -3,8 +3,10 @@
 Grades (docs/method.md): `suspected` rests on synthetic evidence alone, that is, on prototypes and
 directions; `corroborated` adds an association on photos of *other* classes, within each true class,
 so that the class's own object cannot explain it; `confirmed` adds an experiment that beats its
-matched control. A concept that means the class, that the user declared expected, or that is not
-extrinsic is ranked but is no finding.
+matched control. A score that stands out of the null is suspected without photos; the first few of
+each class are put to the test whether they stand out or not, and are findings where photos convict
+them. A concept that means the class, that the user declared expected, or that is not extrinsic is
+ranked but is no finding.
 """
 
 from __future__ import annotations
@@ -16,13 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.counterfactuals import Effect
+from auditor.counterfactuals import MATERIAL_LOG_ODDS, Effect
 from auditor.record import Estimate, Evidence, Finding, Grade, Picture
 from auditor.statistics import benjamini_hochberg, stratified_difference
 
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id"]
-
-MATERIAL_LOG_ODDS = float(np.log(2))  # an association that does not double the odds is not reported
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,20 @@ class Suspect:
     effect: Effect | None
     effect_q: float | None
     caveats: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture, ...] = ()
+
+    def grade(self, q_level: float) -> Grade | None:
+        """The strongest grade that the evidence allows; none where nothing speaks for it."""
+        if (
+            self.effect is not None
+            and self.effect.confirmed
+            and self.effect_q is not None
+            and self.effect_q < q_level
+        ):
+            return "confirmed"
+        if self.association is not None and self.association.corroborates(q_level):
+            return "corroborated"
+        return "suspected" if self.q < q_level else None
 
 
 def associate(
@@ -107,7 +120,8 @@ def corrected(
 
 def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...]:
     """Grade suspects and order them: strongest grade first, then the lower q, then the score."""
-    findings = [(_finding(suspect, q_level), suspect) for suspect in suspects]
+    graded = [(suspect, suspect.grade(q_level)) for suspect in suspects]
+    findings = [(_finding(suspect, grade), suspect) for suspect, grade in graded if grade]
     order = {"confirmed": 0, "corroborated": 1, "suspected": 2, "not_tested": 3}
     findings.sort(
         key=lambda pair: (
@@ -126,7 +140,7 @@ def finding_id(class_index: int, class_name: str, concept: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _finding(suspect: Suspect, q_level: float) -> Finding:
+def _finding(suspect: Suspect, grade: Grade) -> Finding:
     evidence = [
         Evidence(
             test="naming",
@@ -138,7 +152,6 @@ def _finding(suspect: Suspect, q_level: float) -> Finding:
             unit="standard deviations of the null",
         )
     ]
-    grade: Grade = "suspected"
     caveats = list(suspect.caveats)
     if suspect.association is not None:
         evidence.append(
@@ -152,8 +165,6 @@ def _finding(suspect: Suspect, q_level: float) -> Finding:
                 unit="log-odds of the class",
             )
         )
-        if suspect.association.corroborates(q_level):
-            grade = "corroborated"
     else:
         caveats.append("Not tested on photos of other classes: too few of them show the concept.")
     if suspect.effect is not None:
@@ -168,8 +179,6 @@ def _finding(suspect: Suspect, q_level: float) -> Finding:
                 unit="probability of the class",
             )
         )
-        if suspect.effect.confirmed and (suspect.effect_q or 1.0) < q_level:
-            grade = "confirmed"
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
         class_index=suspect.class_index,

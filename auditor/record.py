@@ -1,7 +1,7 @@
 """The saved audit: everything that `audit.json` holds, as frozen pydantic models.
 
 The report, and whatever compares or gates audits, reads these values and nothing else. Missing is
-`None` beside a reason, never 0 and never NaN. This module imports neither torch nor NumPy.
+`None` beside a reason, never 0 and never NaN. This module needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Estimate(Record):
 
     @model_validator(mode="after")
     def _ordered(self) -> Estimate:
-        if not self.low <= self.high:
-            raise ValueError(f"interval [{self.low}, {self.high}] is not ordered")
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"{self.value} lies outside its interval [{self.low}, {self.high}]")
         return self
 
 
@@ -329,6 +329,18 @@ class Audit(Record):
     planted: tuple[Planted, ...] | None
     self_test: SelfTest | None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Audit:
+        indices = [audited.index for audited in self.classes]
+        identifiers = [finding.id for finding in self.findings]
+        for what, values in (("class index", indices), ("finding", identifiers)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"a {what} stands twice")
+        for finding in self.findings:
+            if finding.class_index not in indices:
+                raise ValueError(f"finding {finding.id} is of a class that was not audited")
+        return self
+
     def to_json(self) -> str:
         """Canonical JSON: the same audit gives the same text, byte for byte."""
         data = self.model_dump(mode="json")
@@ -336,7 +348,8 @@ class Audit(Record):
 
     def write(self, path: Path) -> None:
         """Write the audit whole or not at all."""
-        write_atomically(path, self.to_json().encode())
+        # what UTF-8 cannot hold, such as a half of a surrogate pair, becomes its JSON escape
+        write_atomically(path, self.to_json().encode(errors="backslashreplace"))
 
     @staticmethod
     def read(path: Path) -> Audit:
@@ -351,7 +364,7 @@ class Audit(Record):
             raise RunError(f"Cannot read the audit {path}: {error}.") from None
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path} is not valid JSON ({error}); run the audit again.") from None
         version = data.get("schema_version") if isinstance(data, dict) else None
         if str(version).split(".")[0] != SCHEMA_VERSION.split(".")[0]:

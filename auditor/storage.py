@@ -40,7 +40,7 @@ def digest_file(path: Path) -> str:
 def digest_value(value: Any) -> str:
     """SHA-256 of the canonical JSON of a value made of plain types."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return digest_bytes(text.encode())
+    return digest_bytes(text.encode(errors="backslashreplace"))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -88,19 +88,41 @@ class Work:
         return self.folder / stage / f"{digest_value(key)[:32]}.safetensors"
 
     def arrays(self, stage: str, key: Any, compute: Callable[[], Mapping[str, Any]]) -> Arrays:
-        """The stage's arrays: read if they were finished before, else computed and kept."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load, save
+        """The stage's arrays: read if they were finished before, else computed and kept.
+
+        A file that is damaged, or was not written here, is computed again.
+        """
+        from safetensors.numpy import save
 
         path = self.path(stage, key)
-        if path.exists():
-            try:
-                return dict(load(path.read_bytes()))
-            except SafetensorError:
-                path.unlink()  # not ours, or damaged on disk: compute it again
+        kept = _kept(path)
+        if kept is not None:
+            return kept
         arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
-        write_atomically(path, save(arrays))
+        write_atomically(path, save(arrays, {"sha256": _digest(arrays)}))
         return arrays
+
+
+def _kept(path: Path) -> Arrays | None:
+    """The arrays of a file whose digest is right, else `None`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            digest = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    return arrays if digest == _digest(arrays) else None
+
+
+def _digest(arrays: Arrays) -> str:
+    """SHA-256 of arrays with their names, types and shapes."""
+    content = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        content.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode())
+        content.update(values.data)
+    return content.hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,12 +1,15 @@
 """Suspects: the class and concept pairs that stand out, put to the test on photos.
 
-Of the pairs whose score stands out of the null (q below the level), the extrinsic ones that are
-neither core nor expected are taken. Concepts whose directions this audit cannot tell apart are one
-suspect, led by the one that scores highest.
+Of each class's extrinsic concepts that are neither core nor expected, those are taken whose score
+stands out of the null after correction (q below the level), and the first few that stand out before
+it: the null of random concepts is strict, because what a class relies on is among them, and photos
+decide. Concepts whose directions this audit cannot tell apart are one suspect, led by the one that
+scores highest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +30,8 @@ Illustrate = Callable[[int, int], tuple[Picture, ...]]
 
 ALIKE = 0.6  # cosine of two directions from which they are not told apart
 PER_CLASS = 5  # suspects followed up for each class
+SCREENED = 3  # of them, those that are put to the test although q is above the level
+SCREEN_P = 0.05  # where their score's p, before correction, is below this
 WEAK_AUC = 0.75  # of the probe for a concept, below which the report warns
 
 
@@ -103,17 +108,21 @@ def find(
         illustrate: pictures for a class's row and a concept's column.
         q_level, min_photos, replicates, seed: of the tests.
         intervals: the interval of a pair's score, by row and column.
+
+    Returns:
+        Those that are a finding of some grade.
     """
     extrinsic = np.array([concept.extrinsic for concept in vocabulary.concepts], bool)
-    stands_out = (np.nan_to_num(named.q, nan=1.0) < q_level) & (named.score > 0)
+    candidate = (np.nan_to_num(named.p, nan=1.0) < SCREEN_P) & (named.score > 0)
     likeness = vocabulary.likeness()
     shown = naming.shows(photos.scores)
     led: dict[tuple[int, int], list[int]] = {}
     for row in range(len(classes)):
-        for j, alike in _leaders(
-            np.flatnonzero(stands_out[row] & extrinsic & ~is_core[row]), named.score[row], likeness
-        ):
-            led[row, j] = alike
+        candidates = np.flatnonzero(candidate[row] & extrinsic & ~is_core[row])
+        leaders = _leaders(candidates, named.score[row], likeness)
+        for place, (j, alike) in enumerate(leaders):
+            if place < SCREENED or named.q[row, j] < q_level:
+                led[row, j] = alike
     associations = {}
     effects = {}
     rng = np.random.default_rng((seed, 0xA55))
@@ -125,11 +134,11 @@ def find(
         )  # fmt: skip
         if found is not None:
             associations[index, concept.name] = found
-        if concept.drawing is not None:
+        others = photos.canvas_labels != index
+        if concept.drawing is not None and others.sum() >= min_photos:
             effects[row, j] = counterfactuals.test(
-                insertions[concept.drawing], index, photos.canvas_labels != index,
-                replicates=replicates, seed=seed,
-            )  # fmt: skip
+                insertions[concept.drawing], index, others, replicates=replicates, seed=seed
+            )
     associated = corrected(associations)
     keys = list(effects)
     adjusted = benjamini_hochberg(np.array([effects[key].p for key in keys]))
@@ -137,29 +146,30 @@ def find(
     suspects = []
     for (row, j), alike in led.items():
         index, concept = classes[row], vocabulary.concepts[j]
-        suspects.append(
-            Suspect(
-                class_index=index,
-                class_name=names[index],
-                concept=concept.name,
-                category=concept.category,
-                naming=intervals(row, j),
-                null=_null(named, row),
-                p=float(named.p[row, j]),
-                q=float(named.q[row, j]),
-                association=associated.get((index, concept.name)),
-                effect=effects.get((row, j)),
-                effect_q=effect_q.get((row, j)),
-                caveats=_caveats(
-                    [vocabulary.concepts[k].name for k in alike],
-                    quality.get(concept.name),
-                    diverged[index],
-                    {key: float(values[row, j]) for key, values in named.channels.items()},
-                    concept.drawing is not None,
-                ),
-                pictures=illustrate(row, j),
-            )
+        suspect = Suspect(
+            class_index=index,
+            class_name=names[index],
+            concept=concept.name,
+            category=concept.category,
+            naming=intervals(row, j),
+            null=_null(named, row),
+            p=float(named.p[row, j]),
+            q=float(named.q[row, j]),
+            association=associated.get((index, concept.name)),
+            effect=effects.get((row, j)),
+            effect_q=effect_q.get((row, j)),
+            caveats=_caveats(
+                [vocabulary.concepts[k].name for k in alike],
+                quality.get(concept.name),
+                diverged[index],
+                {key: float(values[row, j]) for key, values in named.channels.items()},
+                concept.drawing is not None,
+                int((photos.canvas_labels != index).sum()),
+                min_photos,
+            ),
         )
+        if suspect.grade(q_level):
+            suspects.append(dataclasses.replace(suspect, pictures=illustrate(row, j)))
     return tuple(suspects)
 
 
@@ -190,6 +200,8 @@ def _caveats(
     diverged: Divergence,
     channels: Mapping[str, float],
     drawn: bool,
+    canvas: int,
+    min_photos: int,
 ) -> tuple[str, ...]:
     caveats = []
     if alike:
@@ -200,6 +212,10 @@ def _caveats(
             caveats.append("How well the probe recognises this concept is not known.")
         elif auc < WEAK_AUC:
             caveats.append(f"The probe recognises this concept poorly (AUC {auc:.2f}).")
+    elif canvas < min_photos:
+        caveats.append(
+            f"Not drawn on photos: {canvas} show another class, {min_photos} are needed."
+        )
     if diverged.class_specific is not None and diverged.class_specific.high < 0.5:
         caveats.append(
             "The prototypes run through the model unlike photos of the class "

@@ -1,0 +1,547 @@
+"""Suspects and findings: who is suspected, what is tested on photos, and the grade that results."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from auditor import findings, naming, suspects
+from auditor.concepts import Concept
+from auditor.counterfactuals import MATERIAL, Effect, Insertions
+from auditor.findings import MATERIAL_LOG_ODDS, Association, Suspect
+from auditor.record import Divergence, Estimate, Finding, Picture
+from auditor.statistics import benjamini_hochberg, empirical_p
+from auditor.vocabulary import Vocabulary
+
+LEVEL = 0.05
+BELOW = math.nextafter(LEVEL, 0)
+LATER = "Not tested on photos of other classes: too few of them show the concept."
+
+
+def estimate(value: float, low: float, high: float, n: int = 40) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n=n)
+
+
+def association(
+    value: float = 1.5, low: float = 0.5, *, p: float = 0.001, q: float = 0.01
+) -> Association:
+    return Association(estimate(value, low, value + 1, 22), p, q)
+
+
+def effect(
+    value: float = 0.3, low: float = 0.2, *, control_high: float = 0.05, p: float = 1e-5
+) -> Effect:
+    control = estimate(min(0.0, control_high), min(-0.1, control_high), control_high, 96)
+    return Effect(estimate(value, low, value + 0.1, 96), control, 2.0, p)
+
+
+def suspect(**changes: Any) -> Suspect:
+    plain = Suspect(
+        class_index=3,
+        class_name="husky",
+        concept="snow",
+        category="weather",
+        naming=estimate(4.6, 3.8, 5.4, 5),
+        null=estimate(0.0, -1.9, 2.0, 999),
+        p=0.0004,
+        q=0.004,
+        association=None,
+        effect=None,
+        effect_q=None,
+        caveats=("Given.",),
+        pictures=(Picture(file="a.jpg", kind="with", caption="a"),),
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def graded(**changes: Any) -> Finding:
+    (finding,) = findings.derive([suspect(**changes)], q_level=LEVEL)
+    return finding
+
+
+# --- grades and their boundaries --------------------------------------------------------------
+
+
+def test_a_score_alone_is_suspected() -> None:
+    finding = graded()
+    assert finding.grade == "suspected"
+    assert [e.test for e in finding.evidence] == ["naming"]
+    assert finding.caveats == ("Given.", LATER)
+
+
+@pytest.mark.parametrize(
+    ("given", "grade"),
+    [
+        (association(), "corroborated"),
+        (association(q=BELOW), "corroborated"),
+        (association(q=LEVEL), "suspected"),
+        (association(low=1e-9), "corroborated"),
+        (association(low=0.0), "suspected"),
+        (association(low=-0.1), "suspected"),
+        (association(MATERIAL_LOG_ODDS, 0.5), "corroborated"),
+        (association(math.nextafter(MATERIAL_LOG_ODDS, 0), 0.5), "suspected"),
+        (association(-1.5, -2.0), "suspected"),
+    ],
+)
+def test_corroborated_is_significant_positive_and_doubles_the_odds(
+    given: Association, grade: str
+) -> None:
+    finding = graded(association=given)
+    assert finding.grade == grade
+    assert finding.caveats == ("Given.",)
+    assert math.exp(MATERIAL_LOG_ODDS) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("given", "q", "grade"),
+    [
+        (effect(), 0.001, "confirmed"),
+        (effect(), BELOW, "confirmed"),
+        (effect(), 0.0, "confirmed"),
+        (effect(), LEVEL, "suspected"),
+        (effect(), None, "suspected"),
+        (effect(low=0.2, control_high=math.nextafter(0.2, 0)), 0.001, "confirmed"),
+        (effect(low=0.2, control_high=0.2), 0.001, "suspected"),
+        (effect(low=1e-9, control_high=-0.1), 0.001, "confirmed"),
+        (effect(low=0.0, control_high=-0.1), 0.001, "suspected"),
+        (effect(low=-0.05, control_high=-0.1), 0.001, "suspected"),
+        (effect(MATERIAL, 0.005, control_high=0.001), 0.001, "confirmed"),
+        (effect(math.nextafter(MATERIAL, 0), 0.005, control_high=0.001), 0.001, "suspected"),
+    ],
+)
+def test_confirmed_beats_its_control_and_is_material(
+    given: Effect, q: float | None, grade: str
+) -> None:
+    assert graded(effect=given, effect_q=q).grade == grade
+
+
+@pytest.mark.parametrize(
+    ("changes", "grade"),
+    [
+        ({}, None),
+        ({"association": association()}, "corroborated"),
+        ({"association": association(q=LEVEL)}, None),
+        ({"effect": effect(), "effect_q": 0.001}, "confirmed"),
+        ({"effect": effect(), "effect_q": LEVEL}, None),
+    ],
+)
+def test_a_score_within_the_null_needs_photos_to_be_a_finding(
+    changes: dict[str, Any], grade: str | None
+) -> None:
+    within = suspect(q=LEVEL, **changes)
+    assert within.grade(LEVEL) == grade
+    assert [f.grade for f in findings.derive([within], q_level=LEVEL)] == ([grade] if grade else [])
+
+
+def test_an_experiment_outweighs_an_association_either_way() -> None:
+    assert graded(association=association(), effect=effect(), effect_q=0.001).grade == "confirmed"
+    weak = association(q=0.9)
+    assert graded(association=weak, effect=effect(), effect_q=0.001).grade == "confirmed"
+    vain = effect(0.0, -0.1)
+    assert graded(association=association(), effect=vain, effect_q=0.9).grade == "corroborated"
+
+
+def test_evidence_carries_effect_interval_control_and_correction() -> None:
+    given = suspect(association=association(p=0.002, q=0.011), effect=effect(p=1e-5), effect_q=2e-4)
+    (finding,) = findings.derive([given], q_level=LEVEL)
+    named, associated, inserted = finding.evidence
+    assert (named.effect, named.control, named.p, named.q) == (
+        given.naming, given.null, 0.0004, 0.004,
+    )  # fmt: skip
+    assert given.association is not None
+    assert (associated.effect, associated.control) == (given.association.estimate, None)
+    assert (associated.p, associated.q) == (0.002, 0.011)
+    assert given.effect is not None
+    assert (inserted.effect, inserted.control) == (given.effect.effect, given.effect.control)
+    assert (inserted.p, inserted.q) == (1e-5, 2e-4)
+    assert [e.n for e in finding.evidence] == [5, 22, 96]
+    assert [e.unit for e in finding.evidence] == [
+        "standard deviations of the null", "log-odds of the class", "probability of the class",
+    ]  # fmt: skip
+    assert finding.pictures == given.pictures
+    assert (finding.class_index, finding.concept, finding.category) == (3, "snow", "weather")
+
+
+def test_findings_stand_by_grade_then_q_then_score() -> None:
+    ordered = [
+        suspect(concept="a", effect=effect(), effect_q=0.001, q=0.04),
+        suspect(concept="b", association=association(), q=0.03),
+        suspect(concept="c", q=0.001),
+        suspect(concept="d", q=0.002, naming=estimate(9, 8, 10)),
+        suspect(concept="e", q=0.002, naming=estimate(5, 4, 6)),
+    ]
+    for shuffled in itertools.permutations(ordered):
+        found = findings.derive(shuffled, q_level=LEVEL)
+        assert [f.concept for f in found] == ["a", "b", "c", "d", "e"]
+
+
+def test_nobody_suspected_is_nothing_found() -> None:
+    assert findings.derive([], q_level=LEVEL) == ()
+
+
+def test_an_identifier_is_the_same_in_every_audit() -> None:
+    assert findings.finding_id(3, "husky", "snow") == "fc76d6cf74a9"
+    assert graded().id == graded(q=0.03, association=association()).id == "fc76d6cf74a9"
+    assert findings.finding_id(3, "husky", "Snow") == findings.finding_id(3, "husky", "snow")
+    different = [(3, "husky", "snow"), (4, "husky", "snow"), (3, "wolf", "snow"),
+                 (3, "husky", "ice"), (3, "huskys", "now")]  # fmt: skip
+    assert len({findings.finding_id(*each) for each in different}) == len(different)
+
+
+# --- association ------------------------------------------------------------------------------
+
+
+def photos(
+    n: int = 400, *, gain: float, own: float = 0.0, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Photos of four classes of unequal odds; a concept that is frequent where odds are high."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, n)
+    shown = rng.random(n) < np.array([0.5, 0.05, 0.3, 0.7])[labels]
+    log_odds = np.array([0.0, -6.0, -3.0, 2.0])[labels] + rng.normal(size=n)
+    return log_odds + shown * np.where(labels == 0, own, gain), shown, labels
+
+
+def associated(
+    values: tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]], min_photos: int = 5
+) -> tuple[Estimate, float] | None:
+    return findings.associate(
+        *values, 0, min_photos=min_photos, replicates=199, rng=np.random.default_rng(0)
+    )
+
+
+def test_a_planted_association_is_found_with_its_size() -> None:
+    found = associated(photos(gain=2.0))
+    assert found is not None
+    assert found[0].low < 2 < found[0].high
+    assert found[0].high - found[0].low < 1
+    assert found[1] < 1e-6
+
+
+def test_the_classes_themselves_are_no_association() -> None:
+    """Without a gain within classes there is nothing, though odds and concept go together."""
+    p = []
+    for seed in range(60):
+        values = photos(gain=0.0, seed=seed)
+        others = values[2] != 0
+        assert np.corrcoef(values[0][others], values[1][others])[0, 1] > 0.3
+        found = associated(values)
+        assert found is not None
+        p.append(found[1])
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_photos_of_the_class_itself_do_not_count() -> None:
+    log_odds, shown, labels = photos(gain=0.0, own=50.0)
+    found = associated((log_odds, shown, labels))
+    assert found is not None
+    assert abs(found[0].value) < 0.5
+    assert found[0].n <= int((shown & (labels != 0)).sum())
+    changed = np.where(labels == 0, -1e6, log_odds)
+    assert associated((changed, shown, labels)) == found
+
+
+def test_too_few_photos_with_the_concept_are_no_test() -> None:
+    log_odds, shown, labels = photos(gain=2.0)
+    others = np.flatnonzero(shown & (labels != 0))
+    shown[others[6:]] = False
+    assert associated((log_odds, shown, labels), min_photos=6) is not None
+    assert associated((log_odds, shown, labels), min_photos=7) is None
+
+
+def test_associations_are_corrected_together() -> None:
+    p = {(0, "a"): 0.01, (0, "b"): 0.04, (1, "a"): 0.03, (2, "c"): 0.9}
+    found = findings.corrected({key: (estimate(1, 0, 2), value) for key, value in p.items()})
+    for key, value in p.items():
+        ranked = sorted(p.values())
+        slow = min(
+            min(1.0, other * len(p) / (place + 1))
+            for place, other in enumerate(ranked)
+            if other >= value
+        )
+        assert found[key].q == pytest.approx(slow)
+        assert found[key].p == value
+    assert findings.corrected({}) == {}
+
+
+# --- suspects ---------------------------------------------------------------------------------
+
+NAMES = ("husky", "carton", "traffic light", "safe")
+CLASSES = (2, 0)  # of the rows
+UNASSESSED = Divergence(
+    score=None, class_specific=None, rank=None, rank_low=None, rank_high=None, reason="", layers=()
+)
+
+
+def concept(name: str, *, drawing: str | None = None, extrinsic: bool = True) -> Concept:
+    category = "background" if extrinsic else "texture"
+    return Concept(name, category, (f"a photo of {name}",), drawing, None, extrinsic)
+
+
+BANK = (
+    concept("snow"),
+    concept("ice"),
+    concept("graffiti"),
+    concept("traffic light"),
+    concept("fur", extrinsic=False),
+    concept("black border", drawing="black_border"),
+    concept("fog"),
+    concept("Rain"),
+    concept("twigs"),
+    concept("mud"),
+)
+COLUMN = {each.name: j for j, each in enumerate(BANK)}
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What `find` needs of a vocabulary."""
+
+    concepts: tuple[Concept, ...]
+    cosines: NDArray[np.float64]
+
+    def likeness(self) -> NDArray[np.float64]:
+        return self.cosines
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `find` needs of the naming: no pair stands out until a test says so."""
+
+    score: NDArray[np.float64]
+    p: NDArray[np.float64]
+    q: NDArray[np.float64]
+    null: NDArray[np.float64]
+    channels: Mapping[str, NDArray[np.float64]]
+
+    @staticmethod
+    def of(standing_out: Mapping[tuple[int, str], float]) -> Scores:
+        shape = (len(CLASSES), len(BANK))
+        score, q = np.full(shape, 0.5), np.full(shape, 0.9)
+        for (row, name), value in standing_out.items():
+            score[row, COLUMN[name]] = value
+            q[row, COLUMN[name]] = 0.01
+        null = np.random.default_rng(0).normal(size=(len(CLASSES), 999))
+        return Scores(score, q / 10, q, null, {"bridge": score, "head": -score, "direct": -score})
+
+
+def seen(n: int = 300, *, gain: float = 0.0) -> suspects.Photos:
+    """Photos of four classes; those that show snow raise the odds of both audited classes."""
+    rng = np.random.default_rng(3)
+    scores = 0.1 * rng.normal(size=(n, len(BANK)))
+    snowy = rng.random(n) < 0.3
+    scores[snowy, COLUMN["snow"]] += 5
+    log_odds = rng.normal(size=(n, len(CLASSES))) + gain * snowy[:, None]
+    return suspects.Photos(np.arange(n) % 4, log_odds, scores, np.arange(40) % 4)
+
+
+def inserted(raised: int, gain: float, n: int = 40) -> Insertions:
+    """A drawing that raises the log-probability of one class, unlike its control."""
+    logs = np.log(np.full((3, n, len(NAMES)), 0.2, np.float32))
+    logs += 0.01 * np.random.default_rng(0).normal(size=logs.shape).astype(np.float32)
+    logs[1, :, raised] += gain
+    return Insertions(np.zeros((n, 2), np.float32), logs)
+
+
+def suspected(
+    named: Scores,
+    *,
+    expected: Mapping[str, tuple[str, ...]] | None = None,
+    cosines: NDArray[np.float64] | None = None,
+    shown: suspects.Photos | None = None,
+    insertions: Insertions | None = None,
+    diverged: Divergence = UNASSESSED,
+    quality: Mapping[str, float] | None = None,
+    min_photos: int = 5,
+) -> dict[tuple[int, str], Suspect]:
+    bank = cast(Vocabulary, Bank(BANK, np.eye(len(BANK)) if cosines is None else cosines))
+    found = suspects.find(
+        cast(naming.Naming, named), bank, suspects.core(bank, CLASSES, NAMES, expected or {}),
+        CLASSES, NAMES, shown or seen(), {"black_border": insertions or inserted(0, 0.0)},
+        dict.fromkeys(CLASSES, diverged), quality or {},
+        lambda row, j: (Picture(file=f"{row}/{j}.jpg", kind="with", caption="a"),),
+        q_level=LEVEL, min_photos=min_photos, replicates=99,
+        intervals=lambda row, j: estimate(named.score[row, j], -9, 99, 5), seed=0,
+    )  # fmt: skip
+    return {(each.class_index, each.concept): each for each in found}
+
+
+def test_what_stands_out_is_suspected_with_its_own_numbers() -> None:
+    named = Scores.of({(1, "graffiti"): 4.0})
+    found = suspected(named)
+    assert list(found) == [(0, "graffiti")]
+    one = found[0, "graffiti"]
+    assert one.class_name == "husky"
+    assert one.category == "background"
+    assert (one.p, one.q) == (0.001, 0.01)
+    assert one.naming.value == 4.0
+    assert one.pictures[0].file == f"1/{COLUMN['graffiti']}.jpg"
+    middle = np.sort(named.null[1])
+    assert one.null.value == pytest.approx(middle[499])
+    assert one.null.low < -1.7
+    assert one.null.high > 1.7
+    assert one.null.n == 999
+
+
+def test_nothing_that_stands_out_is_nobody_suspected() -> None:
+    assert suspected(Scores.of({})) == {}
+    low = Scores.of({(0, "snow"): -4.0})
+    assert suspected(low) == {}, "a score below the null accuses nobody"
+    untested = Scores.of({(0, "snow"): 4.0})
+    untested.q[:] = untested.p[:] = np.nan
+    assert suspected(untested, shown=seen(gain=2.0)) == {}
+    edge = Scores.of({(0, "snow"): 4.0})
+    edge.q[0, COLUMN["snow"]] = LEVEL
+    assert suspected(edge) == {}
+    edge.q[0, COLUMN["snow"]] = BELOW
+    assert list(suspected(edge)) == [(2, "snow")]
+
+
+def test_what_means_the_class_or_is_no_surrounding_is_no_finding() -> None:
+    both = [(row, name) for row in (0, 1) for name in ("traffic light", "fur")]
+    found = suspected(Scores.of(dict.fromkeys(both, 5.0)))
+    assert list(found) == [(0, "traffic light")], "the husky's, not the traffic light's own"
+
+
+@pytest.mark.parametrize("key", ["husky", "0"])
+@pytest.mark.parametrize(
+    ("name", "written"), [("snow", "snow"), ("snow", "Snow"), ("Rain", "rain")]
+)
+def test_what_was_declared_expected_is_no_finding_for_that_class(
+    key: str, name: str, written: str
+) -> None:
+    both = Scores.of({(0, name): 5.0, (1, name): 5.0})
+    assert set(suspected(both)) == {(0, name), (2, name)}
+    assert set(suspected(both, expected={key: (written,)})) == {(2, name)}
+    assert set(suspected(both, expected={"safe": (written,)})) == {(0, name), (2, name)}
+
+
+def test_concepts_that_are_not_told_apart_are_one_suspect() -> None:
+    cosines = np.eye(len(BANK))
+    for a, b, value in [("snow", "ice", suspects.ALIKE), ("snow", "fog", 0.59)]:
+        cosines[COLUMN[a], COLUMN[b]] = cosines[COLUMN[b], COLUMN[a]] = value
+    named = Scores.of({(1, "ice"): 4.0, (1, "snow"): 5.0, (1, "fog"): 3.0})
+    found = suspected(named, cosines=cosines)
+    assert set(found) == {(0, "snow"), (0, "fog")}
+    assert "Not told apart from: ice." in found[0, "snow"].caveats
+    assert not [c for c in found[0, "fog"].caveats if "Not told apart" in c]
+
+
+def test_the_best_few_of_each_class_are_followed_up() -> None:
+    order = ("mud", "snow", "Rain", "fog", "twigs", "ice", "graffiti")
+    named = Scores.of({(row, name): 9.0 - place for row in (0, 1)
+                       for place, name in enumerate(order)})  # fmt: skip
+    assert set(suspected(named)) == set(itertools.product(CLASSES, order[: suspects.PER_CLASS]))
+
+
+def screened(names: Mapping[str, float], p: float) -> Scores:
+    """Concepts of the husky's row whose score does not stand out after correction."""
+    named = Scores.of({(1, name): value for name, value in names.items()})
+    for name in names:
+        named.q[1, COLUMN[name]] = 0.5
+        named.p[1, COLUMN[name]] = p
+    return named
+
+
+def test_the_first_few_are_tested_on_photos_though_they_do_not_stand_out() -> None:
+    below, edge = math.nextafter(suspects.SCREEN_P, 0), suspects.SCREEN_P
+    found = suspected(screened({"snow": 2.0}, below), shown=seen(gain=2.0))
+    assert [f.grade for f in findings.derive(list(found.values()), q_level=LEVEL)] == [
+        "corroborated"
+    ]
+    assert suspected(screened({"snow": 2.0}, below)) == {}, "photos acquit it"
+    assert suspected(screened({"snow": 2.0}, edge), shown=seen(gain=2.0)) == {}
+    border = suspected(screened({"black border": 2.0}, below), insertions=inserted(0, 1.0))
+    assert list(border) == [(0, "black border")]
+    assert suspected(screened({"black border": 2.0}, below)) == {}
+    ahead = dict.fromkeys(("mud", "fog", "twigs")[: suspects.SCREENED], 5.0)
+    crowded = screened({**ahead, "snow": 2.0}, below)
+    assert suspected(crowded, shown=seen(gain=2.0)) == {}, "others stand before it"
+
+
+def test_a_planted_association_corroborates() -> None:
+    named = Scores.of({(0, "snow"): 5.0, (1, "snow"): 5.0})
+    found = suspected(named, shown=seen(gain=2.0))
+    grades = {f.class_index: f.grade for f in findings.derive(list(found.values()), q_level=LEVEL)}
+    assert grades == {0: "corroborated", 2: "corroborated"}
+    null = findings.derive(list(suspected(named).values()), q_level=LEVEL)
+    assert [f.grade for f in null] == ["suspected", "suspected"]
+    assert all(f.evidence[1].test == "association" for f in null)
+
+
+def test_only_what_can_be_drawn_is_inserted_and_confirmed_for_its_class() -> None:
+    named = Scores.of({(row, name): 5.0 for row in (0, 1) for name in ("black border", "mud")})
+    found = suspected(named, insertions=inserted(0, 1.0))
+    assert found[0, "mud"].effect is None
+    graded = findings.derive(list(found.values()), q_level=LEVEL)
+    assert {(f.class_index, f.concept) for f in graded if f.grade == "confirmed"} == {
+        (0, "black border")
+    }
+    q = benjamini_hochberg(np.array([found[c, "black border"].effect.p for c in CLASSES]))  # type: ignore[union-attr]
+    assert [found[c, "black border"].effect_q for c in CLASSES] == pytest.approx(list(q))
+
+
+@pytest.mark.parametrize(("others", "tested"), [(0, False), (4, False), (5, True)])
+def test_a_drawing_on_too_few_photos_of_other_classes_is_no_test(others: int, tested: bool) -> None:
+    shown = dataclasses.replace(seen(), canvas_labels=np.r_[np.zeros(40 - others), np.ones(others)])
+    found = suspected(
+        Scores.of({(1, "black border"): 5.0}), shown=shown, insertions=inserted(0, 1.0)
+    )[0, "black border"]
+    assert (found.effect is not None) == tested
+    told = f"Not drawn on photos: {others} show another class, 5 are needed."
+    assert (told in found.caveats) != tested
+
+
+def test_caveats_tell_what_weakens_a_suspicion() -> None:
+    named = Scores.of({(1, "snow"): 5.0, (1, "mud"): 5.0, (1, "black border"): 5.0})
+    odd = UNASSESSED.model_copy(update={"class_specific": estimate(0.2, 0.1, 0.49)})
+    found = suspected(named, diverged=odd, quality={"snow": 0.749, "mud": 0.75})
+    poor = "The probe recognises this concept poorly (AUC 0.75)."
+    unlike = (
+        "The prototypes run through the model unlike photos of the class "
+        "(class-specific similarity 0.20, photos 1.00)."
+    )
+    against = "Channels that speak against it: head."
+    assert found[0, "snow"].caveats == (poor, unlike, against)
+    assert found[0, "mud"].caveats == (unlike, against)
+    assert found[0, "black border"].caveats == (unlike, against)
+    fair = UNASSESSED.model_copy(update={"class_specific": estimate(0.2, 0.1, 0.5)})
+    unknown = "How well the probe recognises this concept is not known."
+    assert suspected(named, diverged=fair)[0, "snow"].caveats == (unknown, against)
+
+
+# --- nothing found, at what detection power ---------------------------------------------------
+
+
+def test_nothing_found_says_the_smallest_score_that_would_have_been_found() -> None:
+    rng = np.random.default_rng(1)
+    features, logits = rng.normal(size=(300, 20)), rng.normal(size=(300, 9))
+    rows, texts = rng.normal(size=(300, 12)), rng.normal(size=(15, 12))
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    textcav = naming.text_map(rows, features)
+    own = naming.named(features, logits, rows, texts, np.full(15, 12), textcav)
+    mixed = naming.null_texts(texts, 999, rng)
+    null = naming.named(features, logits, rows, mixed, np.full(999, 12), textcav)
+    found = naming.name(
+        own, null, rng.normal(size=(9, 20)), rng.normal(size=(9, 20)),
+        rng.normal(size=(9, 12)), q_level=LEVEL,
+    )  # fmt: skip
+    assert not (found.q < LEVEL).any(), "this world holds nothing to find"
+
+    def would_be_found(score: float) -> bool:
+        p = found.p.copy()
+        p[4, 7] = empirical_p(np.array(score), found.null.ravel())
+        return bool(benjamini_hochberg(p)[4, 7] < LEVEL)
+
+    near = 0.05 * found.threshold
+    assert would_be_found(found.threshold + near)
+    assert not would_be_found(found.threshold - 4 * near)

@@ -1,0 +1,341 @@
+"""Files that survive a crash, results that are found again by content, and the folder's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.numpy import save
+
+from auditor import cli
+from auditor.errors import RunError
+from auditor.storage import (
+    Work,
+    digest_bytes,
+    digest_file,
+    digest_value,
+    locked,
+    write_atomically,
+)
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def fail(*_: object, **__: object) -> None:
+    raise FULL
+
+
+def writes_half(descriptor: int, mode: str) -> Any:
+    """An open file whose disk is full after half of what is written."""
+
+    class Half(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(data[: len(data) // 2])
+            raise FULL
+
+    return Half(descriptor, mode)
+
+
+# --- whole or not at all ----------------------------------------------------------------------
+
+
+def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    write_atomically(path, b"\x00whole\xff")
+    assert path.read_bytes() == b"\x00whole\xff"
+    write_atomically(path, b"")
+    assert path.read_bytes() == b""
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "theirs").touch()
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "theirs").stat().st_mode
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [("fdopen", writes_half), ("fsync", fail), ("chmod", fail), ("replace", fail)],
+)
+@pytest.mark.parametrize("before", [b"the old file", None])
+def test_a_full_disk_leaves_the_old_file_whole(
+    name: str, broken: Callable[..., Any], before: bytes | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, broken)
+        with pytest.raises(RunError) as refused:
+            write_atomically(path, b"the new file, which is longer")
+    assert str(refused.value) == (
+        f"Cannot write {path}: No space left on device; free some space or choose another --out."
+    )
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert set(tmp_path.iterdir()) <= {path}, "no temporary file is left behind"
+
+
+def test_a_stopped_write_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "file"
+    path.write_bytes(b"the old file")
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"the new file")
+    assert path.read_bytes() == b"the old file"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("last", ["fsync", "chmod", "replace"])
+def test_a_kill_leaves_the_old_file_whole(last: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"the old file")
+    script = (
+        "import os, sys; from pathlib import Path; from auditor.storage import write_atomically; "
+        f"os.{last} = lambda *_: os.kill(os.getpid(), 9); "
+        "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(path)], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"the old file"
+
+
+def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"^Cannot write .*choose another --out\.$"):
+        write_atomically(tmp_path / "file" / "inside", b"")
+
+
+# --- digests ----------------------------------------------------------------------------------
+
+
+def test_digests_are_sha_256(tmp_path: Path) -> None:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert digest_bytes(b"") == empty
+    (tmp_path / "file").write_bytes(b"abc" * 100_000)
+    assert digest_file(tmp_path / "file") == digest_bytes(b"abc" * 100_000)
+
+
+def test_the_digest_of_a_value_depends_on_all_but_order() -> None:
+    assert digest_value({"a": 1, "b": [2]}) == digest_value({"b": [2], "a": 1})
+    different = [{"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": None}, {"a": [1]}, ["a", 1], "\udce9",
+                 "\\udce9", "\u00e9"]  # fmt: skip
+    assert len({digest_value(value) for value in different}) == len(different)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_value([float("nan")])
+
+
+# --- finished stages --------------------------------------------------------------------------
+
+ARRAYS = {
+    "rows": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "images": np.full((2, 3, 3, 3), 7, np.uint8),
+    "flags": np.array([True, False]),
+    "none": np.zeros((0, 5), np.float64),
+    "one": np.array([3], np.int64),
+}
+
+
+class Stage:
+    """Counts how often it is computed."""
+
+    def __init__(self, arrays: dict[str, Any]) -> None:
+        self.arrays = arrays
+        self.times = 0
+
+    def __call__(self) -> dict[str, Any]:
+        self.times += 1
+        return self.arrays
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values, strict=True)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    return Work(tmp_path / "work")
+
+
+def test_a_finished_stage_is_not_repeated(work: Work) -> None:
+    stage = Stage(ARRAYS)
+    assert_same(work.arrays("photos", ["digest", 1], stage), ARRAYS)
+    assert_same(work.arrays("photos", ["digest", 1], stage), ARRAYS)
+    assert_same(Work(work.folder).arrays("photos", ["digest", 1], stage), ARRAYS)
+    assert stage.times == 1
+
+
+def test_another_input_or_stage_is_computed(work: Work) -> None:
+    stage = Stage(ARRAYS)
+    for name, key in [
+        ("photos", ["digest", 1]), ("photos", ["digest", 2]), ("photos", ["other", 1]),
+        ("photos", ["digest", "1"]), ("probed", ["digest", 1]),
+    ]:  # fmt: skip
+        work.arrays(name, key, stage)
+    assert stage.times == 5
+
+
+def test_views_and_transposed_arrays_are_kept_as_they_look(work: Work) -> None:
+    wide = np.arange(24, dtype=np.float32).reshape(4, 6)
+    stage = Stage({"turned": wide.T, "part": wide[::2, 1:3]})
+    work.arrays("photos", 0, stage)
+    found = work.arrays("photos", 0, stage)
+    assert_same(found, {"turned": wide.T.copy(), "part": wide[::2, 1:3].copy()})
+    assert stage.times == 1
+
+
+class Payload:
+    """What unpickles to a new folder."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.made),)
+
+
+def damages(good: bytes, made: Path) -> Iterator[bytes]:
+    yield b""
+    yield good[:4]
+    yield good[: len(good) // 2]
+    yield good[:-1]
+    yield good + b"\x00"
+    yield b"\xff" * len(good)
+    yield good[:-1] + bytes([good[-1] ^ 1])  # one bit of the last array
+    yield good.replace(b"rows", b"rowz", 1)
+    yield save(ARRAYS)  # the right arrays, and no word on who wrote them
+    yield save({"rows": np.zeros((3, 4), np.float32)}, {"sha256": "0" * 64})
+    yield pickle.dumps(Payload(made))
+
+
+def test_a_damaged_file_is_computed_again_and_mended(work: Work, tmp_path: Path) -> None:
+    stage = Stage(ARRAYS)
+    work.arrays("photos", 0, stage)
+    path = work.path("photos", 0)
+    good = path.read_bytes()
+    for times, content in enumerate(damages(good, tmp_path / "made"), start=2):
+        assert content != good
+        path.write_bytes(content)
+        assert_same(work.arrays("photos", 0, stage), ARRAYS)
+        assert stage.times == times, content[:80]
+        assert path.read_bytes() == good
+    assert not (tmp_path / "made").exists(), "nothing is unpickled"
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_changed_byte_is_trusted(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    work = Work(tmp_path_factory.getbasetemp() / "bytes")
+    stage = Stage(ARRAYS)
+    work.arrays("photos", 0, stage)
+    path = work.path("photos", 0)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    assert_same(work.arrays("photos", 0, stage), ARRAYS)
+
+
+def test_a_stage_that_fails_leaves_nothing(work: Work) -> None:
+    def broken() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work.arrays("photos", 0, broken)
+    assert not work.path("photos", 0).exists()
+
+
+def test_objects_are_not_kept(work: Work) -> None:
+    with pytest.raises(SafetensorError):
+        work.arrays("photos", 0, Stage({"objects": np.array([{}], dtype=object)}))
+    assert not work.path("photos", 0).exists()
+
+
+# --- the lock ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the folder until it is killed."""
+    script = (
+        "import sys; from pathlib import Path; from auditor.storage import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_folder_serves_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    told = f"Another audit is writing to {out}; wait for it or choose another --out."
+    with held(out) as process:
+        with pytest.raises(RunError) as refused, locked(out):
+            pytest.fail("the folder was entered")
+        assert str(refused.value) == told
+        line = ["auditor", "audit", "--model", "timm:x", "--images", "x", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", line)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 2
+        assert capsys.readouterr() == ("", f"auditor: {told}\n")
+        process.kill()
+        process.wait(60)
+        with locked(out):
+            assert out.is_dir()
+        with locked(out):
+            pass
+
+
+def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+        raise ZeroDivisionError
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with (
+            pytest.raises(RunError, match=r"^Cannot use .* as run folder: .*\.$"),
+            locked(folder),
+        ):
+            pass
