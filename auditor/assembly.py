@@ -387,6 +387,9 @@ def _coverage(results: Results) -> Coverage:
         smallest_effect=(
             f"a combined score of {results.named.threshold:.1f} standard deviations of random "
             f"concepts, for q < {config.statistics.q_level:g} among {hypotheses} pairs"
+            if np.isfinite(results.named.threshold)
+            else f"none by the score alone: {results.named.null.size} random scores cannot give "
+            f"q < {config.statistics.q_level:g} among {hypotheses} pairs; only photos could"
         ),
     )
 

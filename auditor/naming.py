@@ -86,7 +86,7 @@ class Naming:
     p: Floats
     q: Floats
     null: Floats  # (C, R), scores of the random concepts
-    threshold: float  # the least score that could have had q below the level, see `name`
+    threshold: float  # the least score that could have had q below the level; inf if none could
     _prototypes: Floats  # (C, d), centred where channels are
     _weights: Floats
     _scales: Mapping[str, tuple[Floats, Floats]]  # centre and deviation of the null, each (C, 1)
@@ -283,7 +283,8 @@ def name(
     p = np.where(np.isfinite(score), empirical_p(np.nan_to_num(score), null_all), np.nan)
     q = benjamini_hochberg(p)
     allowed = q_level * (max(1, int((q < q_level).sum())) / max(1, int(np.isfinite(p).sum())))
-    threshold = float(np.quantile(null_all, max(0.0, 1 - allowed)))
+    resolved = allowed * (null_all.size + 1) >= 1  # else even the least p is not low enough
+    threshold = float(np.quantile(null_all, max(0.0, 1 - allowed))) if resolved else np.inf
     return Naming(
         channels, score, p, q, null_score, threshold,
         prototypes - prototypes.mean(0) if centred else prototypes,

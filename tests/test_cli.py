@@ -479,8 +479,8 @@ def test_nothing_found_says_what_would_have_been_found(run: Run) -> None:
     assert coverage.hypotheses > 0
     assert coverage.smallest_effect is not None
     assert re.fullmatch(
-        r"a combined score of \d+\.\d standard deviations of random concepts, for q < 1e-06 among "
-        rf"{coverage.hypotheses} pairs",
+        r"none by the score alone: \d+ random scores cannot give q < 1e-06 among "
+        rf"{coverage.hypotheses} pairs; only photos could",
         coverage.smallest_effect,
     )
     assert f"None among the {coverage.hypotheses} hypotheses tested" in run.html

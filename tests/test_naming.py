@@ -60,6 +60,7 @@ def test_an_untested_concept_has_no_score():
     )
     assert np.isnan(named.q[:, 1]).all()
     assert np.isfinite(named.q[:, [0, 2]]).all()
+    assert named.threshold == np.inf, "six null scores cannot give q below the level"
 
 
 def test_blocks_do_not_change_a_direction(monkeypatch):
