@@ -84,7 +84,7 @@ TESTS: Mapping[str, TestWords] = {
     "naming": TestWords(
         "Naming",
         "How far prototypes and weights of the class point to the concept",
-        "the class that comes next",
+        "random concepts: their median and central 95 %",
         "",
     ),
     "association": TestWords(
