@@ -366,13 +366,15 @@ def _coverage(results: Results) -> Coverage:
                     reason=reason,
                 )
             )
-    if results.pool is results.images:
+    shared = len(set(results.images.digests) & set(results.pool.digests))
+    if shared:
         not_tested.append(
             NotTested(
                 what="an independent pool",
                 kind="stage",
-                reason="concepts were learned from the audited photos themselves; a concept that "
-                "always comes with a class cannot be told from it (give --pool)",
+                reason=f"{shared} audited photos are also in the pool: a concept that always comes "
+                "with a class cannot be told from it, and associations were tested on photos that "
+                "helped to choose the concepts (give --pool other photos)",
             )
         )
     hypotheses = int(np.isfinite(results.named.p).sum())

@@ -278,6 +278,7 @@ def name(
     score = _combined(channels)
     null_score = _combined(nulls)
     scale = null_score.std(1, keepdims=True)
+    scale[scale == 0] = np.inf  # a null without spread is evidence of nothing: scores 0, p 1
     score, null_score = score / scale, null_score / scale
     null_all = null_score.ravel()
     p = np.where(np.isfinite(score), empirical_p(np.nan_to_num(score), null_all), np.nan)

@@ -115,3 +115,22 @@ def test_a_user_error_is_one_sentence_and_exit_code_2(user, monkeypatch, capsys)
     text = capsys.readouterr().err
     assert "Traceback" not in text
     assert "nowhere" in text
+
+
+def test_photos_that_the_pool_shares_are_said(user):
+    def told():
+        rows = pipeline.run(AuditConfig.model_validate(user)).coverage.not_tested
+        return [row.reason for row in rows if row.what == "an independent pool"]
+
+    (reason,) = told()
+    assert reason.startswith("24 audited photos are also in the pool")
+    user |= {"pool": str(Path("photos") / "0"), "out": "partly"}
+    (reason,) = told()
+    assert reason.startswith("12 audited photos are also in the pool")
+    rng = np.random.default_rng(1)
+    Path("other").mkdir()
+    for n in range(12):
+        pixels = rng.integers(0, 255, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(Path("other") / f"{n}.png")
+    user |= {"pool": "other", "out": "apart"}
+    assert told() == []
