@@ -24,10 +24,11 @@ from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError
 from auditor.findings import derive
+from auditor.material import Material
 from auditor.models import Classifier
 from auditor.pictures import save_photo, save_prototype
 from auditor.probes import ProbeModel
-from auditor.prototypes import Prototypes
+from auditor.prototypes import Prototypes, Recipe
 from auditor.record import (
     SCHEMA_VERSION,
     Audit,
@@ -48,6 +49,7 @@ from auditor.record import (
     Probe,
     ProbeQuality,
     Prototype,
+    Prototyping,
     Provenance,
     Quarantined,
     Tool,
@@ -82,6 +84,8 @@ class Results:
     pool_rows: Floats
     canvas: ImageSet
     canvas_labels: NDArray[np.int64]
+    recipe: Recipe
+    material: Material
     made: Prototypes
     of_made: Activations
     diverged: Mapping[int, Divergence]
@@ -131,6 +135,13 @@ def assemble(
         spec=config,
         provenance=_provenance(results, seconds, finished, packages),
         coverage=_coverage(results),
+        prototyping=Prototyping(
+            mode=results.recipe.mode,
+            parameterisation=results.recipe.parameterisation,
+            used=results.material.words,
+            layers_used=results.material.layers,
+            photos_copied=len(results.material.used),
+        ),
         divergence_and_harm=_divergence_and_harm(ordered, config),
         concepts=tuple(
             Concept(
@@ -262,7 +273,7 @@ def _audited_class(
                 file=files[place],
                 seed=results.made.seeds[place],
                 probability=_rounded(results.made.probabilities[place]),
-                steps=results.made.steps,
+                steps=results.made.steps[place],
                 reached=bool(
                     results.made.probabilities[place] >= results.config.prototypes.probability
                 ),

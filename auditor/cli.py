@@ -127,6 +127,10 @@ def audit(
     ] = None,
     per_class: Annotated[int | None, typer.Option(help="Prototypes of each class.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimisation steps of a prototype.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Of prototypes: auto, natural, data-free, reference, paper or patch."),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option(help="Unpickle the model: runs whatever code is in it.")
     ] = False,
@@ -143,6 +147,7 @@ def audit(
             "images": images, "pool": pool, "probe": probe, "concepts": concepts,
             "classes": _classes(classes), "out": out, "device": device, "seed": seed,
             "prototypes.per_class": per_class, "prototypes.steps": steps,
+            "prototypes.mode": mode,
             "pdf": None if pdf else "no",
         },
     )  # fmt: skip

@@ -10,13 +10,27 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from auditor.errors import ConfigError
+from auditor.models import Classifier
 
-__all__ = ["choose_device", "keep_freed_memory", "laid_out"]
+__all__ = [
+    "bfloat16_pays",
+    "choose_device",
+    "images_at_once",
+    "keep_freed_memory",
+    "laid_out",
+    "out_of_memory",
+    "peers",
+]
+
+CACHED_PIXELS = 16 * 224 * 224  # a processor is no faster with more images at once (measured)
+MEMORY_SHARE = 0.7  # of what is free, for images that are optimised together
+LARGEST_BATCH = 256
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
@@ -67,3 +81,68 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     except (OSError, AttributeError):
         return  # another C library: slower, and right all the same
+
+
+def peers(device: torch.device) -> list[torch.device]:
+    """All GPUs where the device is one without a number, else the device alone."""
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
+    return [device]
+
+
+def bfloat16_pays(net: nn.Module, device: torch.device) -> bool:
+    """Whether matrix work in bfloat16 is faster than in float32.
+
+    A GPU that has it: always. A processor that has it: only for dense convolutions and linear
+    layers; depthwise ones are bound by memory. *Measured* on two cores with AVX-512 BF16, per image
+    and step: ResNet-18 19.2 ms in float32 and 10.6 in bfloat16, MobileNetV2 10.4 and 11.1.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
+        return False
+    return not any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in net.modules())
+
+
+def images_at_once(classifier: Classifier) -> int:
+    """How many images are optimised together: what fits in memory, and what caches serve best.
+
+    The need of one image is the sum of all modules' outputs, kept for the gradient, taken three
+    times for the gradients themselves and for what lies between modules.
+    """
+    height, width = classifier.preprocess.size
+    device = next(iter(classifier.net.parameters())).device
+    need = 0
+
+    def count(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal need
+        if isinstance(output, Tensor):
+            need += output.numel() * output.element_size()
+
+    handles = [
+        m.register_forward_hook(count) for m in classifier.net.modules() if not any(m.children())
+    ]
+    try:
+        with torch.inference_mode():
+            classifier.logits(torch.full((1, 3, height, width), 0.5, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    fitting = int(MEMORY_SHARE * _free_memory(device) / max(1, 3 * need))
+    useful = LARGEST_BATCH if device.type != "cpu" else max(1, CACHED_PIXELS // (height * width))
+    return max(1, min(fitting, useful, LARGEST_BATCH))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the processor's allocator, ran out of memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10
+    except (OSError, StopIteration):
+        return 4 << 30  # a system that does not say

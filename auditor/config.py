@@ -41,10 +41,16 @@ class ModelConfig(Section):
 class PrototypeConfig(Section):
     """How prototypes are generated (see `auditor.prototypes`)."""
 
+    mode: Literal["auto", "natural", "data-free", "reference", "paper", "patch"] = "auto"
+    parameterisation: Literal["fourier", "pixel", "phase"] = "fourier"
     per_class: Annotated[int, Field(ge=1, le=64)] = 3
     steps: Annotated[int, Field(ge=1, le=20000)] = 256
     probability: Unit = 0.9
     batch: Annotated[int, Field(ge=1)] | None = None
+    early: bool = True
+    diversity: Annotated[float, Field(ge=0)] = 0.0
+    patch: Annotated[float, Field(gt=0, le=1)] = 0.3
+    compile: bool = False
 
 
 class StatisticsConfig(Section):

@@ -11,13 +11,14 @@ same-image pairs left out:
 C is class-specific: matching statistics of generic photos cannot raise it. A class's similarity is
 the ratio of the sums of numerators and denominators over layers, so that each layer counts by how
 much it tells the class from others; where a layer hardly does, S alone explodes. Divergence is one
-minus that. It says how far prototypes can be trusted as evidence; that it predicts harm is not
-known, so the report sets the two side by side.
+minus that. Layers whose statistics the optimisation held to photos are listed and do not count:
+resemblance that was asked for is no evidence. Divergence says how far prototypes can be trusted as
+evidence; that it predicts harm is not known, so the report sets the two side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,7 @@ def compare(
     photo_classes: NDArray[np.int64],
     classes: tuple[int, ...],
     *,
+    used: Collection[str] = (),
     min_photos: int,
     replicates: int,
     seed: int,
@@ -61,6 +63,8 @@ def compare(
         photos: layer -> float array of shape (n_photos, channels).
         photo_classes: int array of shape (n_photos,).
         classes: the audited classes.
+        used: layers that the optimisation held to photos; they are listed and do not count, unless
+            there is no other.
         min_photos: with fewer photos a class is not tested.
         replicates: bootstrap replicates.
         seed: of the bootstrap.
@@ -86,6 +90,7 @@ def compare(
     }
     sums = {c: _Path(*(np.zeros(1 + replicates) for _ in range(3))) for c in tested}
     layers: dict[int, list[LayerDivergence]] = {c: [] for c in tested}
+    counted = [name for name in photos if name not in used] or list(photos)
     for name, values in photos.items():
         natural, synthetic = rank_rows(values), rank_rows(prototypes[name])
         whole = natural.sum(0, dtype=np.float64)
@@ -95,10 +100,11 @@ def compare(
             others = (whole - own.sum(0)) / (len(natural) - len(own))
             path = _path(own, proto, others, draws[c])
             for total, part in zip(_parts(sums[c]), _parts(path), strict=True):
-                total += part
+                total += part * (name in counted)
             layers[c].append(
                 _layer(
                     name,
+                    name in used,
                     path,
                     values[photo_classes == c],
                     prototypes[name][prototype_classes == c],
@@ -158,7 +164,9 @@ def _ratio(numerator: Doubles, denominator: Doubles) -> Doubles:
     )
 
 
-def _layer(name: str, path: _Path, own: Floats, proto: Floats, scale: float) -> LayerDivergence:
+def _layer(
+    name: str, used: bool, path: _Path, own: Floats, proto: Floats, scale: float
+) -> LayerDivergence:
     """One layer's figures; Spearman and L1 compare class means, as Tagade and Rumbelow do.
 
     L1 is the mean absolute difference of channels over the mean absolute activation of all photos.
@@ -169,6 +177,7 @@ def _layer(name: str, path: _Path, own: Floats, proto: Floats, scale: float) -> 
     rho = float(stats.spearmanr(mean_proto, mean).statistic) if varies else None
     return LayerDivergence(
         name=name,
+        used=used,
         normalised=float(path.normalised[0] / path.separation[0]) if distinct else None,
         class_specific=float(path.specific[0] / path.separation[0]) if distinct else None,
         spearman=rho,

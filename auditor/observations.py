@@ -18,18 +18,20 @@ from torch import Tensor
 from auditor import counterfactuals, prototypes
 from auditor.activations import Activations, Layers, collect
 from auditor.datasets import ImageSet
+from auditor.material import Material
 from auditor.models import Classifier
 from auditor.probes import ProbeModel
-from auditor.prototypes import ChannelStatistics, Prototypes
+from auditor.prototypes import Prototypes, Recipe
 from auditor.storage import Arrays, Work
 
 __all__ = ["Observer"]
 
 PATH_PHOTOS = 64  # photos of each audited class whose path is kept
 OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
+GENERIC_PHOTOS = 512  # pool photos whose path is kept: what prototypes are held to
 INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
 CHUNK_PHOTOS = 2048  # photos that are observed, and kept, together
-CHUNK_PIXELS = 10 * 224 * 224  # prototypes of so many pixels are optimised, and kept, together
+CHUNK_PIXELS = 32 * 224 * 224  # prototypes of so many pixels are kept together
 
 Step = Callable[[int], None]
 
@@ -100,47 +102,57 @@ class Observer:
 
     def prototypes(
         self,
-        statistics: Mapping[str, ChannelStatistics],
-        classes: Sequence[int],
+        items: Sequence[tuple[int, int]],
+        recipe: Recipe,
+        material: Material,
         *,
-        per_class: int,
-        steps: int,
         batch: int | None,
         step: Step,
     ) -> Prototypes:
-        """Prototypes of the classes, several seeds each; chunks that were finished are kept."""
-        items = [(c, self.seed + k) for c in classes for k in range(per_class)]
+        """Prototypes of (class, seed) pairs; parts that were finished are kept.
+
+        Args:
+            items: pairs of class index and seed, the seeds of a class side by side.
+            recipe: the mode and its settings.
+            material: what images are held to.
+            batch: images at once, by default what memory serves best.
+            step: told of the image steps done.
+        """
         height, width = self.classifier.preprocess.size
-        size = batch or min(64, max(1, CHUNK_PIXELS // (height * width)))
+        size = min(256, max(8, CHUNK_PIXELS // (height * width)))
+        if recipe.diversity:  # the seeds of a class stay together
+            per_class = max(1, sum(item[0] == items[0][0] for item in items))
+            size = -(-size // per_class) * per_class
         parts: list[Arrays] = []
-        statistics_digest = [
-            [name, *(float(part.astype(np.float64).sum()) for part in vars(s).values())]
-            for name, s in statistics.items()
-        ]
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
 
-            def compute(chunk: list[tuple[int, int]] = chunk, start: int = start) -> Arrays:
+            def compute(
+                chunk: Sequence[tuple[int, int]] = chunk, start: int = start
+            ) -> Mapping[str, Any]:
                 made = prototypes.generate(
-                    self.classifier, self.layers, statistics, chunk, steps=steps,
-                    on_step=lambda done: step(start * steps + done * len(chunk)),
+                    self.classifier, self.layers, chunk, recipe,
+                    expectation=material.expectation, photos=material.photos,
+                    references=material.references, batch=batch,
+                    on_step=lambda done: step(start * recipe.steps + done),
                 )  # fmt: skip
                 return {
                     "images": made.images,
                     "probabilities": made.probabilities,
                     "traces": made.traces,
+                    "steps": np.array(made.steps),
                 }
 
-            key = [*self.key, statistics_digest, chunk, steps]
+            key = [*self.key, material.digest, [list(item) for item in chunk], vars(recipe)]
             parts.append(self.work.arrays("prototypes", key, compute))
-            step(min(start + size, len(items)) * steps)
+            step(min(start + size, len(items)) * recipe.steps)
         return Prototypes(
             images=np.concatenate([part["images"] for part in parts]),
             class_indices=tuple(c for c, _ in items),
             seeds=tuple(seed for _, seed in items),
             probabilities=np.concatenate([part["probabilities"] for part in parts]),
             traces=np.concatenate([part["traces"] for part in parts]),
-            steps=steps,
+            steps=tuple(int(n) for part in parts for n in part["steps"]),
         )
 
     def of_prototypes(self, made: Prototypes) -> Activations:

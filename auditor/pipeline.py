@@ -31,8 +31,15 @@ from auditor.assembly import Results, assemble
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError, ImagesError
+from auditor.material import LEAST_PHOTOS, gather
 from auditor.models import Classifier
-from auditor.observations import INSERTION_PHOTOS, Observer, path_photos, sample
+from auditor.observations import (
+    GENERIC_PHOTOS,
+    INSERTION_PHOTOS,
+    Observer,
+    path_photos,
+    sample,
+)
 from auditor.record import Audit
 from auditor.storage import Work, locked
 from auditor.vocabulary import Vocabulary
@@ -131,7 +138,7 @@ class _Run:
             seen = observer.photos(images, on_path, step)
         with self.stage("pool", len(pool)) as step:
             generic = np.zeros(len(pool), bool)
-            generic[sample(len(pool), prototypes.GENERIC_PHOTOS, rng)] = True
+            generic[sample(len(pool), GENERIC_PHOTOS, rng)] = True
             pooled = observer.photos(pool, generic, step)
         with self.stage("probe", len(images) + len(pool)) as step:
             rows = observer.probed(images, probe, step)
@@ -139,17 +146,28 @@ class _Run:
         settings = config.prototypes
         total = len(classes) * settings.per_class * settings.steps
         with self.stage("prototypes", total) as step:
-            made = observer.prototypes(
-                prototypes.generic_statistics(pooled, layers), classes,
-                per_class=settings.per_class, steps=settings.steps, batch=settings.batch,
-                step=step,
+            recipe = prototypes.Recipe(
+                mode=prototype_mode(settings.mode, int(generic.sum())),
+                parameterisation=settings.parameterisation, steps=settings.steps,
+                early=settings.early, diversity=settings.diversity, patch=settings.patch,
+                compile=settings.compile,
             )  # fmt: skip
+            material = gather(
+                recipe.mode, classifier, layers, classes, images=images, pool=pool,
+                pooled=pooled, generic=generic, batch=config.batch, seed=config.seed,
+            )  # fmt: skip
+            items = [(c, config.seed + k) for c in classes for k in range(settings.per_class)]
+            made = observer.prototypes(items, recipe, material, batch=settings.batch, step=step)
             of_made = observer.of_prototypes(made)
             made_rows = probe.encode_images(made.tensor()).cpu().numpy()
         made_classes = np.array(made.class_indices)
         with self.stage("divergence", 1):
+            kept = np.flatnonzero(on_path)
+            held_out = ~np.isin(kept, material.used)
             diverged = divergence.compare(
-                of_made.path, made_classes, seen.path, labels[on_path], classes,
+                of_made.path, made_classes,
+                {name: values[held_out] for name, values in seen.path.items()},
+                labels[kept[held_out]], classes, used=material.layers,
                 min_photos=config.statistics.min_photos,
                 replicates=config.statistics.bootstrap, seed=config.seed,
             )  # fmt: skip
@@ -185,9 +203,9 @@ class _Run:
             config=config, out=self.out, classifier=classifier, classes=classes, bank=bank,
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
             pooled=pooled, pool_rows=pool_rows, canvas=canvas,
-            canvas_labels=canvas_labels, made=made, of_made=of_made,
-            diverged=diverged, insertions=insertions, vocabulary=vocabulary, named=named,
-            groups=groups, group_names=names, group_photos=inside, device=device,
+            canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
+            of_made=of_made, diverged=diverged, insertions=insertions, vocabulary=vocabulary,
+            named=named, groups=groups, group_names=names, group_photos=inside, device=device,
             started=started,
         )  # fmt: skip
         with self.stage("findings", 1):
@@ -232,6 +250,13 @@ def select_classes(wanted: Sequence[str] | None, classifier: Classifier) -> tupl
                 "id or a name."
             )
     return tuple(dict.fromkeys(found))
+
+
+def prototype_mode(wanted: str, photos: int) -> prototypes.Mode:
+    """The mode of prototypes: `auto` takes photos where there are enough of them."""
+    if wanted == "auto":
+        return "natural" if photos >= LEAST_PHOTOS else "data-free"
+    return next(mode for mode in prototypes.MODES if mode == wanted)
 
 
 def per_class(

@@ -18,7 +18,7 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -151,10 +151,12 @@ class LayerDivergence(Record):
 
     `normalised` is 0 where prototypes resemble the class's photos as photos of other classes do
     and 1 where they do as photos of the class do among themselves. `class_specific` counts only
-    what exceeds the prototypes' own resemblance to photos of other classes.
+    what exceeds the prototypes' own resemblance to photos of other classes. A layer that was `used`
+    was held to photos by the optimisation, and does not count towards the class's score.
     """
 
     name: str
+    used: bool = False
     normalised: Finite | None
     class_specific: Finite | None
     spearman: Finite | None
@@ -303,6 +305,16 @@ class Correlation(Record):
     reason: str | None
 
 
+class Prototyping(Record):
+    """How the prototypes were made: the mode, and all that was used beside the model."""
+
+    mode: Literal["natural", "data-free", "reference", "paper", "patch"]
+    parameterisation: Literal["fourier", "pixel", "phase"]
+    used: str
+    layers_used: tuple[str, ...]
+    photos_copied: Annotated[int, Field(ge=0)]
+
+
 class Tool(Record):
     """The program that wrote the audit."""
 
@@ -322,6 +334,7 @@ class Audit(Record):
     provenance: Provenance
     coverage: Coverage
     divergence_and_harm: Correlation
+    prototyping: Prototyping | None = None
     concepts: tuple[Concept, ...]
     classes: tuple[AuditedClass, ...]
     clusters: tuple[Cluster, ...]

@@ -1,0 +1,131 @@
+"""What prototypes are held to in each mode: gathered from photos, or drawn where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditor.activations import Activations, Layers, collect
+from auditor.datasets import ImageSet
+from auditor.errors import ConfigError
+from auditor.expectations import Expectation, drawn_photos, expected, with_batch_norm
+from auditor.models import Classifier
+from auditor.prototypes import Mode
+from auditor.storage import digest_value
+
+__all__ = ["LEAST_PHOTOS", "Material", "gather"]
+
+LEAST_PHOTOS = 32  # with fewer generic photos the mode `auto` takes drawn scenes
+BACKGROUNDS = 256  # photos that patches are put on
+REFERENCES = 16  # photos of a class that the mode `reference` may copy: at most half of them
+
+
+@dataclass(frozen=True)
+class Material:
+    """Inputs of `prototypes.generate`, with what a report says of them.
+
+    Attributes:
+        expectation: what the early layers are held to, or `None`.
+        photos: what patches are put on, or `None`.
+        references: photos of each class that are copied; empty but for the mode `reference`.
+        used: positions of the audited photos that the optimisation saw, to be held out.
+        layers: names of the layers whose statistics the optimisation used.
+        digest: of all of these.
+        words: what was used, in a sentence.
+    """
+
+    expectation: Expectation | None
+    photos: Tensor | None
+    references: Mapping[int, Tensor]
+    used: NDArray[np.int64]
+    layers: tuple[str, ...]
+    digest: str
+    words: str
+
+
+def gather(
+    mode: Mode,
+    classifier: Classifier,
+    layers: Layers,
+    classes: Sequence[int],
+    *,
+    images: ImageSet,
+    pool: ImageSet,
+    pooled: Activations,
+    generic: NDArray[np.bool_],
+    batch: int,
+    seed: int,
+) -> Material:
+    """The material of a mode.
+
+    Args:
+        mode: of the prototypes.
+        classifier, layers: the audited model.
+        classes: the audited classes.
+        images: the audited photos, with their classes.
+        pool: any photos; where one of them is an audited photo, its class is known.
+        pooled: activations of the pool, with the path of the `generic` photos.
+        generic: bool array of shape (pool,).
+        batch: images per forward pass.
+        seed: of the drawn scenes.
+    """
+    key: list[Any] = [mode, list(classes), seed]
+    none = np.zeros(0, np.int64)
+    if mode == "paper":
+        words = "the model alone"
+        return Material(None, None, {}, none, (), digest_value(key), words)
+    if mode == "patch":
+        chosen = np.flatnonzero(generic)[:BACKGROUNDS]
+        few = pool.subset(chosen.tolist())
+        photos = torch.cat(list(few.batches(classifier.preprocess.fit, size=batch)))
+        words = f"the model, and {len(few)} photos of the pool that patches were put on"
+        return Material(None, photos, {}, none, (), digest_value([*key, few.digest]), words)
+    if mode == "data-free":
+        drawn = drawn_photos(classifier, seed=seed)
+        seen = collect(classifier, layers, torch.split(drawn, batch))
+        expectation = expected(seen, layers, classes)
+        with_norm = with_batch_norm(classifier, layers, expectation, drawn)
+        norm = with_norm is not expectation
+        words = f"{len(drawn)} drawn scenes" + (
+            " and what batch normalisation recorded in training" if norm else ""
+        )
+        digest = digest_value([*key, len(drawn)])
+        return Material(with_norm, None, {}, none, tuple(with_norm.layers), digest, words)
+    places = np.flatnonzero(generic)
+    photos_seen = Activations(
+        pooled.path, pooled.spread, pooled.features[places], pooled.logits[places]
+    )
+    known = dict(zip(images.digests, images.labels or (), strict=True))
+    labels = np.array([known.get(pool.digests[int(i)], -1) for i in places], np.int64)
+    expectation = expected(photos_seen, layers, classes, labels=labels)
+    digest = digest_value([*key, pool.subset(places.tolist()).digest, labels.tolist()])
+    words = f"{len(places)} photos of the pool, a class's own left out where its photos are known"
+    if mode == "natural":
+        return Material(expectation, None, {}, none, tuple(expectation.layers), digest, words)
+    owners = np.array(images.labels or ())
+    copied = {c: np.flatnonzero(owners == c) for c in classes}
+    copied = {c: rows[: min(REFERENCES, len(rows) // 2)] for c, rows in copied.items()}
+    without = [classifier.class_names[c] for c, rows in copied.items() if not len(rows)]
+    if without:
+        raise ConfigError(
+            f"prototypes.mode = 'reference' copies photos of each class, and {len(without)} have "
+            f"fewer than two ({', '.join(without[:5])}); choose 'natural', or other --classes."
+        )
+    references = {
+        c: torch.cat(
+            list(images.subset(rows.tolist()).batches(classifier.preprocess.fit, size=batch))
+        )
+        for c, rows in copied.items()
+    }
+    used = np.concatenate([*copied.values(), none])
+    digest = digest_value([digest, images.subset(used.tolist()).digest])
+    return Material(
+        expectation, None, references, used, layers.path, digest,
+        f"{words}; and {len(used)} photos of the audited classes, whose activations were copied",
+    )  # fmt: skip
