@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from auditor.offline import IMAGE_TOWER
 
-__all__ = ["efficientnet_lite0", "mobilenet_v2", "squeezenet1_0"]
+__all__ = ["efficientnet_lite0", "mobilenet_v2", "resnet18", "squeezenet1_0"]
 
 
 class PaddedConv2d(nn.Conv2d):
@@ -65,6 +65,14 @@ def efficientnet_lite0() -> nn.Module:
     # the same tensors in the same order, under other names
     net.load_state_dict(dict(zip(net.state_dict(), given.values(), strict=True)))
     return _described(net, mean=(0.498,) * 3, std=(0.502,) * 3)
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 with random weights: for speed, which does not depend on them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = torchvision.models.resnet18(weights=None)
+    return _described(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def _described(net: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
