@@ -16,7 +16,15 @@ from pydantic import ValidationError
 from scipy import special
 
 import auditor
-from auditor import compute, counterfactuals, drawing, naming, suspects
+from auditor import (
+    compute,
+    counterfactuals,
+    credibility,
+    drawing,
+    isolation,
+    naming,
+    suspects,
+)
 from auditor.activations import Activations
 from auditor.clusters import Group
 from auditor.concepts import ConceptBank
@@ -26,7 +34,7 @@ from auditor.errors import ConfigError
 from auditor.findings import derive
 from auditor.material import Material
 from auditor.models import Classifier
-from auditor.pictures import save_photo, save_prototype
+from auditor.pictures import save_photo, save_prototype, save_region
 from auditor.probes import ProbeModel
 from auditor.prototypes import Prototypes, Recipe
 from auditor.record import (
@@ -52,7 +60,10 @@ from auditor.record import (
     Prototyping,
     Provenance,
     Quarantined,
+    Region,
+    ToldApart,
     Tool,
+    Transfer,
     Verdict,
 )
 from auditor.statistics import interval, proportion, rank_correlation
@@ -88,6 +99,9 @@ class Results:
     material: Material
     made: Prototypes
     of_made: Activations
+    regions: isolation.Regions | None
+    apart: credibility.ToldApart
+    judged: tuple[Classifier, credibility.Transfer] | None
     diverged: Mapping[int, Divergence]
     insertions: Mapping[str, counterfactuals.Insertions]
     vocabulary: Vocabulary
@@ -135,13 +149,7 @@ def assemble(
         spec=config,
         provenance=_provenance(results, seconds, finished, packages),
         coverage=_coverage(results),
-        prototyping=Prototyping(
-            mode=results.recipe.mode,
-            parameterisation=results.recipe.parameterisation,
-            used=results.material.words,
-            layers_used=results.material.layers,
-            photos_copied=len(results.material.used),
-        ),
+        prototyping=_prototyping(results),
         divergence_and_harm=_divergence_and_harm(ordered, config),
         concepts=tuple(
             Concept(
@@ -159,6 +167,43 @@ def assemble(
         findings=findings,
         planted=_planted(results, ordered, findings),
         self_test=None,
+    )
+
+
+def _prototyping(results: Results) -> Prototyping:
+    transfer = None
+    if results.judged is not None:
+        second, judged = results.judged
+        transfer = Transfer(
+            model=second.name,
+            weights_sha256=second.digest,
+            first=judged.shares[1],
+            first_five=judged.shares[5],
+            median_place=judged.median,
+            classes_of_model=judged.n_classes,
+            unmatched=len(judged.unmatched),
+        )
+    return Prototyping(
+        mode=results.recipe.mode,
+        parameterisation=results.recipe.parameterisation,
+        used=results.material.words,
+        layers_used=results.material.layers,
+        photos_copied=len(results.material.used),
+        transfer=transfer,
+        told_apart=tuple(ToldApart(layer=name, auc=auc) for name, auc in results.apart.auc.items()),
+    )
+
+
+def _region(results: Results, place: int, n: int) -> Region | None:
+    found = results.regions
+    if found is None:
+        return None
+    faded = isolation.shown(results.made.images[place], found.masks[place])
+    return Region(
+        file=save_region(results.out, results.made.class_indices[place], n, faded),
+        area=_rounded(found.areas[place]),
+        probability=_rounded(found.probabilities[place]),
+        control=_rounded(found.controls[place]),
     )
 
 
@@ -278,8 +323,9 @@ def _audited_class(
                     results.made.probabilities[place] >= results.config.prototypes.probability
                 ),
                 trace=tuple(_rounded(value) for value in results.made.traces[place]),
+                region=_region(results, place, n),
             )
-            for place in _places(results.made, index)
+            for n, place in enumerate(_places(results.made, index))
         ),
         divergence=results.diverged[index],
         concepts=_concept_scores(results, row, is_core),
@@ -388,6 +434,15 @@ def _coverage(results: Results) -> Coverage:
                 "helped to choose the concepts (give --pool other photos)",
             )
         )
+    for what, reason in (
+        ("whether prototypes can be told from photos", results.apart.reason),
+        (
+            "transfer of prototypes to a second model",
+            None if results.judged else "no second model was given (--second-model)",
+        ),
+    ):
+        if reason is not None:
+            not_tested.append(NotTested(what=what, kind="stage", reason=reason))
     hypotheses = int(np.isfinite(results.named.p).sum())
     return Coverage(
         classes=len(results.classes),

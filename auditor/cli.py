@@ -49,6 +49,7 @@ STAGES = {
     "pool": "Running the pool through the model",
     "probe": "Showing photos to the CLIP probe",
     "prototypes": "Generating prototypes",
+    "isolation": "Isolating regions of prototypes",
     "divergence": "Comparing activation paths",
     "drawings": "Drawing concepts on photos",
     "naming": "Naming concepts",
@@ -131,6 +132,13 @@ def audit(
         str | None,
         typer.Option(help="Of prototypes: auto, natural, data-free, reference, paper or patch."),
     ] = None,
+    isolate: Annotated[
+        bool, typer.Option(help="Find the region of each prototype that carries its class.")
+    ] = False,
+    second_model: Annotated[
+        str | None,
+        typer.Option(help="A model of the same classes that judges the prototypes, as --model."),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option(help="Unpickle the model: runs whatever code is in it.")
     ] = False,
@@ -147,7 +155,8 @@ def audit(
             "images": images, "pool": pool, "probe": probe, "concepts": concepts,
             "classes": _classes(classes), "out": out, "device": device, "seed": seed,
             "prototypes.per_class": per_class, "prototypes.steps": steps,
-            "prototypes.mode": mode,
+            "prototypes.mode": mode, "prototypes.isolate": isolate or None,
+            "second_model.spec": second_model,
             "pdf": None if pdf else "no",
         },
     )  # fmt: skip

@@ -47,10 +47,11 @@ class PrototypeConfig(Section):
     steps: Annotated[int, Field(ge=1, le=20000)] = 256
     probability: Unit = 0.9
     batch: Annotated[int, Field(ge=1)] | None = None
-    early: bool = True
+    early: bool = False
     diversity: Annotated[float, Field(ge=0)] = 0.0
     patch: Annotated[float, Field(gt=0, le=1)] = 0.3
     compile: bool = False
+    isolate: bool = False
 
 
 class StatisticsConfig(Section):
@@ -77,6 +78,7 @@ class AuditConfig(Section):
     images: str
     pool: str | None = None
     probe: str = "offline"
+    second_model: ModelConfig | None = None
     concepts: str | None = None
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     expected: dict[str, tuple[str, ...]] = {}

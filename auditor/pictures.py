@@ -15,7 +15,7 @@ from torch import Tensor
 from auditor.record import Picture
 from auditor.storage import digest_bytes, write_atomically
 
-__all__ = ["encoded_png", "save_photo", "save_prototype"]
+__all__ = ["encoded_png", "save_photo", "save_prototype", "save_region"]
 
 SIDE = 256  # pixels of the longer side
 Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
@@ -23,7 +23,15 @@ Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
 
 def save_prototype(out: Path, class_index: int, n: int, pixels: NDArray[np.uint8]) -> str:
     """Write a prototype as PNG without any metadata; returns its place in the run folder."""
-    file = f"prototypes/{class_index}/{n}.png"
+    return _saved(out, f"prototypes/{class_index}/{n}.png", pixels)
+
+
+def save_region(out: Path, class_index: int, n: int, pixels: NDArray[np.uint8]) -> str:
+    """Write a prototype with all but its region faded; returns its place in the run folder."""
+    return _saved(out, f"prototypes/{class_index}/{n}-region.png", pixels)
+
+
+def _saved(out: Path, file: str, pixels: NDArray[np.uint8]) -> str:
     write_atomically(out / file, encoded_png(Image.fromarray(pixels)))
     return file
 

@@ -19,8 +19,10 @@ from auditor import (
     clusters,
     compute,
     concepts,
+    credibility,
     datasets,
     divergence,
+    isolation,
     models,
     naming,
     probes,
@@ -160,6 +162,12 @@ class _Run:
             made = observer.prototypes(items, recipe, material, batch=settings.batch, step=step)
             of_made = observer.of_prototypes(made)
             made_rows = probe.encode_images(made.tensor()).cpu().numpy()
+        regions = None
+        if settings.isolate:
+            with self.stage("isolation", 1):
+                regions = isolation.isolate(
+                    classifier, made.tensor(), made.class_indices, batch=config.batch
+                )
         made_classes = np.array(made.class_indices)
         with self.stage("divergence", 1):
             kept = np.flatnonzero(on_path)
@@ -171,6 +179,13 @@ class _Run:
                 min_photos=config.statistics.min_photos,
                 replicates=config.statistics.bootstrap, seed=config.seed,
             )  # fmt: skip
+            apart = credibility.told_apart(
+                of_made.path, made_classes,
+                {name: values[held_out] for name, values in seen.path.items()},
+                labels[kept[held_out]],
+                replicates=config.statistics.bootstrap, seed=config.seed,
+            )  # fmt: skip
+            judged = self._judged(classifier, made, device)
         scale = np.maximum(pooled.features.std(0), 1e-6)
         drawn = [c.drawing for c in bank.concepts if c.drawing is not None]
         with self.stage("drawings", len(drawn)) as step:
@@ -204,7 +219,8 @@ class _Run:
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
             pooled=pooled, pool_rows=pool_rows, canvas=canvas,
             canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
-            of_made=of_made, diverged=diverged, insertions=insertions, vocabulary=vocabulary,
+            of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
+            insertions=insertions, vocabulary=vocabulary,
             named=named, groups=groups, group_names=names, group_photos=inside, device=device,
             started=started,
         )  # fmt: skip
@@ -212,6 +228,18 @@ class _Run:
             audit = assemble(results, self.clock.seconds, _now, _packages())
         audit.write(self.out / "audit.json")
         return audit
+
+    def _judged(
+        self, classifier: Classifier, made: prototypes.Prototypes, device: torch.device
+    ) -> tuple[Classifier, credibility.Transfer] | None:
+        """The second model's judgement of the best prototype of each class."""
+        if self.config.second_model is None:
+            return None
+        second = models.load(self.config.second_model, device=device)
+        best = best_of_each(made)
+        return second, credibility.transfer(
+            classifier, second, made.tensor()[best], [made.class_indices[k] for k in best]
+        )
 
     def _images(self, spec: str, classifier: Classifier, *, labelled: bool) -> ImageSet:
         return datasets.load(
@@ -257,6 +285,15 @@ def prototype_mode(wanted: str, photos: int) -> prototypes.Mode:
     if wanted == "auto":
         return "natural" if photos >= LEAST_PHOTOS else "data-free"
     return next(mode for mode in prototypes.MODES if mode == wanted)
+
+
+def best_of_each(made: prototypes.Prototypes) -> list[int]:
+    """Place of the most probable prototype of each class."""
+    best: dict[int, int] = {}
+    for k, c in enumerate(made.class_indices):
+        if c not in best or made.probabilities[k] > made.probabilities[best[c]]:
+            best[c] = k
+    return list(best.values())
 
 
 def per_class(

@@ -71,7 +71,7 @@ class Recipe:
     mode: Mode = "natural"
     parameterisation: Name = "fourier"
     steps: int = 256
-    early: bool = True
+    early: bool = False
     diversity: float = 0.0
     patch: float = 0.3
     compile: bool = False

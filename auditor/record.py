@@ -131,11 +131,24 @@ class Concept(Record):
     reason: str | None
 
 
+class Region(Record):
+    """The part of a prototype that carries its class.
+
+    `probability` is the model's probability of the class with all else blurred, `control` the mean
+    for the region's mirror images, which are as large and have its shape.
+    """
+
+    file: str
+    area: Probability
+    probability: Probability
+    control: Probability
+
+
 class Prototype(Record):
     """One prototype: its file in the run folder, and how far the optimisation got.
 
     `probability` is the model's probability of the class for the saved PNG; `trace` holds the
-    probability at evenly spaced steps of the optimisation.
+    probability at evenly spaced steps of the optimisation; `region` is there where it was isolated.
     """
 
     file: str
@@ -144,6 +157,7 @@ class Prototype(Record):
     steps: int
     reached: bool
     trace: tuple[Probability, ...]
+    region: Region | None = None
 
 
 class LayerDivergence(Record):
@@ -305,14 +319,46 @@ class Correlation(Record):
     reason: str | None
 
 
+class Transfer(Record):
+    """Where a second model, which took no part, puts the classes of the prototypes.
+
+    `first` and `first_five` are shares of the prototypes with the highest probability, one of each
+    class that the second model has too; `unmatched` counts the classes that it has not.
+    """
+
+    model: str
+    weights_sha256: str
+    first: Estimate
+    first_five: Estimate
+    median_place: Finite
+    classes_of_model: int
+    unmatched: int
+
+
+class ToldApart(Record):
+    """How well a classifier tells prototypes from photos by one layer's activations.
+
+    `auc` is 0.5 where it cannot and 1 where it always can, on classes that it did not learn from.
+    """
+
+    layer: str
+    auc: Estimate
+
+
 class Prototyping(Record):
-    """How the prototypes were made: the mode, and all that was used beside the model."""
+    """How the prototypes were made: the mode, and all that was used beside the model.
+
+    `transfer` and `told_apart` say how far the prototypes can be believed; where they are missing,
+    the coverage gives the reason.
+    """
 
     mode: Literal["natural", "data-free", "reference", "paper", "patch"]
     parameterisation: Literal["fourier", "pixel", "phase"]
     used: str
     layers_used: tuple[str, ...]
     photos_copied: Annotated[int, Field(ge=0)]
+    transfer: Transfer | None = None
+    told_apart: tuple[ToldApart, ...] = ()
 
 
 class Tool(Record):

@@ -95,13 +95,13 @@ def test_each_device_gives_the_same_images():
 def test_a_sure_image_leaves_early_and_a_waiting_one_enters():
     told = []
     items = [(0, k) for k in range(5)]
-    result = made(stripes(), items, steps=96, batch=2, on_step=told.append)
+    result = made(stripes(), items, steps=96, batch=2, early=True, on_step=told.append)
     assert max(result.steps) < 96
     assert min(result.steps) >= 48 + 24  # half of the full rate, then all of the cooling
     assert result.probabilities.min() > 0.95
     assert told == sorted(told)
     assert told[-1] == 5 * 96
-    assert made(stripes(), items[:1], steps=96, early=False).steps == (96,)
+    assert made(stripes(), items[:1], steps=96).steps == (96,)
 
 
 def test_memory_that_does_not_suffice_halves_the_batch(monkeypatch):

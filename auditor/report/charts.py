@@ -215,6 +215,12 @@ def path(layers: Sequence[LayerDivergence], title: str) -> Markup:
         drawing.text("k-label", left - 6, y(tick) + 3.5, _tick(tick), "end")
     step = (end - left - 16) / max(len(layers) - 1, 1)
     xs = [left + 8 + step * i for i in range(len(layers))]
+    held = [x for x, layer in zip(xs, layers, strict=True) if layer.used]
+    if held and len(held) < len(layers):
+        edge = max(held) + step / 2
+        drawing.line("k-grid", edge, top, edge, floor)
+        drawing.text("k-label", edge - 4, top + 8, "held to photos", "end")
+        drawing.text("k-label", edge + 4, top + 8, "counted")
     for words, stroke, dot, text, values in lines:
         for run in _runs(values):
             if len(run) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,12 +10,13 @@ from markupsafe import Markup
 from auditor.record import Audit, AuditedClass, Cluster, ConceptScore, Finding, Grade
 from auditor.report import charts
 from auditor.report.cards import Card, strongest
+from auditor.report.making import Making, making
 from auditor.report.parts import (
     Gallery,
     Limits,
     Names,
     gallery,
-    prototype_shot,
+    prototype_shots,
     showing,
 )
 from auditor.report.text import Name, clean, count, estimate, name, number, probability
@@ -53,6 +54,7 @@ class Ranking:
     ruler: Markup | None
     scatter: Markup | None
     correlation: str
+    making: Making | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class LayerRow:
     """One layer of the path in figures."""
 
     layer: Name
+    used: bool
     normalised: str
     class_specific: str
     spearman: str
@@ -147,6 +150,7 @@ def ranking(audit: Audit, names: Names, pages: Sequence[ClassPage], limits: Limi
         if len(points) > 1
         else None,
         correlation,
+        making(audit),
     )
 
 
@@ -254,7 +258,9 @@ def _page(
 ) -> ClassPage:
     own = tuple(card for card in cards if card.class_index == c.index)
     d = c.divergence
-    shots = [prototype_shot(prototype, names[c.index]) for prototype in c.prototypes]
+    shots = [
+        shot for prototype in c.prototypes for shot in prototype_shots(prototype, names[c.index])
+    ]
     tested = sum(score.q is not None for score in c.concepts)
     concepts = _concepts(c, own, limits)
     found = any(card.badge.style != "not-tested" for card in own)
@@ -264,21 +270,13 @@ def _page(
         badge=own[0].badge if own else None,
         facts=_facts(c),
         prototypes=gallery("Prototypes", shots, limits.pictures),
-        sparks=tuple(
-            charts.spark(
-                prototype.trace,
-                f"Probability over the optimisation, from {number(prototype.trace[0])} to "
-                f"{number(prototype.trace[-1])}",
-            )
-            if prototype.trace
-            else Markup()
-            for prototype in c.prototypes[: limits.pictures]
-        ),
+        sparks=tuple(_sparks(c)),
         path=charts.path(d.layers, _path_title(c, names)) if d.layers else None,
         reason=clean(d.reason or "") or ("" if d.layers else "no layer was compared"),
         layers=tuple(
             LayerRow(
                 name(layer.name),
+                layer.used,
                 number(layer.normalised),
                 number(layer.class_specific),
                 number(layer.spearman),
@@ -294,6 +292,18 @@ def _page(
         clusters=tuple(_in_cluster(cluster, c.index) for cluster in audit.clusters
                        if any(share.index == c.index for share in cluster.classes)),
     )  # fmt: skip
+
+
+def _sparks(c: AuditedClass) -> Iterator[Markup]:
+    """A line for each prototype's shot; a region, which follows its prototype, has none."""
+    for prototype in c.prototypes:
+        trace = prototype.trace
+        title = "Probability over the optimisation" + (
+            f", from {number(trace[0])} to {number(trace[-1])}" if trace else ""
+        )
+        yield charts.spark(trace, title) if trace else Markup()
+        if prototype.region is not None:
+            yield Markup()
 
 
 def _facts(c: AuditedClass) -> tuple[tuple[str, str], ...]:

@@ -123,6 +123,24 @@ def galleries(pictures: Sequence[Picture], subject: str, limit: int) -> tuple[Ga
     return tuple(found)
 
 
+def prototype_shots(prototype: Prototype, class_name: Name) -> list[Shot]:
+    """A prototype and, where it was isolated, the region that carries its class."""
+    shots = [prototype_shot(prototype, class_name)]
+    region = prototype.region
+    if region is not None:
+        inside, mirrored = number(region.probability, 2), number(region.control, 2)
+        shots.append(
+            Shot(
+                region.file,
+                f"Region of the prototype of {class_name}, seed {prototype.seed}: "
+                f"{100 * region.area:.0f} % of the image; probability {inside} with all else "
+                f"blurred, {mirrored} for mirrored regions of the same shape",
+                f"region {100 * region.area:.0f} % · p {inside}, mirrored {mirrored}",
+            )
+        )
+    return shots
+
+
 def prototype_shot(prototype: Prototype, class_name: Name) -> Shot:
     """A prototype with its seed and the probability it reached."""
     reached = "" if prototype.reached else ", target not reached"

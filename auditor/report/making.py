@@ -1,0 +1,82 @@
+"""How the prototypes were made, what was used, and how far they can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditor.record import Audit, Prototyping, ToldApart, Transfer
+from auditor.report.text import clean, count, estimate, number
+
+__all__ = ["Making", "making"]
+
+MODES = {
+    "natural": "natural: early layers held to what generic photos lead to expect of the class",
+    "data-free": "data-free: early layers held to what drawn scenes lead to expect of the class",
+    "reference": "reference: activations of photos of the class copied; this can hide what is "
+    "wrong with a model",
+    "paper": "paper: the class's logit alone, as published",
+    "patch": "patch: a small patch that makes the model see the class on any photo",
+}
+LISTED = 4  # layers of a kind that are named
+
+
+@dataclass(frozen=True)
+class Making:
+    """Facts in a list, and a warning where one is due."""
+
+    facts: tuple[tuple[str, str], ...]
+    reading: str
+
+
+def making(audit: Audit) -> Making | None:
+    """What the report says of the prototypes' making; nothing for records that do not say it."""
+    made = audit.prototyping
+    if made is None:
+        return None
+    reached = [p.reached for c in audit.classes for p in c.prototypes]
+    facts = [
+        ("Mode", MODES[made.mode]),
+        ("Parameterisation", made.parameterisation),
+        ("Made from", clean(made.used)),
+        ("Layers held to photos", _layers(made)),
+        ("Target reached", f"{sum(reached):,} of {count(len(reached), 'prototype')}"),
+        ("Transfer", _transfer(made.transfer)),
+        ("Told from photos", _told_apart(made.told_apart)),
+    ]
+    return Making(
+        tuple((label, value) for label, value in facts if value),
+        "Similarity in layers that were held to photos does not count towards divergence. "
+        "Normalised similarity, class-specific similarity and transfer are read together: the "
+        "first can be raised without an image that looks like anything.",
+    )
+
+
+def _layers(made: Prototyping) -> str:
+    if not made.layers_used:
+        return "none"
+    names = ", ".join(clean(layer) for layer in made.layers_used[:LISTED])
+    more = len(made.layers_used) - LISTED
+    return names + (f" and {more} more" if more > 0 else "")
+
+
+def _transfer(found: Transfer | None) -> str:
+    if found is None:
+        return "not tested: no second model was given"
+    without = f"; {count(found.unmatched, 'class', 'classes')} without a counterpart"
+    return (
+        f"{clean(found.model)} puts the prototype's class first for {estimate(found.first)} and "
+        f"among its first five for {estimate(found.first_five)} of {found.first.n:,}; median place "
+        f"{found.median_place:g} of {found.classes_of_model:,}"
+        + (without if found.unmatched else "")
+    )
+
+
+def _told_apart(layers: tuple[ToldApart, ...]) -> str:
+    if not layers:
+        return "not tested: see what was not assessed"
+    best = max(layers, key=lambda layer: layer.auc.value)
+    worst = min(layers, key=lambda layer: layer.auc.value)
+    return (
+        f"a classifier tells them apart with AUC {number(worst.auc.value)} ({clean(worst.layer)}) "
+        f"to {number(best.auc.value)} ({clean(best.layer)}); 0.5 is not at all, 1 always"
+    )
