@@ -37,6 +37,7 @@ from benchmarks import peers
 __all__ = ["MODES", "Kept", "Maker", "Ours", "load", "ours"]
 
 MODES = ("natural",)
+ENGINE = (prototypes,)  # the modules whose source decides this engine's images
 SPEC = "python:benchmarks.mobilenet_v2:"
 
 
@@ -121,7 +122,7 @@ class Maker:
     def by_ours(self, mode: str, classes: Sequence[int], steps: int) -> None:
         """Make what is missing of the classes; they are one batch, and share its seconds."""
         place = self.out / f"ours-{mode}" / f"steps-{steps}"
-        source = hashlib.sha256(Path(prototypes.__file__).read_bytes()).hexdigest()[:16]
+        source = _source()
         kept = [self.kept(place, c) for c in classes]
         if all(item is not None and item.record["source"] == source for item in kept):
             return
@@ -215,6 +216,13 @@ def _render(
 @functools.lru_cache(maxsize=1)
 def _loaded(model: str) -> Classifier:
     return load(model)
+
+
+@functools.cache
+def _source() -> str:
+    """Digest of this engine's source."""
+    content = b"".join(Path(module.__file__).read_bytes() for module in ENGINE)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
