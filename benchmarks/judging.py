@@ -15,7 +15,7 @@ from torch import Tensor
 from auditor import concepts, credibility, datasets
 from auditor.activations import Activations, Layers, collect, head_weights
 from auditor.config import AuditConfig, ModelConfig
-from auditor.models import Classifier
+from auditor.models import Classifier, weights_digest
 from auditor.observations import Observer
 from auditor.probes import ProbeModel
 from auditor.record import Estimate
@@ -80,7 +80,10 @@ class Judge:
             classifier.net, 0, images=classifier.preprocess.normalise(generic)
         )
         self.blank = dataclasses.replace(
-            classifier, net=blank, digest="random weights, seed 0", name="random weights"
+            classifier,
+            net=blank,
+            digest=weights_digest(blank.state_dict()),
+            name="random weights",
         )
         of_blank = dataclasses.replace(observer, classifier=self.blank)
         self.blank_photos = Photos(
@@ -262,7 +265,8 @@ def summary(alike: Similarity, used: frozenset[str], left_out: frozenset[str]) -
         kind: {
             "mean": _plain(alike.mean(kind)),
             "held_out": _plain(alike.mean(kind, lambda name: name not in left_out)),
-            "worst": float(np.nanmin(alike.by_layer(kind))),
+            "worst": _number(np.nanmin(alike.by_layer(kind), initial=np.inf)),
+            "pooled": _number(alike.pooled(kind)),
         }
         for kind in kinds
         if len(alike.classes)

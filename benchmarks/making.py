@@ -27,8 +27,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from auditor import compute, models, prototypes
-from auditor.activations import Activations, Layers
+from auditor import (
+    compute,
+    expectations,
+    models,
+    objectives,
+    parameterisations,
+    prototypes,
+    views,
+)
+from auditor.activations import Activations, Layers, collect
 from auditor.config import ModelConfig
 from auditor.models import Classifier
 from auditor.storage import write_atomically
@@ -36,7 +44,14 @@ from benchmarks import peers
 
 __all__ = ["MODES", "Kept", "Maker", "Ours", "load", "ours"]
 
-MODES = ("natural",)
+MODES = ("natural", "data-free", "paper", "plain")  # plain: nothing is held to anything
+ENGINE = (
+    prototypes,
+    expectations,
+    objectives,
+    parameterisations,
+    views,
+)  # the modules whose source decides this engine's images
 SPEC = "python:benchmarks.mobilenet_v2:"
 
 
@@ -73,14 +88,28 @@ def ours(
         steps: of the optimisation.
         seed: of each prototype.
     """
-    if mode != "natural":
+    if mode not in MODES:
         raise ValueError(f"no mode {mode!r}")
-    statistics = prototypes.generic_statistics(generic, layers)
-    start = time.perf_counter()
-    made = prototypes.generate(
-        classifier, layers, statistics, [(c, seed) for c in classes], steps=steps
+    recipe = prototypes.Recipe(
+        mode="paper" if mode == "paper" else "data-free" if mode == "data-free" else "natural",
+        parameterisation="pixel" if mode in ("plain", "paper") else "fourier",
+        steps=steps,
     )
-    return Ours(made.images, time.perf_counter() - start, frozenset(statistics))
+    start = time.perf_counter()
+    expectation = None
+    if mode == "natural":
+        expectation = expectations.expected(generic, layers, classes)
+    elif mode == "data-free":
+        drawn = expectations.drawn_photos(classifier)
+        seen = collect(classifier, layers, torch.split(drawn, 32))
+        expectation = expectations.with_batch_norm(
+            classifier, layers, expectations.expected(seen, layers, classes), drawn
+        )
+    made = prototypes.generate(
+        classifier, layers, [(c, seed) for c in classes], recipe, expectation=expectation
+    )
+    used = frozenset(expectation.layers) if expectation is not None else frozenset[str]()
+    return Ours(made.images, time.perf_counter() - start, used)
 
 
 @dataclass(frozen=True)
@@ -121,7 +150,7 @@ class Maker:
     def by_ours(self, mode: str, classes: Sequence[int], steps: int) -> None:
         """Make what is missing of the classes; they are one batch, and share its seconds."""
         place = self.out / f"ours-{mode}" / f"steps-{steps}"
-        source = hashlib.sha256(Path(prototypes.__file__).read_bytes()).hexdigest()[:16]
+        source = _source()
         kept = [self.kept(place, c) for c in classes]
         if all(item is not None and item.record["source"] == source for item in kept):
             return
@@ -215,6 +244,13 @@ def _render(
 @functools.lru_cache(maxsize=1)
 def _loaded(model: str) -> Classifier:
     return load(model)
+
+
+@functools.cache
+def _source() -> str:
+    """Digest of this engine's source."""
+    content = b"".join(Path(module.__file__).read_bytes() for module in ENGINE)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:

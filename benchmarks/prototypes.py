@@ -40,7 +40,7 @@ from auditor import compute, datasets, probes
 from auditor.activations import find_layers
 from auditor.datasets import ImageSet
 from auditor.models import Classifier
-from auditor.prototypes import GENERIC_PHOTOS
+from auditor.observations import GENERIC_PHOTOS
 from auditor.storage import write_atomically
 from benchmarks import making
 from benchmarks.judging import Bridge, Judge, make_observer
@@ -136,6 +136,8 @@ class Choice:
         mixed = np.random.default_rng(given.seed).permutation(enough).tolist()
         first = [c for c in self.published.indices if c in set(enough)]
         self.measured = [*first, *(c for c in mixed if c not in set(first))][: given.classes]
+        if len(self.measured) < 2:
+            raise SystemExit(f"Fewer than two classes have {MIN_PHOTOS} photos in {given.data}.")
         self.order = [
             *self.measured, *(c for c in self.published.indices if c not in set(self.measured))
         ]  # fmt: skip

@@ -62,6 +62,13 @@ class Similarity:
         curve = np.nanmean(_ratios(above, weights @ self.separation[:, inside]), axis=1)
         return interval(float(curve[0]), curve[1:], n) if np.isfinite(curve[0]) else None
 
+    def pooled(self, kind: str) -> float:
+        """The ratio of the sums over classes and layers: steady where some layers hardly separate.
+
+        In a network with random weights most do not, and the mean of ratios says nothing.
+        """
+        return float(_ratios(getattr(self, kind).sum(), self.separation.sum()))
+
     def of(self, classes: tuple[int, ...]) -> Similarity:
         """The same for some of the classes."""
         rows = [self.classes.index(c) for c in classes]
@@ -106,7 +113,8 @@ def ceiling_and_floor(
     """What photos get in the prototypes' place: of the class itself, and of another class.
 
     One photo of each class stands in and is left out of the photos it is compared with; each photo
-    in turn up to the number that every class has, and the sums are averaged.
+    in turn up to the number that every class has, and the sums are averaged. The normalised ceiling
+    is 1 by construction where all photos have a turn; the specific one, and both floors, are not.
     """
     classes = np.unique(photo_classes)
     rows = [np.flatnonzero(photo_classes == c) for c in classes]
@@ -132,4 +140,4 @@ def ceiling_and_floor(
 
 
 def _ratios(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 1e-9)
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 1e-9)

@@ -28,9 +28,9 @@ def table(result: Mapping[str, object]) -> str:
     Columns: prototypes; seconds for each, and the ratio to the first row; median class probability;
     normalised path similarity, over layers that this engine did not use, and in the worst layer;
     class-specific, and over layers that this engine did not use; both in a network with random
-    weights; mean AUC of telling prototypes from photos; share in the first 5 and median place by
-    each other model; share of published features named in the first 5 by the bridge and by the
-    combined score.
+    weights, pooled over its layers; mean AUC of telling prototypes from photos; share in the first
+    5 and median place by each other model; share of published features named in the first 5 by the
+    bridge and by the combined score.
     """
     lines: list[str] = []
     for model, found in result["models"].items():
@@ -67,7 +67,7 @@ def _row(name: str, found: Mapping[str, object]) -> tuple[str, ...]:
         _at(alike, "normalised", "worst"),
         _at(alike, "specific", "mean", "value"),
         _at(alike, "specific", "held_out", "value"),
-        f"{_at(blank, 'normalised', 'mean', 'value')}, {_at(blank, 'specific', 'mean', 'value')}"
+        f"{_at(blank, 'normalised', 'pooled')}, {_at(blank, 'specific', 'pooled')}"
         if blank else "",
         _at(found, "told_apart", "mean"),
         "   ".join(transfer),

@@ -68,6 +68,13 @@ def test_sums_over_classes_come_before_the_ratio():
     assert found.mean("normalised", lambda name: name != "a") is None
 
 
+def test_pooling_over_layers_weighs_them_by_their_separation():
+    near, far = np.array([[0.3, 0.02]]), np.array([[0.5, 0.001]])
+    found = similarity.Similarity(("a", "b"), (0,), near, near, far)
+    assert found.pooled("normalised") == pytest.approx(0.32 / 0.501)
+    assert found.by_layer("normalised")[1] == pytest.approx(20)
+
+
 def test_photos_of_the_class_reach_the_ceiling_and_photos_of_others_the_floor():
     natural, labels, patterns = planted(np.random.default_rng(1), classes=12)
     ceiling, floor = similarity.ceiling_and_floor({"a": natural}, labels)

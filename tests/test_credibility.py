@@ -263,7 +263,7 @@ def test_real_architectures_are_randomised_and_stay_alive(name):
 
 
 def test_what_a_network_has_learned_is_gone():
-    """The hand-made detector tells vertical stripes from horizontal ones; random ones do not."""
+    """A hand-made network tells vertical stripes from horizontal ones; random ones do not."""
     net = stripes(32).net
     striped = torch.ones(1, 3, 32, 32)
     striped[..., ::3] = -1
