@@ -5,8 +5,8 @@ at the level that photos reach for the class they show: the *pattern* of Haufe e
 2014), for every layer. *Measured* on the real MobileNetV2 with 2,024 photos, none of them of the 16
 classes looked at: the pattern resembles photos of its class as much as they resemble each other, in
 every one of 19 layers (class-specific similarity 1.0 to 1.5; with 200 photos 0.6 to 1.4; docs/
-prototypes.md), where the plain mean of the photos has 0 by definition. Drawn scenes in place of
-photos give 0.3.
+prototypes.md), where the plain mean of the photos has 0 by definition. Stand-ins for
+photos are in `auditor.collages`.
 
 Where a prototype is held to what is expected, its resemblance to photos is no evidence: those
 layers are named, and divergence is read off the others.
@@ -22,16 +22,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditor import scenes
 from auditor.activations import Activations, Layers, recorded
 from auditor.models import Classifier
 
-__all__ = ["ChannelStatistics", "Expectation", "drawn_photos", "expected", "with_batch_norm"]
+__all__ = ["ChannelStatistics", "Expectation", "expected", "with_batch_norm"]
 
 Floats = NDArray[np.float32]
 
 EARLY = 0.37  # share of the path that is held to what is expected; the rest is held out
-DRAWN = 256  # scenes that stand in for photos where there are none
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Expectation:
         classes: the C classes, in the order of the statistics' rows.
         layers: by layer name.
         level: the logit, less the mean logit, that photos reach for the class that they show.
-        n_photos: photos (or drawn scenes) behind it.
+        n_photos: photos behind it, or collages.
     """
 
     classes: tuple[int, ...]
@@ -126,19 +124,6 @@ def expected(
     )
 
 
-def drawn_photos(classifier: Classifier, *, n: int = DRAWN, seed: int = 0) -> Tensor:
-    """Drawn scenes of the model's input size, in place of photos: (n, 3, H, W) in [0, 1]."""
-    rng = np.random.default_rng((seed, 0xD2A))
-    height, width = classifier.preprocess.size
-    side = max(16, height, width)
-    images = torch.stack([scenes.render(scenes.sample(rng), size=side) for _ in range(n)])
-    if (height, width) == (side, side):
-        return images
-    return nn.functional.interpolate(
-        images, size=(height, width), mode="bilinear", antialias=True, align_corners=False
-    )
-
-
 def with_batch_norm(
     classifier: Classifier, layers: Layers, expectation: Expectation, photos: Tensor
 ) -> Expectation:
@@ -146,8 +131,8 @@ def with_batch_norm(
 
     The output of a batch normalisation has, over training photos and positions, its bias as mean
     and its weight as deviation. Where such a module is the last one of a layer's output, the
-    difference between the given photos' mean and the bias is taken off the expectation: drawn
-    scenes then serve for how channels go with the class, and the weights say where they lie.
+    difference between the given photos' mean and the bias is taken off the expectation: stand-ins
+    then serve for how channels go with the class, and the model says where they lie.
     A layer that ends in something else, or whose batch normalisation was folded away (mean 0 and
     variance 1 in every channel), stays as it is.
 

@@ -1,4 +1,4 @@
-"""What prototypes are held to in each mode: gathered from photos, or drawn where there are none."""
+"""What prototypes are held to in each mode: gathered from photos, or made where there are none."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditor.activations import Activations, Layers, collect
+from auditor.collages import collages
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError
-from auditor.expectations import Expectation, drawn_photos, expected, with_batch_norm
+from auditor.expectations import Expectation, expected, with_batch_norm
 from auditor.models import Classifier
 from auditor.prototypes import Mode
 from auditor.storage import digest_value
 
 __all__ = ["LEAST_PHOTOS", "Material", "gather"]
 
-LEAST_PHOTOS = 32  # with fewer generic photos the mode `auto` takes drawn scenes
+LEAST_PHOTOS = 32  # with fewer generic photos the mode `auto` takes collages
 BACKGROUNDS = 256  # photos that patches are put on
+COLLAGES = 256  # that stand in for photos
 REFERENCES = 16  # photos of a class that the mode `reference` may copy: at most half of them
 
 
@@ -73,7 +75,7 @@ def gather(
         pooled: activations of the pool, with the path of the `generic` photos.
         generic: bool array of shape (pool,).
         batch: images per forward pass.
-        seed: of the drawn scenes.
+        seed: of the collages.
     """
     key: list[Any] = [mode, list(classes), seed]
     none = np.zeros(0, np.int64)
@@ -87,12 +89,12 @@ def gather(
         words = f"the model, and {len(few)} photos of the pool that patches were put on"
         return Material(None, photos, {}, none, (), digest_value([*key, few.digest]), words)
     if mode == "data-free":
-        drawn = drawn_photos(classifier, seed=seed)
+        drawn = collages(COLLAGES, *classifier.preprocess.size, seed=seed)
         seen = collect(classifier, layers, torch.split(drawn, batch))
         expectation = expected(seen, layers, classes)
         with_norm = with_batch_norm(classifier, layers, expectation, drawn)
         norm = with_norm is not expectation
-        words = f"{len(drawn)} drawn scenes" + (
+        words = f"{len(drawn)} collages of two sample photos and drawn scenes" + (
             " and what batch normalisation recorded in training" if norm else ""
         )
         digest = digest_value([*key, len(drawn)])

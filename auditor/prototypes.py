@@ -7,7 +7,7 @@ the measurements behind each):
   with the spectrum of photographs; random views; and a hinge that keeps the channel statistics of
   the *early* layers near what generic photos lead to expect of the class (`auditor.expectations`).
   What lies deeper is left to the class, so its naturalness is held out by construction.
-- `data-free`: the same, with drawn scenes in place of photos and, where the model has it, what
+- `data-free`: the same, with collages in place of photos and, where the model has it, what
   batch normalisation recorded.
 - `reference`: `natural`, with sorted activations matched to photos of the class as well (VITAL,
   arXiv 2503.22399). It copies the class's photos and can hide what is wrong with a model.

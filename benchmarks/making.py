@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auditor import (
+    collages,
     compute,
     expectations,
     models,
@@ -38,6 +39,7 @@ from auditor import (
 )
 from auditor.activations import Activations, Layers, collect
 from auditor.config import ModelConfig
+from auditor.material import COLLAGES
 from auditor.models import Classifier
 from auditor.storage import write_atomically
 from benchmarks import peers
@@ -46,6 +48,7 @@ __all__ = ["MODES", "Kept", "Maker", "Ours", "load", "ours"]
 
 MODES = ("natural", "data-free", "paper", "plain")  # plain: nothing is held to anything
 ENGINE = (
+    collages,
     prototypes,
     expectations,
     objectives,
@@ -100,7 +103,7 @@ def ours(
     if mode == "natural":
         expectation = expectations.expected(generic, layers, classes)
     elif mode == "data-free":
-        drawn = expectations.drawn_photos(classifier)
+        drawn = collages.collages(COLLAGES, *classifier.preprocess.size)
         seen = collect(classifier, layers, torch.split(drawn, 32))
         expectation = expectations.with_batch_norm(
             classifier, layers, expectations.expected(seen, layers, classes), drawn

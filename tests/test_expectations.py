@@ -1,10 +1,11 @@
 import numpy as np
 import torch
-from tiny import classifier, timm_model
+from tiny import classifier
 from torch import nn
 
 from auditor import activations, expectations
 from auditor.activations import Activations, Layers
+from auditor.collages import collages
 
 LAYERS = Layers(("a", "b", "c"), "head", True, {"a": 1, "b": 1, "c": 1, "": 1}, True)
 
@@ -85,12 +86,13 @@ def whole_shift(seen, c):
     return found - seen.path["a"].mean(0)
 
 
-def test_drawn_photos_have_the_size_of_the_model_and_are_the_same_each_time():
-    model = timm_model("test_resnet", 48)
-    images = expectations.drawn_photos(model, n=3)
-    assert images.shape == (3, 3, 48, 48)
+def test_collages_are_varied_pictures_and_the_same_each_time():
+    images = collages(6, 48, 40)
+    assert images.shape == (6, 3, 48, 40)
     assert 0 <= float(images.min()) < float(images.max()) <= 1
-    torch.testing.assert_close(images, expectations.drawn_photos(model, n=3))
+    torch.testing.assert_close(images, collages(6, 48, 40))
+    assert (images[0] - images[1]).abs().mean() > 0.05
+    assert (collages(1, 48, 40, seed=1)[0] - images[0]).abs().mean() > 0.05
 
 
 def normed(mean, variance):
@@ -111,7 +113,7 @@ def normed(mean, variance):
 def test_batch_normalisation_says_where_the_centre_lies():
     model = normed(0.2, 0.7)
     layers = activations.find_layers(model)
-    drawn = expectations.drawn_photos(model, n=24)
+    drawn = collages(24, 32, 32)
     seen = activations.collect(model, layers, drawn.split(8))
     plain = expectations.expected(seen, layers, (0, 1, 2), share=1.0)
     moved = expectations.with_batch_norm(model, layers, plain, drawn)
@@ -128,7 +130,7 @@ def test_batch_normalisation_says_where_the_centre_lies():
 def test_folded_batch_normalisation_says_nothing():
     model = normed(0.0, 1.0)
     layers = activations.find_layers(model)
-    drawn = expectations.drawn_photos(model, n=8)
+    drawn = collages(8, 32, 32)
     seen = activations.collect(model, layers, [drawn])
     plain = expectations.expected(seen, layers, (0, 1))
     assert expectations.with_batch_norm(model, layers, plain, drawn) is plain

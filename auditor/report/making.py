@@ -11,7 +11,7 @@ __all__ = ["Making", "making"]
 
 MODES = {
     "natural": "natural: early layers held to what generic photos lead to expect of the class",
-    "data-free": "data-free: early layers held to what drawn scenes lead to expect of the class",
+    "data-free": "data-free: early layers held to what collages lead to expect of the class",
     "reference": "reference: activations of photos of the class copied; this can hide what is "
     "wrong with a model",
     "paper": "paper: the class's logit alone, as published",
