@@ -2,9 +2,9 @@
 
 Crops at all scales, in random colours, of the two photos that scikit-learn carries (CC-BY), and
 drawn scenes, cut along the edges of a cloud. *Measured* on the real MobileNetV2, 16 classes, mean
-over 19 layers, as stand-ins for the photos of `auditor.expectations`: what they lead to expect of a class
-has normalised similarity 0.23 and class-specific similarity 0.44 to its photos; drawn scenes alone
--0.28 and 0.30, crops alone -0.41 and 0.47.
+over 19 layers, as stand-ins for the photos of `auditor.expectations`: what they lead to expect of a
+class has normalised similarity 0.23 and class-specific similarity 0.44 to its photos; drawn scenes
+alone -0.28 and 0.30, crops alone -0.41 and 0.47.
 """
 
 from __future__ import annotations
