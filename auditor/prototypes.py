@@ -20,6 +20,7 @@ the measurements behind each):
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -167,10 +168,7 @@ def generate(
         net = (
             classifier.net if device == home and len(places) == 1 else copy.deepcopy(classifier.net)
         )
-        here = Classifier(
-            net.to(device), classifier.preprocess, classifier.class_names, classifier.class_ids,
-            classifier.digest, classifier.name,
-        )  # fmt: skip
+        here = compute.folded(dataclasses.replace(classifier, net=net.to(device)), layers.path)
         objective = Objective.build(
             here, layers, recipe.mode, expectation, references, diversity=recipe.diversity
         )

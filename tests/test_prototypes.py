@@ -270,6 +270,48 @@ def test_a_patch_without_photos_is_refused():
         made(stripes(), [(0, 0)], mode="patch")
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_folded_networks_give_the_same_logits_and_layers(name):
+    model = timm_model(name, 64)
+    torch.manual_seed(1)
+    for module in model.net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.normal_()
+    layers = activations.find_layers(model)
+    copied = compute.folded(model, layers.path)
+    images = torch.rand(3, 3, 64, 64)
+    torch.testing.assert_close(copied.logits(images), model.logits(images), rtol=1e-3, atol=1e-3)
+    one, two = (activations.collect(m, layers, [images]) for m in (model, copied))
+    for layer in layers.path:
+        np.testing.assert_allclose(one.path[layer], two.path[layer], rtol=1e-3, atol=1e-3)
+
+
+def test_batch_normalisation_is_folded_where_nothing_else_reads_its_input():
+    first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    net = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    first[1].running_var.fill_(3.0)
+    model = classifier(net, 16, 3)
+    assert isinstance(compute.folded(model).net[0][1], nn.Identity)
+    assert isinstance(compute.folded(model, ["0"]).net[0][1], nn.Identity)
+    assert isinstance(compute.folded(model, ["0.0"]).net[0][1], nn.BatchNorm2d)
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = first[0], first[1]
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.head((self.norm(y) + y).mean((2, 3)))
+
+    twice = classifier(Twice(), 16, 3)
+    assert compute.folded(twice) is twice
+
+
 def test_images_at_once_fit_in_memory(monkeypatch):
     model = timm_model("test_resnet", 64)
     many = compute.images_at_once(model)
