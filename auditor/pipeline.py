@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -119,6 +119,7 @@ class _Run:
             classifier = models.load(config.model, device=device)
             compute.laid_out(classifier.net)
             classes = select_classes(config.classes, classifier)
+            check_expected(config.expected, classifier, bank)
             step(1)
             probe = probes.load(config.probe, device=device)
             step(2)
@@ -278,6 +279,30 @@ def select_classes(wanted: Sequence[str] | None, classifier: Classifier) -> tupl
                 "id or a name."
             )
     return tuple(dict.fromkeys(found))
+
+
+def check_expected(
+    wanted: Mapping[str, Sequence[str]], classifier: Classifier, bank: concepts.ConceptBank
+) -> None:
+    """See that what a policy expects of classes names classes and concepts that there are.
+
+    Raises:
+        ConfigError: a class or a concept is unknown, so that nothing would be expected of it.
+    """
+    known = {*classifier.class_names, *map(str, range(len(classifier.class_names)))}
+    named = {concept.name.casefold() for concept in bank.concepts}
+    for key, expected in wanted.items():
+        if key not in known:
+            raise ConfigError(
+                f"expected names the class {key[:80]!r}, which the model does not have; give its "
+                "name or index."
+            )
+        for concept in expected:
+            if concept.casefold() not in named:
+                raise ConfigError(
+                    f"expected[{key[:80]!r}] names the concept {concept[:80]!r}, which is not "
+                    f"among the {len(named)} of the bank; check its spelling."
+                )
 
 
 def prototype_mode(wanted: str, photos: int) -> prototypes.Mode:

@@ -25,6 +25,8 @@ __all__ = ["Work", "digest_bytes", "digest_file", "digest_value", "write_atomica
 
 Arrays = dict[str, NDArray[Any]]
 
+UNFINISHED = ".tmp-"  # begins the name of a file that is being written
+
 
 def digest_bytes(data: bytes) -> str:
     """SHA-256 of bytes, in hexadecimal."""
@@ -51,7 +53,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -127,7 +129,7 @@ def _digest(arrays: Arrays) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for one process.
+    """Hold the run folder for one process, and clear what a killed one left half written.
 
     Raises:
         RunError: another run is writing to the folder, or it cannot be made.
@@ -146,4 +148,6 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"Another audit is writing to {folder}; wait for it or choose another --out."
             ) from None
+        for left in folder.rglob(f"{UNFINISHED}*"):  # by a run that was killed while it wrote
+            left.unlink(missing_ok=True)
         yield

@@ -10,6 +10,7 @@ from PIL import Image
 
 from auditor import cli, pipeline, prototypes
 from auditor.config import AuditConfig
+from auditor.errors import ConfigError
 from auditor.record import Audit
 
 FACTORY = """
@@ -134,3 +135,56 @@ def test_photos_that_the_pool_shares_are_said(user):
         Image.fromarray(pixels).save(Path("other") / f"{n}.png")
     user |= {"pool": "other", "out": "apart"}
     assert told() == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        ({"nothing": ("snow",)}, "the class 'nothing'"),
+        ({"0": ("a typing error",)}, "the concept 'a typing error'"),
+    ],
+)
+def test_what_is_expected_must_exist(user, expected, told):
+    with pytest.raises(ConfigError, match=told):
+        pipeline.run(AuditConfig.model_validate(user | {"expected": expected}))
+
+
+@pytest.mark.parametrize("mode", ["data-free", "reference", "paper", "patch"])
+def test_the_mode_of_prototypes_is_said_with_what_it_used(user, mode):
+    settings = {"prototypes": {"per_class": 1, "steps": 4, "mode": mode, "isolate": True}}
+    audit = pipeline.run(AuditConfig.model_validate(user | settings))
+    made = audit.prototyping
+    assert made is not None
+    assert made.mode == mode
+    used = {"data-free": "collages", "reference": "copied", "paper": "alone", "patch": "put on"}
+    assert used[mode] in made.used
+    assert (made.photos_copied > 0) == (mode == "reference")
+    assert bool(made.layers_used) == (mode in ("data-free", "reference"))
+    for audited in audit.classes:
+        for prototype in audited.prototypes:
+            assert prototype.region is not None
+            assert (Path(audit.spec.out) / prototype.region.file).exists()
+        for layer in audited.divergence.layers:
+            assert layer.used == (layer.name in made.layers_used)
+    reasons = {row.what: row.reason for row in audit.coverage.not_tested}
+    assert "--second-model" in reasons["transfer of prototypes to a second model"]
+
+
+def test_a_second_model_judges_the_prototypes(user):
+    settings = {"prototypes": {"per_class": 2, "steps": 4}, "second_model": user["model"]}
+    audit = pipeline.run(AuditConfig.model_validate(user | settings))
+    judged = audit.prototyping.transfer
+    assert judged.weights_sha256 == audit.provenance.weights_sha256
+    assert judged.unmatched == 0
+    best = [max(p.probability for p in c.prototypes) for c in audit.classes]
+    sure = sum(p > 0.5 for p in best)  # the same model puts such a prototype first
+    assert judged.first.value >= sure / len(best)
+
+
+def test_what_a_killed_run_left_half_written_is_cleared(user):
+    config = AuditConfig.model_validate(user)
+    left = Path(config.out) / "work" / "photos" / ".tmp-abc"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    pipeline.run(config)
+    assert not left.exists()
