@@ -10,6 +10,7 @@ Other tools run in a process of their own, so that neither their settings nor th
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -39,6 +40,7 @@ from auditor import (
 )
 from auditor.activations import Activations, Layers, collect
 from auditor.config import ModelConfig
+from auditor.expectations import Expectation
 from auditor.material import COLLAGES
 from auditor.models import Classifier
 from auditor.storage import write_atomically
@@ -46,7 +48,9 @@ from benchmarks import peers
 
 __all__ = ["MODES", "Kept", "Maker", "Ours", "load", "ours"]
 
-MODES = ("natural", "data-free", "paper", "plain")  # plain: nothing is held to anything
+# plain: pixels, held to nothing; generic: held to the mean of generic photos, whatever the class;
+# pixel: natural, but by pixels
+MODES = ("natural", "data-free", "paper", "plain", "generic", "pixel")
 ENGINE = (
     collages,
     prototypes,
@@ -94,25 +98,41 @@ def ours(
     if mode not in MODES:
         raise ValueError(f"no mode {mode!r}")
     recipe = prototypes.Recipe(
-        mode="paper" if mode == "paper" else "data-free" if mode == "data-free" else "natural",
-        parameterisation="pixel" if mode in ("plain", "paper") else "fourier",
+        mode="paper" if mode == "paper" else "natural",
+        parameterisation="pixel" if mode in ("plain", "paper", "pixel") else "fourier",
         steps=steps,
     )
     start = time.perf_counter()
     expectation = None
-    if mode == "natural":
+    if mode in ("natural", "pixel", "generic"):
         expectation = expectations.expected(generic, layers, classes)
     elif mode == "data-free":
-        drawn = collages.collages(COLLAGES, *classifier.preprocess.size)
-        seen = collect(classifier, layers, torch.split(drawn, 32))
+        made_up = collages.collages(COLLAGES, *classifier.preprocess.size)
+        seen = collect(classifier, layers, torch.split(made_up, 32))
         expectation = expectations.with_batch_norm(
-            classifier, layers, expectations.expected(seen, layers, classes), drawn
+            classifier, layers, expectations.expected(seen, layers, classes), made_up
         )
+    if expectation is not None and mode == "generic":
+        expectation = _without_class(expectation, generic)
     made = prototypes.generate(
         classifier, layers, [(c, seed) for c in classes], recipe, expectation=expectation
     )
     used = frozenset(expectation.layers) if expectation is not None else frozenset[str]()
     return Ours(made.images, time.perf_counter() - start, used)
+
+
+def _without_class(expectation: Expectation, generic: Activations) -> Expectation:
+    """The plain mean of the photos in place of what goes with each class."""
+    rows = len(expectation.classes)
+    layers = {
+        name: dataclasses.replace(
+            given,
+            mean=np.tile(generic.path[name].mean(0), (rows, 1)),
+            spread=np.tile(generic.spread[name].mean(0), (rows, 1)),
+        )
+        for name, given in expectation.layers.items()
+    }
+    return dataclasses.replace(expectation, layers=layers)
 
 
 @dataclass(frozen=True)
