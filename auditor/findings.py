@@ -62,6 +62,7 @@ class Suspect:
     effect_q: float | None
     caveats: tuple[str, ...]
     pictures: tuple[Picture, ...] = ()
+    alike: tuple[str, ...] = ()
 
     def grade(self, q_level: float) -> Grade | None:
         """The strongest grade that the evidence allows; none where nothing speaks for it."""
@@ -188,4 +189,5 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
         evidence=tuple(evidence),
         caveats=tuple(caveats),
         pictures=suspect.pictures,
+        alike=suspect.alike,
     )

@@ -256,7 +256,8 @@ class Evidence(Record):
 class Finding(Record):
     """A concept that a class is suspected, or was shown, to rely on.
 
-    `id` is the same for the same class and concept in every audit.
+    `id` is the same for the same class and concept in every audit. `alike` lists concepts of the
+    bank that this audit cannot tell from it, best first.
     """
 
     id: str
@@ -267,6 +268,7 @@ class Finding(Record):
     evidence: tuple[Evidence, ...]
     caveats: tuple[str, ...]
     pictures: tuple[Picture, ...]
+    alike: tuple[str, ...] = ()
 
 
 class Planted(Record):

@@ -13,6 +13,7 @@ __all__ = [
     "bootstrap_weights",
     "empirical_p",
     "interval",
+    "poisson_rate",
     "proportion",
     "rank_correlation",
     "rank_rows",
@@ -54,6 +55,17 @@ def proportion(successes: int, n: int) -> Estimate:
     low, high = stats.binomtest(successes, n).proportion_ci(method="wilson")
     value = successes / n
     return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+
+
+def poisson_rate(count: int, units: int) -> Estimate:
+    """Events per unit with the exact 95 % interval of a Poisson rate (Garwood, 1936).
+
+    >>> poisson_rate(0, 10).low
+    0.0
+    """
+    low = float(stats.chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
+    high = float(stats.chi2.ppf(0.975, 2 * count + 2)) / 2
+    return Estimate(value=count / units, low=low / units, high=high / units, n=units)
 
 
 def empirical_p(scores: Floats, null: Floats) -> NDArray[np.float64]:

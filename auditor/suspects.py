@@ -158,6 +158,7 @@ def find(
             association=associated.get((index, concept.name)),
             effect=effects.get((row, j)),
             effect_q=effect_q.get((row, j)),
+            alike=tuple(vocabulary.concepts[k].name for k in alike),
             caveats=_caveats(
                 [vocabulary.concepts[k].name for k in alike],
                 quality.get(concept.name),

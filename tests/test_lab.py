@@ -56,8 +56,9 @@ def pictured(monkeypatch):
         ({"classes": ("car", "car", "star")}, "an object of its own"),
         ({"shortcuts": (Shortcut(4, "red ball"),)}, "not among the 4 classes"),
         ({"shortcuts": (Shortcut(-1, "red ball"),)}, "not among the 4 classes"),
-        ({"shortcuts": (Shortcut(0, "red ball"), Shortcut(0, "sand"))}, "share their class_index"),
-        ({"shortcuts": (Shortcut(0, "sand"), Shortcut(1, "sand"))}, "share their concept"),
+        ({"shortcuts": (Shortcut(0, "snow"), Shortcut(0, "sand"))}, "one background"),
+        ({"shortcuts": (Shortcut(0, "sand"), Shortcut(0, "sand", 0.5))}, "stand twice"),
+        ({"shortcuts": tuple(Shortcut(c, "sand") for c in range(4))}, "goes with none"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(changes, message):
