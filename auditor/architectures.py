@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from auditor.offline import read_trunk
+from auditor.offline import FINAL, read_trunk
 from auditor.plans import Architecture
 
 __all__ = ["MEAN", "STD", "LabNetwork", "architecture", "factory"]
@@ -79,8 +79,8 @@ class FrozenNetwork(nn.Module):
         super().__init__()
         self.trunk: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
         self.trunk.load_state_dict(read_trunk(self.trunk.state_dict()))
-        self.norm = nn.BatchNorm1d(self.trunk.num_features, affine=False)
-        self.head = nn.Linear(self.trunk.num_features, classes)
+        self.norm = nn.BatchNorm1d(FINAL, affine=False)
+        self.head = nn.Linear(FINAL, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """The trunk's pooled features of shape (n, 1280) for normalised images."""

@@ -54,6 +54,7 @@ from auditor.record import (
     Verdict,
 )
 from auditor.statistics import interval, proportion, rank_correlation
+from auditor.surroundings import Surroundings
 from auditor.vocabulary import Vocabulary
 
 __all__ = ["Results", "assemble"]
@@ -86,6 +87,8 @@ class Results:
     of_made: Activations
     diverged: Mapping[int, Divergence]
     insertions: Mapping[str, counterfactuals.Insertions]
+    around: Surroundings
+    donors: ImageSet
     vocabulary: Vocabulary
     named: naming.Naming
     groups: tuple[Group, ...]
@@ -163,9 +166,16 @@ def _findings(
         scores=naming.presence(results.rows, results.vocabulary.texts),
         canvas_labels=results.canvas_labels,
     )
+    position = {digest: i for i, digest in enumerate(results.pool.digests)}
+    places = np.array([position[digest] for digest in results.donors.digests])
+    donors = suspects.Donors(
+        around=results.around,
+        shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[places],
+        labels=None if results.donors.labels is None else np.array(results.donors.labels),
+    )
     found = suspects.find(
         results.named, results.vocabulary, is_core, results.classes,
-        results.classifier.class_names, photos, results.insertions, results.diverged,
+        results.classifier.class_names, photos, donors, results.insertions, results.diverged,
         {name: quality.auc for name, quality in results.probe.quality.items()},
         lambda row, j: _illustrate(results, files, row, j),
         q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,

@@ -49,6 +49,7 @@ class Insertions:
 class Effect:
     """Change of p(class) by the concept, by its control, and their difference.
 
+    `excess` is the mean over photos of the concept's change less the control's on the same photo;
     `log_odds` is the median over photos of how much farther than the control the concept moves the
     log-odds of the class; `p` is the p-value of the difference.
     """
@@ -57,6 +58,7 @@ class Effect:
     control: Estimate
     log_odds: float
     p: float
+    excess: Estimate
 
     @property
     def confirmed(self) -> bool:
@@ -66,6 +68,14 @@ class Effect:
             and self.effect.value >= MATERIAL
             and self.log_odds >= MATERIAL_LOG_ODDS
         )
+
+    @property
+    def exceeds(self) -> bool:
+        """The concept raises the class, materially and on each photo more than its control does.
+
+        Weaker than `confirmed`: the control may account for most of it.
+        """
+        return self.effect.low > 0 and self.effect.value >= MATERIAL and self.excess.low > 0
 
 
 def insert(
@@ -147,9 +157,10 @@ def test(
     weights = bootstrap_weights(len(plain), replicates, rng) / len(plain)
     effect = interval(float((drawn - plain).mean()), weights @ (drawn - plain), len(plain))
     null = interval(float((control - plain).mean()), weights @ (control - plain), len(plain))
+    excess = interval(float((drawn - control).mean()), weights @ (drawn - control), len(plain))
     difference = logs[1] - logs[2]
     p = 1.0
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
     odds = logs - np.log(-np.expm1(np.minimum(logs, -1e-9)))
-    return Effect(effect, null, float(np.median(odds[1] - odds[2])), p)
+    return Effect(effect, null, float(np.median(odds[1] - odds[2])), p, excess)

@@ -8,7 +8,7 @@ A planted concept is *found* at a grade where a finding of its class names it, u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditor import plans
@@ -126,7 +126,8 @@ def score(audit: Audit, plan: Plan) -> Outcome:
     for pair in pairs:
         if pair.learned:
             real[pair.class_index].update(plans.accepted(pair.concept))
-    true, false = [], []
+    true: list[Finding] = []
+    false: list[Finding] = []
     for finding in audit.findings:
         right = real.get(finding.class_index, set())
         (true if right & {finding.concept, *finding.alike} else false).append(finding)
@@ -201,18 +202,17 @@ def rates(outcomes: Sequence[Outcome]) -> tuple[Rate, ...]:
         if n:
             found.append(Rate(name=name, rate=proportion(hits, n)))
 
-    def of_pairs(name: str, holds: Callable[[Pair], bool]) -> None:
-        share(name, sum(map(holds, pairs)), len(pairs))
-
     for places, words in ((1, "first"), (3, "among the first three")):
-        of_pairs(
+        share(
             f"planted concept {words} of its class's extrinsic concepts",
-            lambda pair, places=places: pair.rank is not None and pair.rank <= places,
+            sum(pair.rank is not None and pair.rank <= places for pair in pairs),
+            len(pairs),
         )
     for grade in GRADES:
-        of_pairs(
+        share(
             f"planted concept found, {_or_stronger(grade)}",
-            lambda pair, grade=grade: pair.found(grade),
+            sum(pair.found(grade) for pair in pairs),
+            len(pairs),
         )
     for place, grade in enumerate(GRADES):
         right = sum(sum(outcome.hits[place:]) for outcome in outcomes if not outcome.clean)

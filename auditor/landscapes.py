@@ -60,7 +60,11 @@ def _forest(rng: Random, side: int) -> Array:
         leaves = noise(rng, side, (side / 2, side / 2)) + 0.8 * cloud(rng, side, 5)
         y, _ = axes(side)
         shown = leaves > 0.35 + 1.2 * np.abs(y - rng.choice([0.1, 0.95]))
-        green = mix(0.5 + leaves / 2, dark * 1.4, hsv(rng, (0.22, 0.33), (0.5, 0.8), (0.4, 0.65)))
+        green = mix(
+            np.asarray(0.5 + leaves / 2, np.float32),
+            dark * 1.4,
+            hsv(rng, (0.22, 0.33), (0.5, 0.8), (0.4, 0.65)),
+        )
         image = np.where(shown[..., None], green, image)
     return np.asarray(image, np.float32)
 
@@ -70,9 +74,11 @@ def _sunset(rng: Random, side: int) -> Array:
     horizon = rng.uniform(0.6, 0.72)
     high = hsv(rng, (0.62, 0.75), (0.35, 0.6), (0.25, 0.45))
     low = hsv(rng, (0.03, 0.09), (0.75, 0.95), (0.9, 1.0))
-    image = mix((y / horizon) ** 1.6, high, low)
+    image = mix(np.asarray((y / horizon) ** 1.6, np.float32), high, low)
     bands = np.clip(1.5 * noise(rng, side, (18, 4)) + 0.6 * cloud(rng, side, 4), 0, 1)
-    image = image + (0.55 * bands)[..., None] * (hsv(rng, (0.9, 1.0), (0.4, 0.6), (0.5, 0.8)) - image)
+    image = image + (0.55 * bands)[..., None] * (
+        hsv(rng, (0.9, 1.0), (0.4, 0.6), (0.5, 0.8)) - image
+    )
     sun, height = rng.uniform(0.2, 0.8), horizon - rng.uniform(0.02, 0.12)
     distance = np.hypot(x - sun, y - height)
     image = image + np.exp(-distance / 0.07)[..., None] * np.array([1.0, 0.85, 0.5], np.float32)

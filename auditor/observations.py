@@ -22,6 +22,7 @@ from auditor.models import Classifier
 from auditor.probes import ProbeModel
 from auditor.prototypes import ChannelStatistics, Prototypes
 from auditor.storage import Arrays, Work
+from auditor.surroundings import Surroundings, transplant
 
 __all__ = ["Observer"]
 
@@ -170,6 +171,28 @@ class Observer:
             key = [*self.key, photos.digest, name, self.seed, float(scale.sum())]
             found[name] = counterfactuals.Insertions(**self.work.arrays("insertions", key, compute))
             step(place + 1)
+        return found
+
+    def surroundings(
+        self,
+        middles: ImageSet,
+        labels: NDArray[np.int64],
+        donors: ImageSet,
+        classes: Sequence[int],
+        step: Step,
+    ) -> Surroundings:
+        """The surroundings of every donor around the middles of labelled photos."""
+
+        def compute() -> Mapping[str, Any]:
+            fit = self.classifier.preprocess.fit
+            images = torch.cat(list(middles.batches(fit, size=self.batch)))
+            return vars(
+                transplant(self.classifier, images, labels, donors, classes, batch=self.batch)
+            )
+
+        key = [*self.key, middles.digest, donors.digest, labels.tolist(), list(classes)]
+        found = Surroundings(**self.work.arrays("surroundings", key, compute))
+        step(len(donors))
         return found
 
 

@@ -35,6 +35,7 @@ from auditor.models import Classifier
 from auditor.observations import INSERTION_PHOTOS, Observer, path_photos, sample
 from auditor.record import Audit
 from auditor.storage import Work, locked
+from auditor.surroundings import DONORS, choose_recipients
 from auditor.vocabulary import Vocabulary
 
 __all__ = ["Progress", "run"]
@@ -160,6 +161,12 @@ class _Run:
             canvas = pool.subset(places.tolist())
             canvas_labels = np.array(pool.labels or pooled.logits.argmax(1))[places]
             insertions = observer.insertions(drawn, canvas, scale, step)
+        recipients = choose_recipients(labels, rng)
+        donors = pool.subset(sample(len(pool), DONORS, rng).tolist())
+        with self.stage("surroundings", len(donors)) as step:
+            around = observer.surroundings(
+                images.subset(recipients.tolist()), labels[recipients], donors, classes, step
+            )
         with self.stage("naming", 1):
             vocabulary = Vocabulary.build(
                 bank, probe, observer,
@@ -186,7 +193,8 @@ class _Run:
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
             pooled=pooled, pool_rows=pool_rows, canvas=canvas,
             canvas_labels=canvas_labels, made=made, of_made=of_made,
-            diverged=diverged, insertions=insertions, vocabulary=vocabulary, named=named,
+            diverged=diverged, insertions=insertions, around=around, donors=donors,
+            vocabulary=vocabulary, named=named,
             groups=groups, group_names=names, group_photos=inside, device=device,
             started=started,
         )  # fmt: skip

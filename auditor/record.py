@@ -290,12 +290,20 @@ class Rate(Record):
 
 
 class SelfTest(Record):
-    """Detection power of this configuration on planted and clean models."""
+    """Detection power of this configuration on planted and clean models.
+
+    `digest` is of everything that decided it. Of `shortcuts` that were planted, each in `strength`
+    of its class's photos, `learned` were learned, by experiment; `families` are theirs.
+    """
 
     digest: str
     planted_models: int
     clean_models: int
     rates: tuple[Rate, ...]
+    shortcuts: int | None = None
+    learned: int | None = None
+    families: tuple[str, ...] = ()
+    strength: Probability | None = None
 
 
 class Correlation(Record):

@@ -6,9 +6,9 @@
 
 Families of shortcuts and seeds are split in two halves. Methods were improved with the development
 half alone; the held-out half has other families and other seeds and was run once. Classifiers,
-photos and finished stages are kept in CACHE, results are appended to a file of JSON lines there, one
-line for each classifier, and what has a line is not run again: a run can be stopped and continued.
-`--label` keeps the results of different states of the method apart.
+photos and finished stages are kept in CACHE, and results are appended to a file of JSON lines
+there, one for each classifier; what has a line is not run again, so that a run can be stopped and
+continued. `--label` keeps the results of different states of the method apart.
 """
 
 from __future__ import annotations
@@ -190,22 +190,27 @@ def baselines(audit: Audit, config: AuditConfig) -> list[dict[str, float | None]
         right = (predicted == labels) & np.isin(labels, labels[wrong])
         places: dict[str, float | None] = {"candidates": len(listed)}
 
-        def place(name: str, values: dict[str, float | None]) -> None:
-            known = {key: value for key, value in values.items() if value is not None}
-            own = [known[n] for n in plans.accepted(planted.concept) if n in known]
-            places[name] = None if not own else 1 + sum(v > max(own) for v in known.values())
-
+        allowed = plans.accepted(planted.concept)
         for channel in CHANNELS:
-            place(channel, {c.concept: getattr(c.channels, channel) for c in listed})
+            values = {c.concept: getattr(c.channels, channel) for c in listed}
+            places[channel] = _place(values, allowed)
         similar = names[index] @ texts.T
-        place("class name", {c.concept: float(similar[column[c.concept]]) for c in listed})
+        values = {c.concept: float(similar[column[c.concept]]) for c in listed}
+        places["class name"] = _place(values, allowed)
+        places["mistakes"] = None
         if wrong.any() and right.any():
             gap = (rows[wrong].mean(0) - rows[right].mean(0)) @ texts.T
-            place("mistakes", {c.concept: float(gap[column[c.concept]]) for c in listed})
-        else:
-            places["mistakes"] = None
+            values = {c.concept: float(gap[column[c.concept]]) for c in listed}
+            places["mistakes"] = _place(values, allowed)
         found.append(places)
     return found
+
+
+def _place(values: dict[str, float | None], allowed: tuple[str, ...]) -> float | None:
+    """Place of the best allowed name among the concepts that have a value."""
+    known = {key: value for key, value in values.items() if value is not None}
+    own = [known[name] for name in allowed if name in known]
+    return None if not own else 1 + sum(value > max(own) for value in known.values())
 
 
 def _plain(outcome: detection.Outcome) -> dict[str, object]:

@@ -93,6 +93,20 @@ TESTS: Mapping[str, TestWords] = {
         "",
         "photos",
     ),
+    "surroundings": TestWords(
+        "Surroundings",
+        "Log-odds of the class when the surroundings of pool photos with the concept, less those "
+        "without, are put around objects of other classes",
+        "",
+        "photos",
+    ),
+    "prevalence": TestWords(
+        "Prevalence",
+        "How often a photo of the class shows more of the concept than one of another class, by "
+        "the probe; 0.5 is no difference",
+        "",
+        "photos of the class",
+    ),
     "insertion": TestWords(
         "Insertion",
         "Change of the class's probability when the concept is drawn on photos of other classes",
@@ -139,16 +153,19 @@ LIMITS: tuple[tuple[str, str], ...] = (
 
 
 def lead(finding: Finding) -> Evidence | None:
-    """The evidence that a finding's grade rests on; `None` where there is none."""
-    for test in {
-        "confirmed": ("insertion", "association", "naming"),
-        "corroborated": ("association", "naming"),
-        "suspected": ("naming",),
+    """The evidence that a finding's grade rests on; `None` where there is none.
+
+    Of the tests that can give a grade, the one with the lowest q.
+    """
+    for tests in {
+        "confirmed": (("insertion",), ("association", "surroundings"), ("naming",)),
+        "corroborated": (("association", "surroundings"), ("naming",)),
+        "suspected": (("naming",),),
         "not_tested": (),
     }[finding.grade]:
-        for evidence in finding.evidence:
-            if evidence.test == test:
-                return evidence
+        found = [evidence for evidence in finding.evidence if evidence.test in tests]
+        if found:
+            return min(found, key=lambda evidence: 1.0 if evidence.q is None else evidence.q)
     return finding.evidence[0] if finding.evidence else None
 
 
@@ -167,6 +184,12 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
         return (
             f"In an experiment on photos, “{concept}” changed the answer “{class_name}” by "
             f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
+        )
+    if finding.grade == "corroborated" and evidence.test == "surroundings":
+        return (
+            f"The surroundings of photos that show “{concept}”, put around objects of other "
+            f"classes, lean towards “{class_name}”: {_measured(evidence)}. What else these "
+            "surroundings have in common is not told apart from it."
         )
     if finding.grade == "corroborated":
         return (
