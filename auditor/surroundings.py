@@ -122,8 +122,8 @@ def p_values(
             x, has = around.log_odds[members, row], present[members]
             n, n1 = len(members), has.sum(0)
             both = (n1 > 0) & (n1 < n)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                difference = x @ has / n1 - (x.sum() - x @ has) / (n - n1)
+            taken = x @ has
+            difference = taken / np.maximum(n1, 1) - (x.sum() - taken) / np.maximum(n - n1, 1)
             weight = n1 * (n - n1) / n
             total += np.where(both, weight * difference, 0)
             variance += np.where(both, weight * x.var(ddof=1), 0)
