@@ -25,6 +25,7 @@ from auditor.datasets import ImageSet
 from auditor.errors import ConfigError
 from auditor.findings import derive
 from auditor.models import Classifier
+from auditor.observations import Observer
 from auditor.pictures import save_photo, save_prototype
 from auditor.probes import ProbeModel
 from auditor.prototypes import Prototypes
@@ -54,7 +55,7 @@ from auditor.record import (
     Verdict,
 )
 from auditor.statistics import interval, proportion, rank_correlation
-from auditor.surroundings import Surroundings
+from auditor.surroundings import Surroundings, likely_classes
 from auditor.vocabulary import Vocabulary
 
 __all__ = ["Results", "assemble"]
@@ -70,6 +71,7 @@ class Results:
 
     config: AuditConfig
     out: Path
+    observer: Observer
     classifier: Classifier
     classes: tuple[int, ...]
     bank: ConceptBank
@@ -165,13 +167,16 @@ def _findings(
         log_odds=log_odds,
         scores=naming.presence(results.rows, results.vocabulary.texts),
         canvas_labels=results.canvas_labels,
+        sight=functools.cache(functools.partial(_sight, results)),
     )
     position = {digest: i for i, digest in enumerate(results.pool.digests)}
     places = np.array([position[digest] for digest in results.donors.digests])
+    known = None if results.donors.labels is None else np.array(results.donors.labels)
     donors = suspects.Donors(
         around=results.around,
         shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[places],
-        labels=None if results.donors.labels is None else np.array(results.donors.labels),
+        own=_own(results, places) if known is None else known[:, None] == np.array(classes),
+        labels=known,
     )
     found = suspects.find(
         results.named, results.vocabulary, is_core, results.classes,
@@ -184,6 +189,21 @@ def _findings(
         seed=config.seed,
     )  # fmt: skip
     return derive(found, q_level=config.statistics.q_level)
+
+
+def _sight(results: Results, j: int) -> Floats:
+    """How much each photo looks like one with the drawing of a concept."""
+    drawing_name = results.bank.concepts[j].drawing
+    assert drawing_name is not None
+    plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
+    return naming.sight(plain, drawn, results.pool_rows, results.rows)
+
+
+def _own(results: Results, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which audited classes each donor may show, by the probe, where no label tells."""
+    names = [results.classifier.class_names[index] for index in results.classes]
+    texts = results.probe.encode_texts([f"a photo of a {name}" for name in names]).numpy()
+    return likely_classes(results.pool_rows[places], texts)
 
 
 def _log_odds(logits: Floats, index: int) -> Floats:

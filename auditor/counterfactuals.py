@@ -23,7 +23,7 @@ from auditor.models import Classifier
 from auditor.record import Estimate
 from auditor.statistics import bootstrap_weights, interval
 
-__all__ = ["MATERIAL", "MATERIAL_LOG_ODDS", "Effect", "Insertions", "insert", "test"]
+__all__ = ["MATERIAL", "MATERIAL_LOG_ODDS", "Effect", "Insertions", "drawn", "insert", "test"]
 
 Floats = NDArray[np.float32]
 
@@ -113,15 +113,23 @@ def insert(
 
     seeds = [photo_seed(seed, place) for place in range(len(photos))]
     plain, plain_logs = run(list(photos))
-    drawn, drawn_logs = run(
-        [drawing.draw(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
-    )
+    edited, drawn_logs = run(list(drawn(name, photos, seed=seed)))
     _, control_logs = run(
         [drawing.draw_control(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
     )
     return Insertions(
-        (drawn - plain) / scale,
+        (edited - plain) / scale,
         np.stack([plain_logs, drawn_logs, control_logs]),
+    )
+
+
+def drawn(name: str, photos: Tensor, *, seed: int) -> Tensor:
+    """Photos with a concept drawn on them as `insert` does, of shape (n, 3, H, W)."""
+    return torch.stack(
+        [
+            drawing.draw(name, photo, seed=photo_seed(seed, place))
+            for place, photo in enumerate(photos)
+        ]
     )
 
 
@@ -152,12 +160,12 @@ def test(
         signed-rank test that the concept moves log p(class) more than its control does.
     """
     logs = insertions.log_probabilities[:, eligible, class_index].astype(np.float64)
-    plain, drawn, control = np.exp(logs)
+    plain, edited, control = np.exp(logs)
     rng = np.random.default_rng((seed, class_index, 0xC0F))
     weights = bootstrap_weights(len(plain), replicates, rng) / len(plain)
-    effect = interval(float((drawn - plain).mean()), weights @ (drawn - plain), len(plain))
+    effect = interval(float((edited - plain).mean()), weights @ (edited - plain), len(plain))
     null = interval(float((control - plain).mean()), weights @ (control - plain), len(plain))
-    excess = interval(float((drawn - control).mean()), weights @ (drawn - control), len(plain))
+    excess = interval(float((edited - control).mean()), weights @ (edited - control), len(plain))
     difference = logs[1] - logs[2]
     p = 1.0
     if np.any(difference != 0):

@@ -29,6 +29,10 @@ from auditor.statistics import benjamini_hochberg, stratified_difference
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id"]
 
 PREVALENT = 0.7  # area under the ROC curve from which a concept goes with a class
+# Of surroundings. Whose object is left in them is known through the probe alone, so less than the
+# level is asked for; not all that the probe takes for the concept is it, so half the odds' gain is.
+STRICTER = 0.01
+MATERIAL_AROUND = float(np.log(1.5))
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,9 @@ class Association:
     p: float
     q: float
 
-    def corroborates(self, q_level: float) -> bool:
+    def corroborates(self, q_level: float, material: float = MATERIAL_LOG_ODDS) -> bool:
         """Significant after correction, its whole interval above 0, and material."""
-        return (
-            self.q < q_level and self.estimate.low > 0 and self.estimate.value >= MATERIAL_LOG_ODDS
-        )
+        return self.q < q_level and self.estimate.low > 0 and self.estimate.value >= material
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Suspect:
                 return "corroborated"
         if goes_with:
             refuted = seen is not None and seen.estimate.high < 0
-            if exceeded or (around is not None and around.corroborates(q_level) and not refuted):
+            told = around is not None and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
+            if exceeded or (told and not refuted):
                 return "corroborated"
         return "suspected" if moved or self.q < q_level else None
 

@@ -173,6 +173,27 @@ class Observer:
             step(place + 1)
         return found
 
+    def drawn_rows(
+        self, name: str, photos: ImageSet, probe: ProbeModel
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probe's rows of photos without and with a drawing, each of shape (n, e)."""
+
+        def compute() -> Mapping[str, Any]:
+            fit = self.classifier.preprocess.fit
+            images = torch.cat(list(photos.batches(fit, size=self.batch)))
+            edited = counterfactuals.drawn(name, images, seed=self.seed)
+            return {
+                key: torch.cat(
+                    [probe.encode_images(part) for part in torch.split(values, self.batch)]
+                ).numpy()
+                for key, values in (("plain", images), ("drawn", edited))
+            }
+
+        size = list(self.classifier.preprocess.size)
+        key = [probe.digest, size, photos.digest, name, self.seed]
+        rows = self.work.arrays("drawn_rows", key, compute)
+        return rows["plain"], rows["drawn"]
+
     def surroundings(
         self,
         middles: ImageSet,

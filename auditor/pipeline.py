@@ -189,7 +189,8 @@ class _Run:
                 groups, scores, vocabulary.tested, q_level=config.statistics.q_level
             )
         results = Results(
-            config=config, out=self.out, classifier=classifier, classes=classes, bank=bank,
+            config=config, out=self.out, observer=observer, classifier=classifier,
+            classes=classes, bank=bank,
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
             pooled=pooled, pool_rows=pool_rows, canvas=canvas,
             canvas_labels=canvas_labels, made=made, of_made=of_made,

@@ -22,7 +22,15 @@ from torch import Tensor
 from auditor.datasets import ImageSet
 from auditor.models import Classifier
 
-__all__ = ["DONORS", "RECIPIENTS", "Surroundings", "choose_recipients", "p_values", "transplant"]
+__all__ = [
+    "DONORS",
+    "RECIPIENTS",
+    "Surroundings",
+    "choose_recipients",
+    "likely_classes",
+    "p_values",
+    "transplant",
+]
 
 Floats = NDArray[np.floating]
 
@@ -90,8 +98,8 @@ def transplant(
 def p_values(
     around: Surroundings,
     shown: NDArray[np.bool_],
+    own: NDArray[np.bool_],
     labels: NDArray[np.int64] | None,
-    classes: Sequence[int],
     *,
     min_photos: int,
 ) -> Floats:
@@ -103,16 +111,17 @@ def p_values(
     Args:
         around: from `transplant`, of n photos.
         shown: bool array of shape (n, m), donors that show each concept.
-        labels: int array of shape (n,), the donors' classes where they are known: donors of the
-            class itself are left out and the comparison is made within classes.
-        classes: the audited classes.
+        own: bool array of shape (n, C), donors of the class itself, as far as is known: they are
+            left out, for their object may reach beyond the middle.
+        labels: int array of shape (n,), the donors' classes where they are known: the comparison
+            is then made within classes.
         min_photos: concepts that fewer donors show are not tested and get NaN.
     """
-    p = np.full((len(classes), shown.shape[1]), np.nan)
+    p = np.full((own.shape[1], shown.shape[1]), np.nan)
     present = shown.astype(np.float64)
-    for row, index in enumerate(classes):
-        strata = np.zeros(len(shown), np.int64) if labels is None else labels
-        inside = np.ones(len(shown), bool) if labels is None else labels != index
+    strata = np.zeros(len(shown), np.int64) if labels is None else labels
+    for row in range(own.shape[1]):
+        inside = ~own[:, row]
         total, variance = np.zeros(shown.shape[1]), np.zeros(shown.shape[1])
         counted = np.zeros(shown.shape[1])
         for stratum in np.unique(strata[inside]):
@@ -131,6 +140,22 @@ def p_values(
         tested = (counted >= min_photos) & (variance > 0)
         p[row, tested] = stats.norm.sf(total[tested] / np.sqrt(variance[tested]))
     return p
+
+
+def likely_classes(photos: Floats, names: Floats) -> NDArray[np.bool_]:
+    """Which classes each photo may show, to the probe's eye: the best tenth of the class names.
+
+    Args:
+        photos: float array of shape (n, e), the probe's unit rows of photos.
+        names: float array of shape (C, e), its unit rows of the class names.
+
+    Returns:
+        Bool array of shape (n, C), at least one class in each row.
+    """
+    scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
+    places = max(1, round(0.1 * len(names)))
+    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
+    return np.asarray(scores >= edge)
 
 
 def _log_odds(logits: Tensor) -> Tensor:

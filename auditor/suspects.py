@@ -21,7 +21,7 @@ from auditor.concepts import means_class
 from auditor.drawing import DRAWINGS
 from auditor.findings import Association, Suspect, associate, corrected
 from auditor.record import Divergence, Estimate, Picture
-from auditor.statistics import benjamini_hochberg, separation
+from auditor.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.surroundings import Surroundings
 from auditor.vocabulary import Vocabulary
 
@@ -47,12 +47,19 @@ class Photos:
         scores: float array of shape (n, m), the probe's scores, centred.
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
             the model's own prediction where no label is known.
+        sight: for a drawn concept's column, how much each photo looks like one with the drawing,
+            float array of shape (n,); by default the probe's score of the concept's text.
     """
 
     labels: NDArray[np.int64]
     log_odds: Floats
     scores: Floats
     canvas_labels: NDArray[np.int64]
+    sight: Callable[[int], Floats] | None = None
+
+    def seen(self, j: int, *, drawn: bool) -> Floats:
+        """How much each photo shows a concept, of shape (n,)."""
+        return self.scores[:, j] if self.sight is None or not drawn else self.sight(j)
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,13 @@ class Donors:
     Attributes:
         around: what they did, for n photos.
         shown: bool array of shape (n, m), the concepts that each shows by the probe.
+        own: bool array of shape (n, C), the audited classes that each may show itself.
         labels: int array of shape (n,), or `None` where their classes are not known.
     """
 
     around: Surroundings
     shown: NDArray[np.bool_]
+    own: NDArray[np.bool_]
     labels: NDArray[np.int64] | None
 
 
@@ -161,12 +170,13 @@ def find(
             )
         own = photos.labels == index
         if own.sum() >= min_photos:
-            told = separation(photos.scores[own, j], photos.scores[~own, j])
+            view = photos.seen(j, drawn=concept.drawing is not None)
+            told = separation(view[own], view[~own])
             if told is not None:
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
     transplanted = _transplanted(
-        donors, vocabulary, extrinsic, is_core, classes, list(led),
+        donors, vocabulary, extrinsic, is_core, list(led),
         min_photos=min_photos, replicates=replicates, rng=rng,
     )  # fmt: skip
     keys = list(effects)
@@ -211,7 +221,6 @@ def _transplanted(
     vocabulary: Vocabulary,
     extrinsic: NDArray[np.bool_],
     is_core: NDArray[np.bool_],
-    classes: tuple[int, ...],
     led: list[tuple[int, int]],
     *,
     min_photos: int,
@@ -224,20 +233,19 @@ def _transplanted(
     """
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
     p = surroundings.p_values(
-        donors.around, donors.shown, donors.labels, classes, min_photos=min_photos
+        donors.around, donors.shown, donors.own, donors.labels, min_photos=min_photos
     )
     p[is_core | ~extrinsic | drawn] = np.nan
     q = benjamini_hochberg(p)
+    strata = np.zeros(len(donors.shown), np.int64) if donors.labels is None else donors.labels
     found = {}
     for row, j in led:
         if not np.isfinite(p[row, j]):
             continue
-        one = np.zeros(len(donors.shown), np.int64)
-        estimated = associate(
-            donors.around.log_odds[:, row], donors.shown[:, j],
-            one if donors.labels is None else donors.labels,
-            -1 if donors.labels is None else classes[row],
-            min_photos=min_photos, replicates=replicates, rng=rng,
+        others = ~donors.own[:, row]
+        estimated = stratified_difference(
+            donors.around.log_odds[others, row], donors.shown[others, j], strata[others],
+            replicates=replicates, rng=rng,
         )  # fmt: skip
         if estimated is not None:
             found[row, j] = Association(estimated[0], float(p[row, j]), float(q[row, j]))

@@ -17,7 +17,14 @@ from scipy import stats
 from auditor import findings, naming, suspects
 from auditor.concepts import Concept
 from auditor.counterfactuals import MATERIAL, Effect, Insertions
-from auditor.findings import MATERIAL_LOG_ODDS, PREVALENT, Association, Suspect
+from auditor.findings import (
+    MATERIAL_AROUND,
+    MATERIAL_LOG_ODDS,
+    PREVALENT,
+    STRICTER,
+    Association,
+    Suspect,
+)
 from auditor.record import Divergence, Estimate, Finding, Picture
 from auditor.statistics import benjamini_hochberg, empirical_p
 from auditor.surroundings import Surroundings
@@ -181,11 +188,22 @@ def common(value: float = 0.9, *, q: float = 0.001) -> Association:
         ({"effect": weak(), "effect_q": 0.001, "prevalence": common(q=LEVEL)}, None),
         ({"prevalence": common()}, None),
         ({"surroundings": association()}, None),
-        ({"surroundings": association(), "prevalence": common()}, "corroborated"),
-        ({"surroundings": association(q=LEVEL), "prevalence": common()}, None),
+        ({"surroundings": association(q=4e-4), "prevalence": common()}, "corroborated"),
+        ({"surroundings": association(q=LEVEL * STRICTER), "prevalence": common()}, None),
+        (
+            {"surroundings": association(MATERIAL_AROUND, 0.1, q=0), "prevalence": common()},
+            "corroborated",
+        ),
         (
             {
-                "surroundings": association(),
+                "surroundings": association(math.nextafter(MATERIAL_AROUND, 0), 0.1, q=0),
+                "prevalence": common(),
+            },
+            None,
+        ),
+        (
+            {
+                "surroundings": association(q=4e-4),
                 "prevalence": common(),
                 "association": Association(estimate(-1, -1.5, -0.1), 0.9, 0.9),
             },
@@ -428,7 +446,8 @@ def around(n: int = 200, *, gain: float = 0.0) -> suspects.Donors:
     shown = np.zeros((n, len(BANK)), bool)
     shown[:, COLUMN["mud"]] = rng.random(n) < 0.3
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * shown[:, [COLUMN["mud"]]]
-    return suspects.Donors(Surroundings(log_odds), shown, None)
+    own = np.zeros((n, len(CLASSES)), bool)
+    return suspects.Donors(Surroundings(log_odds), shown, own, None)
 
 
 def inserted(raised: int, gain: float, n: int = 40) -> Insertions:

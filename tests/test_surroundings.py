@@ -68,11 +68,12 @@ def test_all_pairs_at_once_are_the_test_of_one_pair():
     shown = rng.random((n, 6)) < np.array([0.01, 0.2, 0.4, 0.6, 0.9, 1.0])
     shown[:, 2] |= odds[:, 0] > 4.5
     for known in (labels, None):
-        p = surroundings.p_values(Surroundings(odds), shown, known, classes, min_photos=5)
+        own = np.zeros((n, 2), bool) if known is None else labels[:, None] == np.array(classes)
+        p = surroundings.p_values(Surroundings(odds), shown, own, known, min_photos=5)
         assert p.shape == (2, 6)
-        for row, index in enumerate(classes):
+        for row in range(2):
             strata = np.zeros(n, int) if known is None else labels
-            inside = np.ones(n, bool) if known is None else labels != index
+            inside = ~own[:, row]
             for j in range(6):
                 slow = stratified_difference(
                     odds[inside, row], shown[inside, j], strata[inside], replicates=2, rng=rng
@@ -89,7 +90,8 @@ def test_surroundings_that_do_nothing_have_uniform_p():
     for _ in range(40):
         odds = rng.normal(size=(200, 3))
         shown = rng.random((200, 5)) < 0.1
-        p.append(surroundings.p_values(Surroundings(odds), shown, None, (0, 1, 2), min_photos=5))
+        own = rng.random((200, 3)) < 0.1
+        p.append(surroundings.p_values(Surroundings(odds), shown, own, None, min_photos=5))
     assert stats.kstest(np.ravel(p), "uniform").pvalue > 0.01
 
 
@@ -102,3 +104,14 @@ def test_middles_are_of_as_many_classes_as_there_are():
     assert set(few) == {0, 1, 2}
     assert sum(few.values()) == surroundings.RECIPIENTS
     assert list(surroundings.choose_recipients(np.array([3]), rng)) == [0]
+
+
+def test_a_photo_is_of_its_likeliest_classes():
+    rng = np.random.default_rng(0)
+    names = np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    photos_ = names[np.arange(300) % 30] + 0.05 * rng.normal(size=(300, 30))
+    likely = surroundings.likely_classes(photos_, names)
+    assert likely[np.arange(300), np.arange(300) % 30].all()
+    assert set(likely.sum(1)) == {3}, "a tenth of the classes"
+    few = surroundings.likely_classes(photos_[:, :], names[:4])
+    assert set(few.sum(1)) == {1}
