@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditor.record import Audit, SelfTest
+from auditor.record import Audit
 from auditor.report import charts
 from auditor.report.cards import Card, CardRow, Planted, card_rows, cards, planted
 from auditor.report.classes import ClassPage, ClassRow, Ranking, class_pages, ranking
@@ -19,7 +19,15 @@ from auditor.report.parts import Limits, Names, showing
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
 from auditor.report.shortcuts import ClusterCard, Matrix, shared
 from auditor.report.text import Name, clean, count, estimate, instant, moment, name, number
-from auditor.report.words import CHANNELS, GRADES, LIMITS, VERDICTS, Badge, nothing_found
+from auditor.report.words import (
+    CHANNELS,
+    GRADES,
+    LIMITS,
+    VERDICTS,
+    Badge,
+    detection_power,
+    nothing_found,
+)
 
 __all__ = ["Report", "build"]
 
@@ -371,27 +379,6 @@ def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
     return tuple(lines)
 
 
-def _power(test: SelfTest) -> str:
-    """What the rates were measured on, and what they do not say."""
-    text = (
-        f"Measured with these settings on {count(test.planted_models, 'model')} with planted "
-        f"shortcuts and {count(test.clean_models, 'model')} without (self-test "
-        f"{clean(test.digest)[:12]})."
-    )
-    if test.learned is not None and test.shortcuts:
-        share = "" if test.strength is None else f", each in {test.strength:.0%} of its class"
-        text += (
-            f" Of {count(test.shortcuts, 'planted shortcut')}{share}, {test.learned:,} were learned"
-            ", by experiment, and count; the others count as absent."
-        )
-    if test.families:
-        text += f" Kinds: {clean(', '.join(test.families))}."
-    return (
-        f"{text} These are small networks that tell drawn objects apart: the rates speak for the "
-        "settings, not for the audited model."
-    )
-
-
 def _closing(audit: Audit, limits: Limits) -> Closing:
     coverage, test = audit.coverage, audit.self_test
     gaps = [(gap.kind, name(gap.what), clean(gap.reason)) for gap in coverage.not_tested]
@@ -405,7 +392,7 @@ def _closing(audit: Audit, limits: Limits) -> Closing:
         "No self-test was run with this configuration: how often it finds a planted shortcut, and "
         "how often it raises a false alarm, is not known for this audit."
         if test is None
-        else _power(test)
+        else detection_power(test)
     )
     return Closing(
         power=power,
