@@ -191,7 +191,7 @@ class Observer:
 
         size = list(self.classifier.preprocess.size)
         key = [probe.digest, size, photos.digest, name, self.seed]
-        rows = self.work.arrays("drawn_rows", key, compute)
+        rows = self.work.arrays("sights", key, compute)
         return rows["plain"], rows["drawn"]
 
     def surroundings(
