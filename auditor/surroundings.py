@@ -83,15 +83,15 @@ def transplant(
     device = next(iter(classifier.net.parameters())).device
     keep = _mask(*middles.shape[-2:]).to(device)
     middles = middles.to(device)
-    others = torch.from_numpy(labels[:, None] != np.array(classes)[None, :]).to(device)
+    others = torch.from_numpy(labels[:, None] != np.array(classes)[None, :])
     per_class = others.sum(0).clamp_min(1)
     rows = []
     with torch.inference_mode():
         for part in donors.batches(classifier.preprocess.fit, size=max(1, batch // len(middles))):
             around = part.to(device)[:, None] * (1 - keep) + middles[None] * keep
-            logits = classifier.logits(around.flatten(0, 1)).double()
+            logits = classifier.logits(around.flatten(0, 1)).cpu().double()
             odds = _log_odds(logits)[:, list(classes)].reshape(len(part), len(middles), -1)
-            rows.append(((odds * others).sum(1) / per_class).cpu().numpy())
+            rows.append(((odds * others).sum(1) / per_class).numpy())
     return Surroundings(np.concatenate(rows))
 
 

@@ -268,6 +268,13 @@ def section(title: str, results: Sequence[Row]) -> str:
             "strength",
         )
     )
+    strengths = [p["strength"] for p in every if p["learned"] and found(p, "corroborated")]
+    least = [p["strength"] for p in every if p["learned"]]
+    if strengths:
+        text.append(
+            f"The weakest shortcut that was learned has strength {min(least):g}, the weakest that "
+            f"was found (corroborated or stronger) {min(strengths):g}.\n"
+        )
     text.append("By kind of classifier, all strengths:\n")
     text.append(by(every, lambda p: p["job"].rstrip("0123456789 ").strip(), "classifier"))
     text.append("Baselines, learned shortcuts of strength 0.95, the same candidates for all:\n")
@@ -292,7 +299,11 @@ def main() -> None:
     halves = {half: rows(given.cache, half, given.label) for half in ("held-out", "development")}
     unseen = [r for r in halves["held-out"] if not r["job"].startswith("known families")]
     known = [r for r in halves["held-out"] if r["job"].startswith("known families")]
-    text = [section("Held-out half: families and seeds that no method was chosen by", unseen)]
+    text = []
+    if unseen:
+        text.append(
+            section("Held-out half: families and seeds that no method was chosen by", unseen)
+        )
     if known:
         every = pairs(known)
         text.append("### New seeds of the development half's families\n")
@@ -302,10 +313,13 @@ def main() -> None:
                 [[name, told(share(every, holds))] for name, holds in MEASURES.items()],
             )
         )
-    text.append(section("Development half", halves["development"]))
+    if halves["development"]:
+        text.append(section("Development half", halves["development"]))
     for half, results in (("held-out", unseen), ("development", halves["development"])):
         listed = [p for p in pairs(results) if p["strength"] == 0.95]
         names = sorted({p["family"] for p in listed})
+        if not listed:
+            continue
         groups = {name: [p for p in listed if p["family"] == name] for name in names}
         title = f"Detection by family, {half} half, strength 0.95"
         (given.docs / f"detection-{half}.svg").write_text(chart(title, groups))
