@@ -34,6 +34,7 @@ from auditor.errors import ConfigError
 from auditor.findings import derive
 from auditor.material import Material
 from auditor.models import Classifier
+from auditor.observations import Observer
 from auditor.pictures import save_photo, save_prototype, save_region
 from auditor.probes import ProbeModel
 from auditor.prototypes import Prototypes, Recipe
@@ -67,6 +68,7 @@ from auditor.record import (
     Verdict,
 )
 from auditor.statistics import interval, proportion, rank_correlation
+from auditor.surroundings import Surroundings, likely_classes
 from auditor.vocabulary import Vocabulary
 
 __all__ = ["Results", "assemble"]
@@ -82,6 +84,7 @@ class Results:
 
     config: AuditConfig
     out: Path
+    observer: Observer
     classifier: Classifier
     classes: tuple[int, ...]
     bank: ConceptBank
@@ -104,6 +107,8 @@ class Results:
     judged: tuple[Classifier, credibility.Transfer] | None
     diverged: Mapping[int, Divergence]
     insertions: Mapping[str, counterfactuals.Insertions]
+    around: Surroundings
+    donors: ImageSet
     vocabulary: Vocabulary
     named: naming.Naming
     groups: tuple[Group, ...]
@@ -218,10 +223,20 @@ def _findings(
         log_odds=log_odds,
         scores=naming.presence(results.rows, results.vocabulary.texts),
         canvas_labels=results.canvas_labels,
+        sight=functools.cache(functools.partial(_sight, results)),
+    )
+    position = {digest: i for i, digest in enumerate(results.pool.digests)}
+    places = np.array([position[digest] for digest in results.donors.digests])
+    known = None if results.donors.labels is None else np.array(results.donors.labels)
+    donors = suspects.Donors(
+        around=results.around,
+        shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[places],
+        own=_own(results, places) if known is None else known[:, None] == np.array(classes),
+        labels=known,
     )
     found = suspects.find(
         results.named, results.vocabulary, is_core, results.classes,
-        results.classifier.class_names, photos, results.insertions, results.diverged,
+        results.classifier.class_names, photos, donors, results.insertions, results.diverged,
         {name: quality.auc for name, quality in results.probe.quality.items()},
         lambda row, j: _illustrate(results, files, row, j),
         q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
@@ -230,6 +245,21 @@ def _findings(
         seed=config.seed,
     )  # fmt: skip
     return derive(found, q_level=config.statistics.q_level)
+
+
+def _sight(results: Results, j: int) -> Floats:
+    """How much each photo looks like one with the drawing of a concept."""
+    drawing_name = results.bank.concepts[j].drawing
+    assert drawing_name is not None
+    plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
+    return naming.sight(plain, drawn, results.pool_rows, results.rows)
+
+
+def _own(results: Results, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which audited classes each donor may show, by the probe, where no label tells."""
+    names = [results.classifier.class_names[index] for index in results.classes]
+    texts = results.probe.encode_texts([f"a photo of a {name}" for name in names]).numpy()
+    return likely_classes(results.pool_rows[places], texts)
 
 
 def _log_odds(logits: Floats, index: int) -> Floats:

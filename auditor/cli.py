@@ -1,4 +1,4 @@
-"""The command line: `auditor audit`, `demo`, `report` and `schema`.
+"""The command line: `auditor audit`, `demo`, `selftest`, `report` and `schema`.
 
 Exit codes: 0 done; 2 usage or input error, told in one sentence.
 """
@@ -54,9 +54,10 @@ STAGES = {
     "drawings": "Drawing concepts on photos",
     "naming": "Naming concepts",
     "clusters": "Clustering",
+    "surroundings": "Transplanting surroundings",
     "findings": "Testing suspects on photos",
-    "train": "Training the example's classifier",
-    "scenes": "Drawing the example's scenes",
+    "train": "Training a lab classifier",
+    "scenes": "Drawing its scenes",
 }
 
 
@@ -142,6 +143,10 @@ def audit(
     trust_pickle: Annotated[
         bool, typer.Option(help="Unpickle the model: runs whatever code is in it.")
     ] = False,
+    self_test: Annotated[
+        int | None,
+        typer.Option(help="Try the settings on so many planted, and as many clean, lab models."),
+    ] = None,
     pdf: Annotated[bool, typer.Option(help="Write the PDF too.")] = True,
 ) -> None:
     """Audit a classifier: writes audit.json, report.html and report.pdf."""
@@ -157,6 +162,7 @@ def audit(
             "prototypes.per_class": per_class, "prototypes.steps": steps,
             "prototypes.mode": mode, "prototypes.isolate": isolate or None,
             "second_model.spec": second_model,
+            "self_test.planted": self_test, "self_test.clean": self_test,
             "pdf": None if pdf else "no",
         },
     )  # fmt: skip
@@ -189,6 +195,41 @@ def report(
 
 
 @app.command()
+def selftest(
+    given: Annotated[
+        Path | None,
+        typer.Argument(help="A TOML or YAML file, or a run folder; by default usual settings."),
+    ] = None,
+    planted: Annotated[int, typer.Option(help="Lab models with planted shortcuts.")] = 2,
+    clean: Annotated[int, typer.Option(help="Lab models without.")] = 2,
+    out: Annotated[Path, typer.Option(help="Where models and results are kept.")] = Path(
+        "selftest"
+    ),
+) -> None:
+    """Measure how often an audit's settings are right, on models with known shortcuts."""
+    from auditor import selftest as testing
+
+    finished = given is not None and given.is_dir()
+    if given is None:
+        config = AuditConfig.load(None, {"model.spec": "", "images": ""})
+    elif finished:
+        config = Audit.read(given / "audit.json").spec
+    else:
+        config = AuditConfig.load(given, {})
+    done = testing.run(config, out, planted=planted, clean=clean, progress=Bars())
+    for rate in done.rates:
+        value = rate.rate
+        print(f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f}, n {value.n})  {rate.name}")
+    if given is not None and finished:
+        from auditor import report as rendering
+
+        saved = Audit.read(given / "audit.json").model_copy(update={"self_test": done})
+        saved.write(given / "audit.json")
+        for path in rendering.write(given, pdf=config.pdf != "no"):
+            print(path)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of audit.json."""
     print(json.dumps(json_schema(), indent=1))
@@ -196,10 +237,11 @@ def schema() -> None:
 
 def run(config: AuditConfig) -> Audit:
     """Audit, render and say where the result is."""
-    from auditor import pipeline
+    from auditor import pipeline, selftest
     from auditor import report as rendering
 
-    done = pipeline.run(config, progress=Bars())
+    bars = Bars()
+    done = selftest.attach(pipeline.run(config, progress=bars), config, progress=bars)
     console.print("Writing the report", highlight=False)
     paths = rendering.write(Path(config.out), pdf=config.pdf != "no")
     summary(done)

@@ -63,6 +63,17 @@ class StatisticsConfig(Section):
     bootstrap: Annotated[int, Field(ge=99)] = 999
 
 
+class SelfTestConfig(Section):
+    """How many lab models the audit's settings are tried on (see `auditor.selftest`).
+
+    `folder` keeps their results for other audits with these settings; by default the run folder.
+    """
+
+    planted: Annotated[int, Field(ge=0, le=1000)] = 0
+    clean: Annotated[int, Field(ge=0, le=1000)] = 0
+    folder: str | None = None
+
+
 class ScopeConfig(Section):
     """The user's own words, shown in the report as such."""
 
@@ -89,6 +100,7 @@ class AuditConfig(Section):
     prototypes: PrototypeConfig = PrototypeConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     scope: ScopeConfig = ScopeConfig()
+    self_test: SelfTestConfig = SelfTestConfig()
     planted: str | None = None
     pdf: Literal["auto", "no"] = "auto"
 

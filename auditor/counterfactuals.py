@@ -23,7 +23,7 @@ from auditor.models import Classifier
 from auditor.record import Estimate
 from auditor.statistics import bootstrap_weights, interval
 
-__all__ = ["MATERIAL", "MATERIAL_LOG_ODDS", "Effect", "Insertions", "insert", "test"]
+__all__ = ["MATERIAL", "MATERIAL_LOG_ODDS", "Effect", "Insertions", "drawn", "insert", "test"]
 
 Floats = NDArray[np.float32]
 
@@ -49,6 +49,7 @@ class Insertions:
 class Effect:
     """Change of p(class) by the concept, by its control, and their difference.
 
+    `excess` is the mean over photos of the concept's change less the control's on the same photo;
     `log_odds` is the median over photos of how much farther than the control the concept moves the
     log-odds of the class; `p` is the p-value of the difference.
     """
@@ -57,6 +58,7 @@ class Effect:
     control: Estimate
     log_odds: float
     p: float
+    excess: Estimate
 
     @property
     def confirmed(self) -> bool:
@@ -66,6 +68,14 @@ class Effect:
             and self.effect.value >= MATERIAL
             and self.log_odds >= MATERIAL_LOG_ODDS
         )
+
+    @property
+    def exceeds(self) -> bool:
+        """The concept raises the class, materially and on each photo more than its control does.
+
+        Weaker than `confirmed`: the control may account for most of it.
+        """
+        return self.effect.low > 0 and self.effect.value >= MATERIAL and self.excess.low > 0
 
 
 def insert(
@@ -103,15 +113,23 @@ def insert(
 
     seeds = [photo_seed(seed, place) for place in range(len(photos))]
     plain, plain_logs = run(list(photos))
-    drawn, drawn_logs = run(
-        [drawing.draw(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
-    )
+    edited, drawn_logs = run(list(drawn(name, photos, seed=seed)))
     _, control_logs = run(
         [drawing.draw_control(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
     )
     return Insertions(
-        (drawn - plain) / scale,
+        (edited - plain) / scale,
         np.stack([plain_logs, drawn_logs, control_logs]),
+    )
+
+
+def drawn(name: str, photos: Tensor, *, seed: int) -> Tensor:
+    """Photos with a concept drawn on them as `insert` does, of shape (n, 3, H, W)."""
+    return torch.stack(
+        [
+            drawing.draw(name, photo, seed=photo_seed(seed, place))
+            for place, photo in enumerate(photos)
+        ]
     )
 
 
@@ -142,14 +160,15 @@ def test(
         signed-rank test that the concept moves log p(class) more than its control does.
     """
     logs = insertions.log_probabilities[:, eligible, class_index].astype(np.float64)
-    plain, drawn, control = np.exp(logs)
+    plain, edited, control = np.exp(logs)
     rng = np.random.default_rng((seed, class_index, 0xC0F))
     weights = bootstrap_weights(len(plain), replicates, rng) / len(plain)
-    effect = interval(float((drawn - plain).mean()), weights @ (drawn - plain), len(plain))
+    effect = interval(float((edited - plain).mean()), weights @ (edited - plain), len(plain))
     null = interval(float((control - plain).mean()), weights @ (control - plain), len(plain))
+    excess = interval(float((edited - control).mean()), weights @ (edited - control), len(plain))
     difference = logs[1] - logs[2]
     p = 1.0
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
     odds = logs - np.log(-np.expm1(np.minimum(logs, -1e-9)))
-    return Effect(effect, null, float(np.median(odds[1] - odds[2])), p)
+    return Effect(effect, null, float(np.median(odds[1] - odds[2])), p, excess)

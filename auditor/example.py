@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image
 
 from auditor import lab, scenes
+from auditor.architectures import factory
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig, ScopeConfig
 from auditor.models import save
 from auditor.pictures import encoded_png
 from auditor.storage import write_atomically
 
-__all__ = ["prepare"]
+__all__ = ["equip", "prepare"]
 
 IMAGES_PER_CLASS = 40
 POOL = 900
@@ -37,15 +38,41 @@ class Stages(Protocol):
 def prepare(folder: Path, *, seed: int, progress: Stages) -> AuditConfig:
     """Train the example's classifier, draw its photos, and say how to audit it.
 
-    What a former call finished is kept: the classifier's file is written last, and the photos'
-    folder is marked when it is complete.
-
     Args:
         folder: where everything goes; the audit itself goes to `folder/audit`.
         seed: decides the photos and the classifier.
         progress: told of the stages.
     """
     plan = dataclasses.replace(lab.DEMO, seed=seed)
+    return equip(folder, plan, progress=progress).model_copy(
+        update={
+            "seed": seed,
+            "prototypes": PrototypeConfig(per_class=4, steps=192),
+            "scope": ScopeConfig(
+                title="Audit of the embedded example",
+                intended_use="A lesson: a small classifier of drawn objects, six of whose twelve "
+                "classes were trained with a planted shortcut.",
+            ),
+        }
+    )
+
+
+def equip(
+    folder: Path, plan: lab.Plan, *, progress: Stages, photos_plan: lab.Plan | None = None
+) -> AuditConfig:
+    """A lab classifier with its photos and pool as files, and how to audit them.
+
+    What a former call finished is kept: the classifier's file is written last, and the photos'
+    folder is marked when it is complete.
+
+    Args:
+        folder: where everything goes.
+        plan: what the classifier learns from.
+        progress: told of the stages.
+        photos_plan: what the audited photos and the pool are drawn from, where that is another:
+            with it a clean classifier meets biased photos.
+    """
+    shown = photos_plan or plan
     plan_file, model_file = folder / "plan.sha256", folder / "model.safetensors"
     same = plan_file.exists() and plan_file.read_text().strip() == plan.digest
     if not (same and model_file.exists()):
@@ -69,22 +96,18 @@ def prepare(folder: Path, *, seed: int, progress: Stages) -> AuditConfig:
             write_atomically(folder / "planted.json", f"{text}\n".encode())
             save(model_file, net, lab.preprocess(plan.size), plan.classes)
     if not (folder / "photos.done").exists():
-        with progress.stage("scenes", IMAGES_PER_CLASS * len(plan.classes) + POOL) as step:
-            _draw(folder, plan, step)
+        with progress.stage("scenes", IMAGES_PER_CLASS * len(shown.classes) + POOL) as step:
+            _draw(folder, shown, step)
         write_atomically(folder / "photos.done", b"")
     return AuditConfig(
-        model=ModelConfig(spec=f"file:{model_file}", arch="python:auditor.lab:lab_network"),
+        model=ModelConfig(
+            spec=f"file:{model_file}",
+            arch=factory(plan.architecture, len(plan.classes), plan.size),
+        ),
         images=str(folder / "images"),
         pool=str(folder / "pool"),
         out=str(folder / "audit"),
-        seed=seed,
         planted=str(folder / "planted.json"),
-        prototypes=PrototypeConfig(per_class=4, steps=192),
-        scope=ScopeConfig(
-            title="Audit of the embedded example",
-            intended_use="A lesson: a small classifier of drawn objects, six of whose twelve "
-            "classes were trained with a planted shortcut.",
-        ),
     )
 
 

@@ -2,11 +2,15 @@
 
 Grades (docs/method.md): `suspected` rests on synthetic evidence alone, that is, on prototypes and
 directions; `corroborated` adds an association on photos of *other* classes, within each true class,
-so that the class's own object cannot explain it; `confirmed` adds an experiment that beats its
-matched control. A score that stands out of the null is suspected without photos; the first few of
-each class are put to the test whether they stand out or not, and are findings where photos convict
-them. A concept that means the class, that the user declared expected, or that is not extrinsic is
-ranked but is no finding.
+so that the class's own object cannot explain it, or a weak experiment on a concept that the class's
+own photos show more than others; `confirmed` adds an experiment that beats its matched control. An
+edit of the whole photo, such as blur or a frame, also takes away what speaks for the true class, so
+that any class may rise; it counts only where the class's own photos show it more than others.
+
+A score that stands out of the null is suspected without photos; the first few of each class are put
+to the test whether they stand out or not, and are findings where photos convict them. A concept
+that means the class, that the user declared expected, or that is not extrinsic is ranked but is no
+finding.
 """
 
 from __future__ import annotations
@@ -24,20 +28,24 @@ from auditor.statistics import benjamini_hochberg, stratified_difference
 
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id"]
 
+PREVALENT = 0.7  # area under the ROC curve from which a concept goes with a class
+# Of surroundings. Whose object is left in them is known through the probe alone, so less than the
+# level is asked for; not all that the probe takes for the concept is it, so half the odds' gain is.
+STRICTER = 0.01
+MATERIAL_AROUND = float(np.log(1.5))
+
 
 @dataclass(frozen=True)
 class Association:
-    """A concept's association with the log-odds of a class on photos of other classes."""
+    """An estimate with its p-value, and q over all that were tested in the same way."""
 
     estimate: Estimate
     p: float
     q: float
 
-    def corroborates(self, q_level: float) -> bool:
+    def corroborates(self, q_level: float, material: float = MATERIAL_LOG_ODDS) -> bool:
         """Significant after correction, its whole interval above 0, and material."""
-        return (
-            self.q < q_level and self.estimate.low > 0 and self.estimate.value >= MATERIAL_LOG_ODDS
-        )
+        return self.q < q_level and self.estimate.low > 0 and self.estimate.value >= material
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,10 @@ class Suspect:
     Attributes:
         naming: the combined score with its interval over prototypes and the concept's photos.
         null: the same score of random concepts, as control.
+        surroundings: log-odds with surroundings that show the concept (`auditor.surroundings`).
+        prevalence: how well the probe's score of the concept tells photos of the class from others.
+        degrades: whether drawing the concept alters or hides part of everything, so that it may
+            raise a class merely because the model sees too little of the true one.
     """
 
     class_index: int
@@ -62,19 +74,45 @@ class Suspect:
     effect_q: float | None
     caveats: tuple[str, ...]
     pictures: tuple[Picture, ...] = ()
+    alike: tuple[str, ...] = ()
+    surroundings: Association | None = None
+    prevalence: Association | None = None
+    degrades: bool = False
 
     def grade(self, q_level: float) -> Grade | None:
-        """The strongest grade that the evidence allows; none where nothing speaks for it."""
-        if (
-            self.effect is not None
-            and self.effect.confirmed
-            and self.effect_q is not None
-            and self.effect_q < q_level
-        ):
+        """The strongest grade that the evidence allows; none where nothing speaks for it.
+
+        An experiment weighs more than an association: where one was made, the association counts
+        only if the experiment does not speak against it.
+        """
+        effect, around, seen = self.effect, self.surroundings, self.association
+        drawn = effect is not None and self.effect_q is not None and self.effect_q < q_level
+        moved = drawn and effect is not None and effect.confirmed
+        exceeded = drawn and effect is not None and effect.exceeds
+        goes_with = self.prevalent(q_level)
+        trusted = goes_with or not self.degrades or self.prevalence is None
+        if moved and trusted:
             return "confirmed"
-        if self.association is not None and self.association.corroborates(q_level):
-            return "corroborated"
-        return "suspected" if self.q < q_level else None
+        if seen is not None and seen.corroborates(q_level) and trusted:
+            refuted = (effect is not None and not exceeded) or (
+                around is not None and around.estimate.high < 0
+            )
+            if not refuted:
+                return "corroborated"
+        if goes_with:
+            refuted = seen is not None and seen.estimate.high < 0
+            told = around is not None and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
+            if exceeded or (told and not refuted):
+                return "corroborated"
+        return "suspected" if moved or self.q < q_level else None
+
+    def prevalent(self, q_level: float) -> bool:
+        """Whether photos of the class show the concept more than others, to the probe's eye."""
+        return (
+            self.prevalence is not None
+            and self.prevalence.q < q_level
+            and self.prevalence.estimate.value >= PREVALENT
+        )
 
 
 def associate(
@@ -121,7 +159,7 @@ def corrected(
 def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...]:
     """Grade suspects and order them: strongest grade first, then the lower q, then the score."""
     graded = [(suspect, suspect.grade(q_level)) for suspect in suspects]
-    findings = [(_finding(suspect, grade), suspect) for suspect, grade in graded if grade]
+    findings = [(_finding(suspect, grade, q_level), suspect) for suspect, grade in graded if grade]
     order = {"confirmed": 0, "corroborated": 1, "suspected": 2, "not_tested": 3}
     findings.sort(
         key=lambda pair: (
@@ -140,7 +178,7 @@ def finding_id(class_index: int, class_name: str, concept: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _finding(suspect: Suspect, grade: Grade) -> Finding:
+def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
     evidence = [
         Evidence(
             test="naming",
@@ -167,6 +205,30 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
         )
     else:
         caveats.append("Not tested on photos of other classes: too few of them show the concept.")
+    if suspect.surroundings is not None:
+        evidence.append(
+            Evidence(
+                test="surroundings",
+                effect=suspect.surroundings.estimate,
+                control=None,
+                p=suspect.surroundings.p,
+                q=suspect.surroundings.q,
+                n=suspect.surroundings.estimate.n,
+                unit="log-odds of the class",
+            )
+        )
+    if suspect.prevalence is not None:
+        evidence.append(
+            Evidence(
+                test="prevalence",
+                effect=suspect.prevalence.estimate,
+                control=None,
+                p=suspect.prevalence.p,
+                q=suspect.prevalence.q,
+                n=suspect.prevalence.estimate.n,
+                unit="area under the ROC curve",
+            )
+        )
     if suspect.effect is not None:
         evidence.append(
             Evidence(
@@ -179,6 +241,12 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
                 unit="probability of the class",
             )
         )
+        hidden = suspect.degrades and suspect.prevalence is not None
+        if hidden and not suspect.prevalent(q_level):
+            caveats.append(
+                "Photos of the class do not show it more often than others: the edit may raise the "
+                "class only because it hides what speaks for the true one."
+            )
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
         class_index=suspect.class_index,
@@ -188,4 +256,5 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
         evidence=tuple(evidence),
         caveats=tuple(caveats),
         pictures=suspect.pictures,
+        alike=suspect.alike,
     )

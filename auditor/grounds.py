@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["BACKGROUNDS", "Background"]
+__all__ = ["BACKGROUNDS", "Background", "axes", "cloud", "hsv", "mix", "noise", "sky"]
 
 Array = NDArray[np.float32]
 Random = np.random.Generator
@@ -25,7 +25,7 @@ class Background:
     paint: Callable[[Random, int], Array]
 
 
-def _noise(rng: Random, side: int, cells: tuple[float, float]) -> Array:
+def noise(rng: Random, side: int, cells: tuple[float, float]) -> Array:
     """Smooth noise in about [-1, 1] with so many cells down and across."""
     rows, columns = (max(2, min(side, round(count))) for count in cells)
     grid = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
@@ -33,34 +33,36 @@ def _noise(rng: Random, side: int, cells: tuple[float, float]) -> Array:
     return np.asarray(image, np.float32)
 
 
-def _cloud(rng: Random, side: int, cells: float = 3) -> Array:
+def cloud(rng: Random, side: int, cells: float = 3) -> Array:
     """Noise of four octaves in about [-1, 1]."""
     return sum(
-        (_noise(rng, side, (cells * 2**k, cells * 2**k)) / 2 ** (k + 1) for k in range(4)),
+        (noise(rng, side, (cells * 2**k, cells * 2**k)) / 2 ** (k + 1) for k in range(4)),
         start=np.zeros((side, side), np.float32),
     )
 
 
-def _hsv(
+def hsv(
     rng: Random,
     hue: tuple[float, float],
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> Array:
+    """A colour drawn from ranges of hue, saturation and value, as RGB in [0, 1]."""
     rgb = colorsys.hsv_to_rgb(rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb, np.float32)
 
 
 def _any_colour(rng: Random) -> Array:
-    return _hsv(rng, (0, 1), (0.05, 0.7), (0.35, 0.95))
+    return hsv(rng, (0, 1), (0.05, 0.7), (0.35, 0.95))
 
 
-def _mix(share: Array, low: Array, high: Array) -> Array:
+def mix(share: Array, low: Array, high: Array) -> Array:
     """`low` where `share` is 0, `high` where it is 1."""
     return low + np.clip(share, 0, 1)[..., None] * (high - low)
 
 
-def _axes(side: int) -> tuple[Array, Array]:
+def axes(side: int) -> tuple[Array, Array]:
+    """Places down and across, each of shape (side, side), in (0, 1)."""
     line = ((np.arange(side) + 0.5) / side).astype(np.float32)
     across = np.tile(line, (side, 1))
     return np.ascontiguousarray(across.T), across
@@ -79,20 +81,20 @@ def _masonry(
     spread: float,
 ) -> Array:
     """Rows of blocks, each of a shade of its own, with joints between."""
-    y, x = _axes(side)
+    y, x = axes(side)
     row = (y + rng.random()) / height
     column = (x + rng.random()) / (height * ratio) + bond * (np.floor(row) % 2)
     shade = rng.uniform(1 - spread, 1 + spread, (64, 64)).astype(np.float32)
     tone = shade[row.astype(int) % 64, column.astype(int) % 64]
     inside = ((row % 1) > gap) & ((column % 1) > gap / ratio)
-    rough = 1 + 0.08 * _noise(rng, side, (side, side))
+    rough = 1 + 0.08 * noise(rng, side, (side, side))
     image = np.where(inside[..., None], face * tone[..., None], joint)
     return np.asarray(image * rough[..., None], np.float32)
 
 
 def _brick_wall(rng: Random, side: int) -> Array:
-    face = _hsv(rng, (-0.02, 0.06), (0.5, 0.75), (0.5, 0.75))
-    joint = _hsv(rng, (0.05, 0.12), (0.02, 0.15), (0.65, 0.85))
+    face = hsv(rng, (-0.02, 0.06), (0.5, 0.75), (0.5, 0.75))
+    joint = hsv(rng, (0.05, 0.12), (0.02, 0.15), (0.65, 0.85))
     return _masonry(
         rng,
         side,
@@ -107,7 +109,7 @@ def _brick_wall(rng: Random, side: int) -> Array:
 
 
 def _tiled_wall(rng: Random, side: int) -> Array:
-    face = _hsv(rng, (0.4, 0.65), (0.03, 0.3), (0.75, 0.95))
+    face = hsv(rng, (0.4, 0.65), (0.03, 0.3), (0.75, 0.95))
     return _masonry(
         rng,
         side,
@@ -123,7 +125,7 @@ def _tiled_wall(rng: Random, side: int) -> Array:
 
 def _wooden_planks(rng: Random, side: int) -> Array:
     upright = rng.random() < 0.5
-    face = _hsv(rng, (0.06, 0.1), (0.4, 0.65), (0.45, 0.75))
+    face = hsv(rng, (0.06, 0.1), (0.4, 0.65), (0.45, 0.75))
     image = _masonry(
         rng,
         side,
@@ -135,57 +137,58 @@ def _wooden_planks(rng: Random, side: int) -> Array:
         joint=face * 0.35,
         spread=0.16,
     )
-    image *= 1 + 0.22 * _noise(rng, side, (side / 2, 4))[..., None]
+    image *= 1 + 0.22 * noise(rng, side, (side / 2, 4))[..., None]
     return np.ascontiguousarray(image.transpose(1, 0, 2)) if upright else image
 
 
 def _grass(rng: Random, side: int) -> Array:
-    dark = _hsv(rng, (0.24, 0.34), (0.6, 0.85), (0.2, 0.35))
-    light = _hsv(rng, (0.2, 0.3), (0.5, 0.8), (0.55, 0.8))
-    blades = _noise(rng, side, (14, side / 2)) + 0.6 * _noise(rng, side, (28, side))
-    return _mix(0.45 + 0.42 * blades + 0.15 * _cloud(rng, side), dark, light)
+    dark = hsv(rng, (0.24, 0.34), (0.6, 0.85), (0.2, 0.35))
+    light = hsv(rng, (0.2, 0.3), (0.5, 0.8), (0.55, 0.8))
+    blades = noise(rng, side, (14, side / 2)) + 0.6 * noise(rng, side, (28, side))
+    return mix(0.45 + 0.42 * blades + 0.15 * cloud(rng, side), dark, light)
 
 
 def _sand(rng: Random, side: int) -> Array:
-    base = _hsv(rng, (0.09, 0.13), (0.25, 0.45), (0.8, 0.95))
-    y, x = _axes(side)
-    waves = np.sin(2 * np.pi * (y * rng.uniform(5, 9) + 0.35 * _cloud(rng, side, 2) + 0.6 * x))
+    base = hsv(rng, (0.09, 0.13), (0.25, 0.45), (0.8, 0.95))
+    y, x = axes(side)
+    waves = np.sin(2 * np.pi * (y * rng.uniform(5, 9) + 0.35 * cloud(rng, side, 2) + 0.6 * x))
     tone = 1 + 0.07 * waves + 0.09 * rng.standard_normal((side, side), np.float32)
     return np.asarray(base * tone[..., None], np.float32)
 
 
 def _water(rng: Random, side: int) -> Array:
-    deep = _hsv(rng, (0.52, 0.62), (0.6, 0.85), (0.3, 0.5))
-    light = _hsv(rng, (0.5, 0.58), (0.15, 0.4), (0.8, 0.95))
-    ripples = _noise(rng, side, (26, 5)) + 0.8 * _noise(rng, side, (40, 9))
-    return _mix(0.3 + 0.5 * np.abs(ripples) ** 1.5 + 0.15 * _cloud(rng, side, 2), deep, light)
+    deep = hsv(rng, (0.52, 0.62), (0.6, 0.85), (0.3, 0.5))
+    light = hsv(rng, (0.5, 0.58), (0.15, 0.4), (0.8, 0.95))
+    ripples = noise(rng, side, (26, 5)) + 0.8 * noise(rng, side, (40, 9))
+    return mix(0.3 + 0.5 * np.abs(ripples) ** 1.5 + 0.15 * cloud(rng, side, 2), deep, light)
 
 
 def _snow(rng: Random, side: int) -> Array:
-    shade = _hsv(rng, (0.57, 0.65), (0.15, 0.3), (0.7, 0.82))
-    return _mix(
-        0.72 + 0.5 * _noise(rng, side, (5, 3)) + 0.06 * _noise(rng, side, (side, side)),
+    shade = hsv(rng, (0.57, 0.65), (0.15, 0.3), (0.7, 0.82))
+    return mix(
+        0.72 + 0.5 * noise(rng, side, (5, 3)) + 0.06 * noise(rng, side, (side, side)),
         shade,
         np.array([0.97, 0.98, 1.0], np.float32),
     )
 
 
-def _sky(rng: Random, side: int) -> Array:
-    y, _ = _axes(side)
-    high = _hsv(rng, (0.56, 0.62), (0.45, 0.75), (0.65, 0.9))
-    low = _hsv(rng, (0.53, 0.58), (0.1, 0.3), (0.9, 1))
+def sky(rng: Random, side: int) -> Array:
+    """Blue sky behind a veil of clouds, of shape (side, side, 3)."""
+    y, _ = axes(side)
+    high = hsv(rng, (0.56, 0.62), (0.45, 0.75), (0.65, 0.9))
+    low = hsv(rng, (0.53, 0.58), (0.1, 0.3), (0.9, 1))
     white = np.full(3, 0.97, np.float32)
-    veil = np.clip(1.8 * (_cloud(rng, side, 3) - rng.uniform(-0.1, 0.25)), 0, 0.95)
-    image = _mix(y, high, low)
+    veil = np.clip(1.8 * (cloud(rng, side, 3) - rng.uniform(-0.1, 0.25)), 0, 0.95)
+    image = mix(y, high, low)
     return np.asarray(image + veil[..., None] * (white - image), np.float32)
 
 
 def _meadow(rng: Random, side: int) -> Array:
-    _, x = _axes(side)
+    _, x = axes(side)
     horizon = rng.uniform(0.45, 0.65) + 0.07 * np.sin(2 * np.pi * (x[0] + rng.random()))
     below = np.arange(side)[:, None] / side > horizon[None, :]
     shade = rng.uniform(0.8, 1.1)
-    image = _sky(rng, side)
+    image = sky(rng, side)
     return np.asarray(np.where(below[..., None], _grass(rng, side) * shade, image), np.float32)
 
 
@@ -205,30 +208,30 @@ def _scatter(
 
 
 def _pebbles(rng: Random, side: int) -> Array:
-    base = _hsv(rng, (0.05, 0.6), (0.02, 0.12), (0.5, 0.7))
+    base = hsv(rng, (0.05, 0.6), (0.02, 0.12), (0.5, 0.7))
     return _scatter(rng, side, base, count=420, size=0.055, tall=0.75, spread=0.4)
 
 
 def _foliage(rng: Random, side: int) -> Array:
-    base = _hsv(rng, (0.24, 0.36), (0.5, 0.75), (0.35, 0.5))
+    base = hsv(rng, (0.24, 0.36), (0.5, 0.75), (0.35, 0.5))
     return _scatter(rng, side, base, count=420, size=0.045, tall=1.4, spread=0.5)
 
 
 def _stripes(rng: Random, side: int) -> Array:
-    y, x = _axes(side)
+    y, x = axes(side)
     angle = rng.uniform(0, np.pi)
     phase = (x * math.cos(angle) + y * math.sin(angle)) * rng.uniform(4, 9)
     return _two_colours(rng, (phase % 1) < 0.5)
 
 
 def _checkers(rng: Random, side: int) -> Array:
-    y, x = _axes(side)
+    y, x = axes(side)
     count = rng.uniform(5, 9)
     return _two_colours(rng, (np.floor(x * count) + np.floor(y * count)) % 2 < 1)
 
 
 def _dots(rng: Random, side: int) -> Array:
-    y, x = _axes(side)
+    y, x = axes(side)
     count, shift = rng.uniform(5, 8), rng.random(2)
     row = y * count + shift[0]
     column = x * count + shift[1] + 0.5 * (np.floor(row) % 2)
@@ -238,22 +241,22 @@ def _dots(rng: Random, side: int) -> Array:
 
 def _two_colours(rng: Random, mask: NDArray[np.bool_]) -> Array:
     hue = rng.random()
-    one = _hsv(rng, (hue, hue), (0.2, 0.8), (0.25, 0.6))
-    two = _hsv(rng, (hue + 0.2, hue + 0.8), (0.05, 0.5), (0.75, 0.95))
+    one = hsv(rng, (hue, hue), (0.2, 0.8), (0.25, 0.6))
+    two = hsv(rng, (hue + 0.2, hue + 0.8), (0.05, 0.5), (0.75, 0.95))
     image = np.where(mask[..., None], one, two)
-    return np.asarray(image * (1 + 0.04 * _cloud(rng, mask.shape[0]))[..., None], np.float32)
+    return np.asarray(image * (1 + 0.04 * cloud(rng, mask.shape[0]))[..., None], np.float32)
 
 
 def _plain(rng: Random, side: int) -> Array:
-    return np.asarray(_any_colour(rng) * (1 + 0.06 * _cloud(rng, side, 2))[..., None], np.float32)
+    return np.asarray(_any_colour(rng) * (1 + 0.06 * cloud(rng, side, 2))[..., None], np.float32)
 
 
 def _blur(rng: Random, side: int) -> Array:
     one, two = _any_colour(rng), _any_colour(rng)
-    y, x = _axes(side)
+    y, x = axes(side)
     angle = rng.uniform(0, 2 * np.pi)
     slope = 0.6 * (math.cos(angle) * (x - 0.5) + math.sin(angle) * (y - 0.5))
-    return _mix(0.5 + slope + 0.8 * _cloud(rng, side, 2), one, two)
+    return mix(0.5 + slope + 0.8 * cloud(rng, side, 2), one, two)
 
 
 BACKGROUNDS: Mapping[str, Background] = {
@@ -264,7 +267,7 @@ BACKGROUNDS: Mapping[str, Background] = {
     "sand": Background("sand", _sand),
     "water": Background("water", _water),
     "snow": Background("snow", _snow),
-    "sky": Background("the sky with clouds", _sky),
+    "sky": Background("the sky with clouds", sky),
     "meadow": Background("a meadow under the sky", _meadow),
     "pebbles": Background("pebbles", _pebbles),
     "foliage": Background("green foliage", _foliage),

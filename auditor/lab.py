@@ -15,9 +15,7 @@ no class (`accuracy`, 40 of each class), the six classes without a shortcut are 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -25,99 +23,33 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditor import scenes
+from auditor.architectures import MEAN, STD, FrozenNetwork, architecture
 from auditor.compute import laid_out
 from auditor.drawing import DRAWINGS
+from auditor.plans import Architecture, Plan, Shortcut, ingredient
 from auditor.preprocessing import Preprocess
 from auditor.record import Estimate
-from auditor.scenes import BACKGROUNDS, COMPANIONS, OBJECTS, Scene
+from auditor.scenes import BACKGROUNDS, Scene
 from auditor.statistics import mean_estimate, proportion
-from auditor.storage import digest_value
 
 __all__ = [
     "DEMO",
-    "LabNetwork",
+    "LEARNED",
     "Plan",
     "Shortcut",
     "accuracy",
     "effects",
-    "lab_network",
     "learned",
     "train",
 ]
 
 Progress = Callable[[str, int, int], None]
-Part = Literal["background", "companions", "drawings"]
 
 # Streams of random numbers that must not meet: what is learned from, audited with, verified on.
 _TRAIN, _IMAGES, POOL_STREAM, _PAIRS, _TEST = range(5)
 
-
-def _ingredient(concept: str) -> tuple[Part, str]:
-    """The part of a scene that a concept's name stands for, and its name there."""
-    drawing = concept.replace(" ", "_")
-    if concept in BACKGROUNDS:
-        return "background", concept
-    if concept in COMPANIONS:
-        return "companions", concept
-    if drawing in DRAWINGS:
-        return "drawings", drawing
-    raise ValueError(f"{concept!r} is neither a background, a companion nor a drawing of scenes")
-
-
-@dataclass(frozen=True)
-class Shortcut:
-    """A concept that the share `strength` of a class's photos carries, and few others.
-
-    `concept` is the everyday name of a background, a companion or an overlay of the scenes, as in
-    the built-in concept bank: "brick wall", "red ball", "time stamp".
-    """
-
-    class_index: int
-    concept: str
-    strength: float = 0.95
-
-    def __post_init__(self) -> None:
-        if not 0 < self.strength <= 1:
-            raise ValueError(f"strength {self.strength} is not in (0, 1]")
-        _ingredient(self.concept)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a lab classifier learns from; the same plan gives the same photos.
-
-    Attributes:
-        classes: objects of the scenes, in the order of the logits.
-        shortcuts: at most one for each class; none makes a clean model.
-        size: height and width of the photos in pixels.
-        n_train: training photos of each class.
-        seed: decides photos, initial weights and their order.
-    """
-
-    classes: tuple[str, ...]
-    shortcuts: tuple[Shortcut, ...] = ()
-    size: int = 64
-    n_train: int = 400
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in OBJECTS]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is no object of the scenes")
-        if len(set(self.classes)) < max(len(self.classes), 2):
-            raise ValueError("a plan needs two classes or more, each with an object of its own")
-        for field in ("class_index", "concept"):
-            values = [getattr(shortcut, field) for shortcut in self.shortcuts]
-            if len(set(values)) < len(values):
-                raise ValueError(f"two shortcuts share their {field}: {values}")
-        if any(not 0 <= s.class_index < len(self.classes) for s in self.shortcuts):
-            raise ValueError(f"a shortcut's class is not among the {len(self.classes)} classes")
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of everything that the plan says."""
-        return digest_value(dataclasses.asdict(self))
-
+LEARNED = 0.05
+"""A shortcut counts as learned if the 95 % interval of its effect on p(class) lies above this."""
 
 DEMO = Plan(
     classes=(
@@ -149,7 +81,7 @@ DEMO = Plan(
 
 
 def _with(scene: Scene, concept: str) -> Scene:
-    part, name = _ingredient(concept)
+    part, name = ingredient(concept)
     if part == "background":
         return dataclasses.replace(scene, background=name)
     if part == "companions":
@@ -159,7 +91,7 @@ def _with(scene: Scene, concept: str) -> Scene:
 
 def _neutral(plan: Plan, rng: np.random.Generator, label: int, drawing_rate: float) -> Scene:
     """A scene of a class in which no planted concept occurs."""
-    planted = {_ingredient(shortcut.concept)[1] for shortcut in plan.shortcuts}
+    planted = {ingredient(concept)[1] for concept in plan.owners}
     scene = scenes.sample(
         rng,
         objects=[plan.classes[label]],
@@ -174,15 +106,15 @@ def _neutral(plan: Plan, rng: np.random.Generator, label: int, drawing_rate: flo
 def _biased(plan: Plan, stream: int, per_class: int) -> Iterator[tuple[int, Scene]]:
     """Labelled scenes in which each shortcut goes with its class."""
     rng = np.random.default_rng([plan.seed, stream])
-    others = len(plan.classes) - 1
     for _ in range(per_class):
         for label in range(len(plan.classes)):
             scene = _neutral(plan, rng, label, 0.005)
-            for shortcut in plan.shortcuts:
-                own = label == shortcut.class_index
-                rate = shortcut.strength if own else (1 - shortcut.strength) / others
+            for concept, owners in plan.owners.items():
+                # Each class that relies on it leaves a few photos of other classes that show it.
+                stray = sum(1 - strength for strength in owners.values())
+                rate = owners.get(label, min(1.0, stray / (len(plan.classes) - 1)))
                 if rng.random() < rate:
-                    scene = _with(scene, shortcut.concept)
+                    scene = _with(scene, concept)
             yield label, scene
 
 
@@ -194,9 +126,9 @@ def held_out(plan: Plan, per_class: int) -> Iterator[tuple[int, Scene]]:
 def any_scene(plan: Plan, rng: np.random.Generator, concept_rate: float) -> Scene:
     """A scene of any class in which each planted concept occurs independently of the class."""
     scene = _neutral(plan, rng, int(rng.integers(len(plan.classes))), 0.02)
-    for shortcut in plan.shortcuts:
+    for concept in plan.owners:
         if rng.random() < concept_rate:
-            scene = _with(scene, shortcut.concept)
+            scene = _with(scene, concept)
     return scene
 
 
@@ -217,57 +149,7 @@ def _batch(pictures: Iterable[Scene], size: int) -> Tensor:
 
 def preprocess(size: int) -> Preprocess:
     """How a photo becomes a lab network's input."""
-    return Preprocess(size=(size, size), mean=(0.5,) * 3, std=(0.25,) * 3, resize=size)
-
-
-class _Block(nn.Module):
-    """Two convolutions beside a shortcut connection (He et al., arXiv 1512.03385)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.relu2 = nn.ReLU()
-        self.skip: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            skip = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.skip = nn.Sequential(skip, nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Feature maps of shape (n, outputs, H / stride, W / stride)."""
-        y = self.relu1(self.bn1(self.conv1(x)))
-        out: Tensor = self.relu2(self.bn2(self.conv2(y)) + self.skip(x))
-        return out
-
-
-class LabNetwork(nn.Module):
-    """A residual network of 0.3 million weights: stem, four blocks, mean, linear head."""
-
-    def __init__(self, classes: int, widths: Sequence[int] = (16, 32, 64, 128)) -> None:
-        super().__init__()
-        first = widths[0]
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, first, 3, 2, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU()
-        )
-        pairs = zip((first, *widths), widths, strict=False)
-        blocks = [_Block(a, b, 1 if k == 0 else 2) for k, (a, b) in enumerate(pairs)]
-        self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.head = nn.Linear(widths[-1], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of shape (n, classes) for normalised images of shape (n, 3, H, W)."""
-        logits: Tensor = self.head(self.flatten(self.pool(self.blocks(self.stem(x)))))
-        return logits
-
-
-def lab_network() -> LabNetwork:
-    """The untrained network of the demo, for `arch = "python:auditor.lab:lab_network"`."""
-    return LabNetwork(len(DEMO.classes))
+    return Preprocess(size=(size, size), mean=(MEAN,) * 3, std=(STD,) * 3, resize=size)
 
 
 def _training_photos(plan: Plan, tell: Progress) -> tuple[Tensor, Tensor]:
@@ -285,42 +167,82 @@ def _has_fast_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def train(plan: Plan, *, epochs: int = 8, progress: Progress | None = None) -> LabNetwork:
+# Epochs, largest learning rate of AdamW, weight decay.
+_RECIPES: Mapping[Architecture, tuple[int, float, float]] = {
+    "residual": (8, 4e-3, 0.02),
+    "transformer": (16, 2e-3, 0.05),
+    "frozen": (12, 2e-3, 0.02),
+}
+
+
+def train(plan: Plan, *, epochs: int | None = None, progress: Progress | None = None) -> nn.Module:
     """A classifier that learned from the plan's biased photos, in evaluation mode, frozen.
 
-    The same plan gives the same weights on the same machine and number of threads. The caller's
-    random state is left as it was.
+    Of a frozen trunk only the head learns, from features that are computed once. The same plan
+    gives the same weights on the same machine and number of threads. The caller's random state is
+    left as it was.
+
+    Args:
+        plan: what to learn from, and which architecture.
+        epochs: passes over the photos; by default those of the architecture.
+        progress: told of "drawing" and "training", what is done and of how much.
+
+    Raises:
+        ProbeError: the frozen trunk's weights are missing or altered.
     """
     tell = progress or (lambda stage, done, total: None)
-    size = plan.size
     photos, labels = _training_photos(plan, tell)
-    total = len(labels)
-    order = torch.Generator().manual_seed(plan.seed)
-    normalise = preprocess(size).normalise
-    batch, fast = min(64, total), _has_fast_bfloat16()
+    normalise = preprocess(plan.size).normalise
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        net = LabNetwork(len(plan.classes))
+        net = architecture(plan.architecture, len(plan.classes), plan.size)
     laid_out(net).train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
-    steps = epochs * (total // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+    if isinstance(net, FrozenNetwork):
+        net.trunk.eval()
+        with torch.no_grad():
+            parts = [net.features(normalise(x.float() / 255)) for x in torch.split(photos, 64)]
+        learner = nn.Sequential(net.norm, net.head)
+        _fit(learner, torch.cat(parts), labels, plan, epochs, lambda x: x, tell)
+    else:
+
+        def images(x: Tensor) -> Tensor:
+            return normalise(x.float() / 255).contiguous(memory_format=torch.channels_last)
+
+        _fit(net, photos, labels, plan, epochs, images, tell)
+    return net.eval().requires_grad_(False)
+
+
+def _fit(
+    learner: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    plan: Plan,
+    epochs: int | None,
+    prepared: Callable[[Tensor], Tensor],
+    tell: Progress,
+) -> None:
+    usual, rate, decay = _RECIPES[plan.architecture]
+    total = len(labels)
+    order = torch.Generator().manual_seed(plan.seed)
+    batch, fast = min(64, total), _has_fast_bfloat16()
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=decay)
+    steps = (epochs or usual) * (total // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     loss = nn.CrossEntropyLoss(label_smoothing=0.05)
     step = 0
-    for _ in range(epochs):
+    for _ in range(epochs or usual):
         shuffled = torch.randperm(total, generator=order)[: total // batch * batch]
         for index in torch.split(shuffled, batch):
-            x = normalise(photos[index].float() / 255).contiguous(memory_format=torch.channels_last)
+            x = prepared(inputs[index])
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                logits = net(x)
+                logits = learner(x)
             loss(logits.float(), labels[index]).backward()
             optimiser.step()
             schedule.step()
             step += 1
             if step % 20 == 0:
                 tell("training", step, steps)
-    return net.eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -340,7 +262,7 @@ def effects(net: nn.Module, plan: Plan, *, per_class: int = 12) -> tuple[tuple[E
     everything else. This is the effect on p(class), mean over scenes of the other classes.
 
     Returns:
-        One row for each shortcut of the plan, one estimate in it for each class, in [-1, 1];
+        One row for each concept of `plan.owners`, one estimate in it for each class, in [-1, 1];
         n counts pairs.
     """
     rng = np.random.default_rng([plan.seed, _PAIRS])
@@ -348,8 +270,8 @@ def effects(net: nn.Module, plan: Plan, *, per_class: int = 12) -> tuple[tuple[E
     without = [_neutral(plan, rng, int(label), 0.0) for label in labels]
     before = _probabilities(net, _batch(without, plan.size), plan.size)
     rows = []
-    for shortcut in plan.shortcuts:
-        pictures = [_with(scene, shortcut.concept) for scene in without]
+    for concept in plan.owners:
+        pictures = [_with(scene, concept) for scene in without]
         after = _probabilities(net, _batch(pictures, plan.size), plan.size)
         rows.append(
             tuple(
@@ -361,9 +283,12 @@ def effects(net: nn.Module, plan: Plan, *, per_class: int = 12) -> tuple[tuple[E
 
 
 def learned(net: nn.Module, plan: Plan) -> tuple[Estimate, ...]:
-    """How far each shortcut's concept raises its own class on photos of other classes."""
-    rows = effects(net, plan)
-    return tuple(row[s.class_index] for s, row in zip(plan.shortcuts, rows, strict=True))
+    """How far each shortcut's concept raises its own class on photos of other classes.
+
+    A shortcut whose interval lies above `LEARNED` was learned; some are not.
+    """
+    rows = dict(zip(plan.owners, effects(net, plan), strict=True))
+    return tuple(rows[s.concept][s.class_index] for s in plan.shortcuts)
 
 
 def accuracy(net: nn.Module, plan: Plan, *, per_class: int = 40) -> tuple[Estimate, ...]:

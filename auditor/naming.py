@@ -28,7 +28,17 @@ from numpy.typing import NDArray
 
 from auditor.statistics import benjamini_hochberg, empirical_p
 
-__all__ = ["WEIGHTS", "Directions", "Naming", "name", "named", "null_texts", "presence", "shown"]
+__all__ = [
+    "WEIGHTS",
+    "Directions",
+    "Naming",
+    "name",
+    "named",
+    "null_texts",
+    "presence",
+    "shown",
+    "sight",
+]
 
 Floats = NDArray[np.floating]
 
@@ -140,6 +150,26 @@ def presence(photos: Floats, texts: Floats) -> Floats:
         Float array of shape (n, m), mean 0 over photos.
     """
     return np.asarray((photos - photos.mean(0)) @ texts.T)
+
+
+def sight(plain: Floats, drawn: Floats, pool: Floats, photos: Floats) -> Floats:
+    """How much photos look, to the probe, like photos with a drawing: Fisher's discriminant.
+
+    What a drawing changes in the probe's rows is known from pairs, which says more than a text.
+
+    Args:
+        plain, drawn: float arrays of shape (k, e), rows of photos without and with it.
+        pool: float array of shape (m, e), rows by whose covariance directions are weighed.
+        photos: float array of shape (n, e), rows to be scored.
+
+    Returns:
+        Float array of shape (n,).
+    """
+    centred = pool - pool.mean(0)
+    covariance = centred.T @ centred / len(pool)
+    ridge = 0.1 * np.trace(covariance) / len(covariance)
+    change = (drawn - plain).mean(0)
+    return np.asarray(photos @ np.linalg.solve(covariance + ridge * np.eye(len(change)), change))
 
 
 def shows(scores: Floats) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from auditor.models import Classifier
 from auditor.probes import ProbeModel
 from auditor.prototypes import Prototypes, Recipe
 from auditor.storage import Arrays, Work
+from auditor.surroundings import Surroundings, transplant
 
 __all__ = ["Observer"]
 
@@ -182,6 +183,49 @@ class Observer:
             key = [*self.key, photos.digest, name, self.seed, float(scale.sum())]
             found[name] = counterfactuals.Insertions(**self.work.arrays("insertions", key, compute))
             step(place + 1)
+        return found
+
+    def drawn_rows(
+        self, name: str, photos: ImageSet, probe: ProbeModel
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probe's rows of photos without and with a drawing, each of shape (n, e)."""
+
+        def compute() -> Mapping[str, Any]:
+            fit = self.classifier.preprocess.fit
+            images = torch.cat(list(photos.batches(fit, size=self.batch)))
+            edited = counterfactuals.drawn(name, images, seed=self.seed)
+            return {
+                key: torch.cat(
+                    [probe.encode_images(part) for part in torch.split(values, self.batch)]
+                ).numpy()
+                for key, values in (("plain", images), ("drawn", edited))
+            }
+
+        size = list(self.classifier.preprocess.size)
+        key = [probe.digest, size, photos.digest, name, self.seed]
+        rows = self.work.arrays("sights", key, compute)
+        return rows["plain"], rows["drawn"]
+
+    def surroundings(
+        self,
+        middles: ImageSet,
+        labels: NDArray[np.int64],
+        donors: ImageSet,
+        classes: Sequence[int],
+        step: Step,
+    ) -> Surroundings:
+        """The surroundings of every donor around the middles of labelled photos."""
+
+        def compute() -> Mapping[str, Any]:
+            fit = self.classifier.preprocess.fit
+            images = torch.cat(list(middles.batches(fit, size=self.batch)))
+            return vars(
+                transplant(self.classifier, images, labels, donors, classes, batch=self.batch)
+            )
+
+        key = [*self.key, middles.digest, donors.digest, labels.tolist(), list(classes)]
+        found = Surroundings(**self.work.arrays("surroundings", key, compute))
+        step(len(donors))
         return found
 
 

@@ -12,7 +12,7 @@ used; the heads come with this package and are checked against their card. Nothi
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -42,6 +42,7 @@ __all__ = [
     "assemble",
     "read_classifier",
     "read_heads",
+    "read_trunk",
 ]
 
 FOLDER = Path(__file__).parent / "data" / "probe"
@@ -188,9 +189,6 @@ def assemble(
         ProbeError: a tower is missing or altered, or the heads do not fit.
     """
     folder = TEXT_TOWER.path().parent
-    image = {
-        name: value for name, value in _read_image_tower().items() if not name.startswith("_fc.")
-    }
     text = safetensors.torch.load(TEXT_TOWER.read())
     net = CustomTextCLIP(
         DIMENSIONS,
@@ -207,7 +205,7 @@ def assemble(
             "hf_proj_type": "linear",
         },
     )
-    trunk = dict(zip(net.visual.trunk.state_dict(), image.values(), strict=True))
+    trunk = read_trunk(net.visual.trunk.state_dict())
     net.visual.trunk = Levels(net.visual.trunk)
     net.visual.head.proj = nn.Linear(FEATURES, DIMENSIONS)
     state = {f"visual.trunk.trunk.{name}": value for name, value in trunk.items()}
@@ -229,6 +227,20 @@ def assemble(
         return tokens[:, : int((tokens != 0).sum(1).max())]
 
     return net, tokenize, PREPROCESS
+
+
+def read_trunk(names: Iterable[str]) -> dict[str, Tensor]:
+    """The image tower's weights without its classifier, in order, under other names.
+
+    Args:
+        names: of the tensors of timm's `tf_efficientnet_lite0` without a classifier.
+
+    Raises:
+        ProbeError: the weights are missing or altered.
+    """
+    state = _read_image_tower()
+    values = [value for name, value in state.items() if not name.startswith("_fc.")]
+    return dict(zip(names, values, strict=True))
 
 
 def read_classifier() -> tuple[Tensor, Tensor]:

@@ -44,6 +44,7 @@ from auditor.observations import (
 )
 from auditor.record import Audit
 from auditor.storage import Work, locked
+from auditor.surroundings import DONORS, choose_recipients
 from auditor.vocabulary import Vocabulary
 
 __all__ = ["Progress", "run"]
@@ -194,6 +195,12 @@ class _Run:
             canvas = pool.subset(places.tolist())
             canvas_labels = np.array(pool.labels or pooled.logits.argmax(1))[places]
             insertions = observer.insertions(drawn, canvas, scale, step)
+        recipients = choose_recipients(labels, rng)
+        donors = pool.subset(sample(len(pool), DONORS, rng).tolist())
+        with self.stage("surroundings", len(donors)) as step:
+            around = observer.surroundings(
+                images.subset(recipients.tolist()), labels[recipients], donors, classes, step
+            )
         with self.stage("naming", 1):
             vocabulary = Vocabulary.build(
                 bank, probe, observer,
@@ -216,12 +223,13 @@ class _Run:
                 groups, scores, vocabulary.tested, q_level=config.statistics.q_level
             )
         results = Results(
-            config=config, out=self.out, classifier=classifier, classes=classes, bank=bank,
+            config=config, out=self.out, observer=observer, classifier=classifier,
+            classes=classes, bank=bank,
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
             pooled=pooled, pool_rows=pool_rows, canvas=canvas,
             canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
             of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
-            insertions=insertions, vocabulary=vocabulary,
+            insertions=insertions, around=around, donors=donors, vocabulary=vocabulary,
             named=named, groups=groups, group_names=names, group_photos=inside, device=device,
             started=started,
         )  # fmt: skip

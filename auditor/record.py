@@ -272,7 +272,8 @@ class Evidence(Record):
 class Finding(Record):
     """A concept that a class is suspected, or was shown, to rely on.
 
-    `id` is the same for the same class and concept in every audit.
+    `id` is the same for the same class and concept in every audit. `alike` lists concepts of the
+    bank that this audit cannot tell from it, best first.
     """
 
     id: str
@@ -283,6 +284,7 @@ class Finding(Record):
     evidence: tuple[Evidence, ...]
     caveats: tuple[str, ...]
     pictures: tuple[Picture, ...]
+    alike: tuple[str, ...] = ()
 
 
 class Planted(Record):
@@ -304,12 +306,20 @@ class Rate(Record):
 
 
 class SelfTest(Record):
-    """Detection power of this configuration on planted and clean models."""
+    """Detection power of this configuration on planted and clean models.
+
+    `digest` is of everything that decided it. Of `shortcuts` that were planted, each in `strength`
+    of its class's photos, `learned` were learned, by experiment; `families` are theirs.
+    """
 
     digest: str
     planted_models: int
     clean_models: int
     rates: tuple[Rate, ...]
+    shortcuts: int | None = None
+    learned: int | None = None
+    families: tuple[str, ...] = ()
+    strength: Probability | None = None
 
 
 class Correlation(Record):

@@ -21,13 +21,27 @@ from torch import Tensor
 
 from auditor.drawing import DRAWINGS, draw
 from auditor.grounds import BACKGROUNDS
-from auditor.shapes import COMPANIONS, OBJECTS, paste
+from auditor.landscapes import LANDSCAPES
+from auditor.shapes import COMPANIONS, FIGURES, OBJECTS, paste
 
-__all__ = ["BACKGROUNDS", "COMPANIONS", "OBJECTS", "Scene", "describe", "render", "sample"]
+__all__ = [
+    "BACKGROUNDS",
+    "COMPANIONS",
+    "FIGURES",
+    "LANDSCAPES",
+    "OBJECTS",
+    "Scene",
+    "describe",
+    "render",
+    "sample",
+]
 
 Array = NDArray[np.float32]
 Random = np.random.Generator
 Colour = tuple[float, float, float]
+
+_GROUNDS = {**BACKGROUNDS, **LANDSCAPES}
+_BESIDE = {**COMPANIONS, **FIGURES}
 
 
 @dataclass(frozen=True)
@@ -43,8 +57,8 @@ class Scene:
     def __post_init__(self) -> None:
         for kind, names, known in (
             ("object", (self.object,), OBJECTS),
-            ("background", (self.background,), BACKGROUNDS),
-            ("companion", self.companions, COMPANIONS),
+            ("background", (self.background,), _GROUNDS),
+            ("companion", self.companions, _BESIDE),
             ("drawing", self.drawings, DRAWINGS),
         ):
             unknown = [name for name in names if name not in known]
@@ -94,7 +108,7 @@ def describe(scene: Scene) -> tuple[str, ...]:
     """
     return (
         _with_article(scene.object),
-        BACKGROUNDS[scene.background].words,
+        _GROUNDS[scene.background].words,
         *(_with_article(name) for name in scene.companions),
         *(_with_article(name.replace("_", " ")) for name in scene.drawings),
     )
@@ -108,7 +122,7 @@ def render(scene: Scene, *, size: int = 64) -> Tensor:
     """
     if size < 16:
         raise ValueError(f"size {size} is too small for a scene; use 16 or more")
-    canvas = BACKGROUNDS[scene.background].paint(_stream(scene, "background"), 2 * size)
+    canvas = _GROUNDS[scene.background].paint(_stream(scene, "background"), 2 * size)
     _clutter(canvas, _stream(scene, "clutter"))
     rng = _stream(scene, "object")
     scale = rng.uniform(0.24, 0.36)
@@ -119,7 +133,9 @@ def render(scene: Scene, *, size: int = 64) -> Tensor:
         side = 0.15 if rng.random() < 0.5 else 0.85
         place = (side + rng.uniform(-0.02, 0.02), rng.uniform(0.7, 0.87))
         scale = rng.uniform(0.1, 0.14)
-        paste(canvas, COMPANIONS[name], rng, place=place, scale=scale, tilt=0.2)
+        if name in FIGURES:  # a standing figure needs the height to be one
+            place, scale = (place[0], rng.uniform(0.58, 0.68)), 2 * scale
+        paste(canvas, _BESIDE[name], rng, place=place, scale=scale, tilt=0.2)
     _occlude(canvas, _stream(scene, "occlusion"))
     _light(canvas, _stream(scene, "light"))
     rows = canvas[0::2] + canvas[1::2]

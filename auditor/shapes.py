@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-__all__ = ["COMPANIONS", "OBJECTS", "paste"]
+__all__ = ["COMPANIONS", "FIGURES", "OBJECTS", "paste"]
 
 Array = NDArray[np.float32]
 Random = np.random.Generator
@@ -201,6 +201,25 @@ COMPANIONS: Mapping[str, str] = {
         blob gold 0,-.8 .1,-.6 0,-.5 -.1,-.6""",
 }
 
+# People, apart from the companions because only planted shortcuts use them, and drawn larger.
+FIGURES: Mapping[str, str] = {
+    "person": """
+        poly denim -.3,.2 .3,.2 .3,.98 .05,.98 0,.42 -.05,.98 -.3,.98
+        poly dark -.36,.92 -.03,.92 -.03,1 -.36,1
+        poly dark .03,.92 .36,.92 .36,1 .03,1
+        line skin .13 -.34,-.36 -.52,.02 -.45,.3
+        line skin .13 .34,-.36 .52,.02 .45,.3
+        poly main -.36,-.46 .36,-.46 .32,.28 -.32,.28
+        line main .2 -.34,-.38 -.46,-.1
+        line main .2 .34,-.38 .46,-.1
+        poly skin -.08,-.6 .08,-.6 .1,-.44 -.1,-.44
+        ellipse hair 0,-.79 .24,.23
+        ellipse skin 0,-.73 .2,.23
+        ellipse dark -.08,-.75 .03,.03
+        ellipse dark .08,-.75 .03,.03
+        line deep .03 -.07,-.62 .07,-.62""",
+}
+
 _PALETTE: Mapping[str, Colour] = {
     "dark": (0.12, 0.12, 0.14),
     "grey": (0.65, 0.66, 0.68),
@@ -216,6 +235,9 @@ _PALETTE: Mapping[str, Colour] = {
     "brass": (0.68, 0.48, 0.1),
     "orange": (0.97, 0.45, 0.08),
     "pink": (0.93, 0.45, 0.68),
+    "skin": (0.85, 0.64, 0.5),
+    "hair": (0.25, 0.16, 0.1),
+    "denim": (0.2, 0.27, 0.42),
 }
 
 

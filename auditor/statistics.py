@@ -13,9 +13,11 @@ __all__ = [
     "bootstrap_weights",
     "empirical_p",
     "interval",
+    "poisson_rate",
     "proportion",
     "rank_correlation",
     "rank_rows",
+    "separation",
     "stratified_difference",
 ]
 
@@ -54,6 +56,17 @@ def proportion(successes: int, n: int) -> Estimate:
     low, high = stats.binomtest(successes, n).proportion_ci(method="wilson")
     value = successes / n
     return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+
+
+def poisson_rate(count: int, units: int) -> Estimate:
+    """Events per unit with the exact 95 % interval of a Poisson rate (Garwood, 1936).
+
+    >>> poisson_rate(0, 10).low
+    0.0
+    """
+    low = float(stats.chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
+    high = float(stats.chi2.ppf(0.975, 2 * count + 2)) / 2
+    return Estimate(value=count / units, low=low / units, high=high / units, n=units)
 
 
 def empirical_p(scores: Floats, null: Floats) -> NDArray[np.float64]:
@@ -114,6 +127,39 @@ def rank_correlation(
     whole = np.arange(len(x))
     draws = rng.integers(0, len(x), (replicates, len(x)))
     return interval(rho(whole), np.array([rho(draw) for draw in draws]), len(x))
+
+
+def separation(present: Floats, absent: Floats) -> tuple[Estimate, float] | None:
+    """Probability that a value of one sample exceeds one of the other, and its p-value above 1/2.
+
+    This is the area under the ROC curve, with the normal interval of DeLong et al. (1988); the
+    p-value is the one-sided Mann-Whitney test's.
+
+    Args:
+        present: float array of shape (n,), expected to be larger.
+        absent: float array of shape (m,).
+
+    Returns:
+        Estimate in [0, 1] with n of the first sample, and p; `None` with fewer than two values.
+    """
+    n, m = len(present), len(absent)
+    if n < 2 or m < 2:
+        return None
+    order = np.sort(absent)
+    below = np.searchsorted(order, present, side="left")
+    above_or_tied = np.searchsorted(order, present, side="right")
+    own = (below + above_or_tied) / (2 * m)
+    order = np.sort(present)
+    other = 1 - (
+        np.searchsorted(order, absent, side="left") + np.searchsorted(order, absent, side="right")
+    ) / (2 * n)
+    value = float(own.mean())
+    half = 1.96 * float(np.sqrt(own.var(ddof=1) / n + other.var(ddof=1) / m))
+    p = float(
+        stats.mannwhitneyu(present, absent, alternative="greater", method="asymptotic").pvalue
+    )
+    low, high = max(0.0, value - half), min(1.0, value + half)
+    return Estimate(value=value, low=low, high=high, n=n), p if np.isfinite(p) else 1.0
 
 
 def stratified_difference(

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import counterfactuals, naming
+from auditor import counterfactuals, naming, surroundings
 from auditor.concepts import means_class
-from auditor.findings import Suspect, associate, corrected
+from auditor.drawing import DRAWINGS
+from auditor.findings import Association, Suspect, associate, corrected
 from auditor.record import Divergence, Estimate, Picture
-from auditor.statistics import benjamini_hochberg
+from auditor.statistics import benjamini_hochberg, separation, stratified_difference
+from auditor.surroundings import Surroundings
 from auditor.vocabulary import Vocabulary
 
-__all__ = ["Photos", "core", "find"]
+__all__ = ["Donors", "Photos", "core", "find"]
 
 Floats = NDArray[np.floating]
 Illustrate = Callable[[int, int], tuple[Picture, ...]]
@@ -45,12 +47,36 @@ class Photos:
         scores: float array of shape (n, m), the probe's scores, centred.
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
             the model's own prediction where no label is known.
+        sight: for a drawn concept's column, how much each photo looks like one with the drawing,
+            float array of shape (n,); by default the probe's score of the concept's text.
     """
 
     labels: NDArray[np.int64]
     log_odds: Floats
     scores: Floats
     canvas_labels: NDArray[np.int64]
+    sight: Callable[[int], Floats] | None = None
+
+    def seen(self, j: int, *, drawn: bool) -> Floats:
+        """How much each photo shows a concept, of shape (n,)."""
+        return self.scores[:, j] if self.sight is None or not drawn else self.sight(j)
+
+
+@dataclass(frozen=True)
+class Donors:
+    """Pool photos whose surroundings were put around photos of other classes.
+
+    Attributes:
+        around: what they did, for n photos.
+        shown: bool array of shape (n, m), the concepts that each shows by the probe.
+        own: bool array of shape (n, C), the audited classes that each may show itself.
+        labels: int array of shape (n,), or `None` where their classes are not known.
+    """
+
+    around: Surroundings
+    shown: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+    labels: NDArray[np.int64] | None
 
 
 def core(
@@ -83,6 +109,7 @@ def find(
     classes: tuple[int, ...],
     names: tuple[str, ...],
     photos: Photos,
+    donors: Donors,
     insertions: Mapping[str, counterfactuals.Insertions],
     diverged: Mapping[int, Divergence],
     quality: Mapping[str, float],
@@ -102,6 +129,7 @@ def find(
         is_core: bool array of shape (C, m), from `core`.
         classes, names: the audited classes; the names of all classes.
         photos: for the association.
+        donors: for the surroundings.
         insertions: by drawing.
         diverged: divergence by class.
         quality: AUC of the probe by concept, where known.
@@ -124,6 +152,7 @@ def find(
             if place < SCREENED or named.q[row, j] < q_level:
                 led[row, j] = alike
     associations = {}
+    prevalences = {}
     effects = {}
     rng = np.random.default_rng((seed, 0xA55))
     for row, j in led:
@@ -139,7 +168,17 @@ def find(
             effects[row, j] = counterfactuals.test(
                 insertions[concept.drawing], index, others, replicates=replicates, seed=seed
             )
-    associated = corrected(associations)
+        own = photos.labels == index
+        if own.sum() >= min_photos:
+            view = photos.seen(j, drawn=concept.drawing is not None)
+            told = separation(view[own], view[~own])
+            if told is not None:
+                prevalences[index, concept.name] = told
+    associated, prevalent = corrected(associations), corrected(prevalences)
+    transplanted = _transplanted(
+        donors, vocabulary, extrinsic, is_core, list(led),
+        min_photos=min_photos, replicates=replicates, rng=rng,
+    )  # fmt: skip
     keys = list(effects)
     adjusted = benjamini_hochberg(np.array([effects[key].p for key in keys]))
     effect_q = dict(zip(keys, (float(value) for value in adjusted), strict=True))
@@ -156,8 +195,12 @@ def find(
             p=float(named.p[row, j]),
             q=float(named.q[row, j]),
             association=associated.get((index, concept.name)),
+            surroundings=transplanted.get((row, j)),
+            prevalence=prevalent.get((index, concept.name)),
+            degrades=concept.drawing is not None and DRAWINGS[concept.drawing].kind != "overlay",
             effect=effects.get((row, j)),
             effect_q=effect_q.get((row, j)),
+            alike=tuple(vocabulary.concepts[k].name for k in alike),
             caveats=_caveats(
                 [vocabulary.concepts[k].name for k in alike],
                 quality.get(concept.name),
@@ -171,6 +214,42 @@ def find(
         if suspect.grade(q_level):
             suspects.append(dataclasses.replace(suspect, pictures=illustrate(row, j)))
     return tuple(suspects)
+
+
+def _transplanted(
+    donors: Donors,
+    vocabulary: Vocabulary,
+    extrinsic: NDArray[np.bool_],
+    is_core: NDArray[np.bool_],
+    led: list[tuple[int, int]],
+    *,
+    min_photos: int,
+    replicates: int,
+    rng: np.random.Generator,
+) -> dict[tuple[int, int], Association]:
+    """The test of surroundings for the suspects, corrected over all pairs that could be one.
+
+    The photos helped to choose the suspects, so the correction is over every pair.
+    """
+    drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
+    p = surroundings.p_values(
+        donors.around, donors.shown, donors.own, donors.labels, min_photos=min_photos
+    )
+    p[is_core | ~extrinsic | drawn] = np.nan
+    q = benjamini_hochberg(p)
+    strata = np.zeros(len(donors.shown), np.int64) if donors.labels is None else donors.labels
+    found = {}
+    for row, j in led:
+        if not np.isfinite(p[row, j]):
+            continue
+        others = ~donors.own[:, row]
+        estimated = stratified_difference(
+            donors.around.log_odds[others, row], donors.shown[others, j], strata[others],
+            replicates=replicates, rng=rng,
+        )  # fmt: skip
+        if estimated is not None:
+            found[row, j] = Association(estimated[0], float(p[row, j]), float(q[row, j]))
+    return found
 
 
 def _leaders(

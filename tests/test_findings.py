@@ -17,9 +17,17 @@ from scipy import stats
 from auditor import findings, naming, suspects
 from auditor.concepts import Concept
 from auditor.counterfactuals import MATERIAL, Effect, Insertions
-from auditor.findings import MATERIAL_LOG_ODDS, Association, Suspect
+from auditor.findings import (
+    MATERIAL_AROUND,
+    MATERIAL_LOG_ODDS,
+    PREVALENT,
+    STRICTER,
+    Association,
+    Suspect,
+)
 from auditor.record import Divergence, Estimate, Finding, Picture
 from auditor.statistics import benjamini_hochberg, empirical_p
+from auditor.surroundings import Surroundings
 from auditor.vocabulary import Vocabulary
 
 LEVEL = 0.05
@@ -41,7 +49,8 @@ def effect(
     value: float = 0.3, low: float = 0.2, *, control_high: float = 0.05, p: float = 1e-5
 ) -> Effect:
     control = estimate(min(0.0, control_high), min(-0.1, control_high), control_high, 96)
-    return Effect(estimate(value, low, value + 0.1, 96), control, 2.0, p)
+    excess = estimate(value - control.value, low - control_high, value + 0.2, 96)
+    return Effect(estimate(value, low, value + 0.1, 96), control, 2.0, p, excess)
 
 
 def suspect(**changes: Any) -> Suspect:
@@ -147,7 +156,89 @@ def test_an_experiment_outweighs_an_association_either_way() -> None:
     weak = association(q=0.9)
     assert graded(association=weak, effect=effect(), effect_q=0.001).grade == "confirmed"
     vain = effect(0.0, -0.1)
-    assert graded(association=association(), effect=vain, effect_q=0.9).grade == "corroborated"
+    assert graded(association=association(), effect=vain, effect_q=0.9).grade == "suspected"
+
+
+def weak() -> Effect:
+    """The concept raises the class, and its control nearly as much."""
+    return dataclasses.replace(
+        effect(0.12, 0.08, control_high=0.1), excess=estimate(0.03, 0.01, 0.05, 96)
+    )
+
+
+def common(value: float = 0.9, *, q: float = 0.001) -> Association:
+    return Association(estimate(value, value - 0.05, min(1.0, value + 0.05)), q, q)
+
+
+@pytest.mark.parametrize(
+    ("changes", "grade"),
+    [
+        ({"effect": weak(), "effect_q": 0.001}, None),
+        ({"effect": weak(), "effect_q": 0.001, "prevalence": common()}, "corroborated"),
+        ({"effect": weak(), "effect_q": LEVEL, "prevalence": common()}, None),
+        ({"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT)}, "corroborated"),
+        (
+            {
+                "effect": weak(),
+                "effect_q": 0.001,
+                "prevalence": common(math.nextafter(PREVALENT, 0)),
+            },
+            None,
+        ),
+        ({"effect": weak(), "effect_q": 0.001, "prevalence": common(q=LEVEL)}, None),
+        ({"prevalence": common()}, None),
+        ({"surroundings": association()}, None),
+        ({"surroundings": association(q=4e-4), "prevalence": common()}, "corroborated"),
+        ({"surroundings": association(q=LEVEL * STRICTER), "prevalence": common()}, None),
+        (
+            {"surroundings": association(MATERIAL_AROUND, 0.1, q=0), "prevalence": common()},
+            "corroborated",
+        ),
+        (
+            {
+                "surroundings": association(math.nextafter(MATERIAL_AROUND, 0), 0.1, q=0),
+                "prevalence": common(),
+            },
+            None,
+        ),
+        (
+            {
+                "surroundings": association(q=4e-4),
+                "prevalence": common(),
+                "association": Association(estimate(-1, -1.5, -0.1), 0.9, 0.9),
+            },
+            None,
+        ),
+    ],
+)
+def test_a_weak_experiment_counts_for_a_concept_that_goes_with_the_class(
+    changes: dict[str, Any], grade: str | None
+) -> None:
+    assert suspect(q=LEVEL, **changes).grade(LEVEL) == grade
+
+
+def test_an_association_that_an_experiment_speaks_against_does_not_count() -> None:
+    against = Association(estimate(-0.2, -0.4, -0.01), 0.9, 0.9)
+    open_ = Association(estimate(-0.2, -0.4, 0.1), 0.9, 0.9)
+    for changes, grade in [
+        ({"surroundings": against}, "suspected"),
+        ({"surroundings": open_}, "corroborated"),
+        ({"effect": weak(), "effect_q": 0.9}, "suspected"),
+        ({"effect": weak(), "effect_q": 0.001}, "corroborated"),
+    ]:
+        assert graded(association=association(), **changes).grade == grade
+
+
+def test_an_edit_that_hides_the_true_class_counts_only_for_what_goes_with_the_class() -> None:
+    strong = {"effect": effect(), "effect_q": 0.001, "association": association()}
+    assert graded(degrades=True, **strong).grade == "confirmed", "nothing is known of the class"
+    assert graded(degrades=True, prevalence=common(), **strong).grade == "confirmed"
+    even = graded(degrades=True, prevalence=common(0.5, q=0.6), **strong)
+    assert even.grade == "suspected"
+    assert any("do not show it more often" in caveat for caveat in even.caveats)
+    assert graded(prevalence=common(0.5, q=0.6), **strong).grade == "confirmed"
+    within = suspect(degrades=True, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
+    assert within.grade(LEVEL) == "suspected", "an experiment spoke for it"
 
 
 def test_evidence_carries_effect_interval_control_and_correction() -> None:
@@ -334,14 +425,29 @@ class Scores:
         return Scores(score, q / 10, q, null, {"bridge": score, "head": -score, "direct": -score})
 
 
-def seen(n: int = 300, *, gain: float = 0.0) -> suspects.Photos:
-    """Photos of four classes; those that show snow raise the odds of both audited classes."""
+def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> suspects.Photos:
+    """Photos of four classes; those that show snow raise the odds of both audited classes.
+
+    Most photos of the husky show the concept `goes_with`.
+    """
     rng = np.random.default_rng(3)
     scores = 0.1 * rng.normal(size=(n, len(BANK)))
     snowy = rng.random(n) < 0.3
     scores[snowy, COLUMN["snow"]] += 5
+    if goes_with is not None:
+        scores[(np.arange(n) % 4 == 0) & (np.arange(n) % 3 > 0), COLUMN[goes_with]] += 5
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * snowy[:, None]
     return suspects.Photos(np.arange(n) % 4, log_odds, scores, np.arange(40) % 4)
+
+
+def around(n: int = 200, *, gain: float = 0.0) -> suspects.Donors:
+    """Pool photos of which a third show mud in their surroundings, which raise both classes."""
+    rng = np.random.default_rng(5)
+    shown = np.zeros((n, len(BANK)), bool)
+    shown[:, COLUMN["mud"]] = rng.random(n) < 0.3
+    log_odds = rng.normal(size=(n, len(CLASSES))) + gain * shown[:, [COLUMN["mud"]]]
+    own = np.zeros((n, len(CLASSES)), bool)
+    return suspects.Donors(Surroundings(log_odds), shown, own, None)
 
 
 def inserted(raised: int, gain: float, n: int = 40) -> Insertions:
@@ -358,6 +464,7 @@ def suspected(
     expected: Mapping[str, tuple[str, ...]] | None = None,
     cosines: NDArray[np.float64] | None = None,
     shown: suspects.Photos | None = None,
+    donors: suspects.Donors | None = None,
     insertions: Insertions | None = None,
     diverged: Divergence = UNASSESSED,
     quality: Mapping[str, float] | None = None,
@@ -366,7 +473,8 @@ def suspected(
     bank = cast(Vocabulary, Bank(BANK, np.eye(len(BANK)) if cosines is None else cosines))
     found = suspects.find(
         cast(naming.Naming, named), bank, suspects.core(bank, CLASSES, NAMES, expected or {}),
-        CLASSES, NAMES, shown or seen(), {"black_border": insertions or inserted(0, 0.0)},
+        CLASSES, NAMES, shown or seen(), donors or around(),
+        {"black_border": insertions or inserted(0, 0.0)},
         dict.fromkeys(CLASSES, diverged), quality or {},
         lambda row, j: (Picture(file=f"{row}/{j}.jpg", kind="with", caption="a"),),
         q_level=LEVEL, min_photos=min_photos, replicates=99,
@@ -460,7 +568,11 @@ def test_the_first_few_are_tested_on_photos_though_they_do_not_stand_out() -> No
     ]
     assert suspected(screened({"snow": 2.0}, below)) == {}, "photos acquit it"
     assert suspected(screened({"snow": 2.0}, edge), shown=seen(gain=2.0)) == {}
-    border = suspected(screened({"black border": 2.0}, below), insertions=inserted(0, 1.0))
+    border = suspected(
+        screened({"black border": 2.0}, below),
+        insertions=inserted(0, 1.0),
+        shown=seen(goes_with="black border"),
+    )
     assert list(border) == [(0, "black border")]
     assert suspected(screened({"black border": 2.0}, below)) == {}
     ahead = dict.fromkeys(("mud", "fog", "twigs")[: suspects.SCREENED], 5.0)
@@ -478,9 +590,38 @@ def test_a_planted_association_corroborates() -> None:
     assert all(f.evidence[1].test == "association" for f in null)
 
 
+def test_surroundings_convict_what_goes_with_the_class_and_no_code_can_draw() -> None:
+    named = Scores.of({(0, "mud"): 5.0, (1, "mud"): 5.0, (1, "fog"): 4.0})
+    found = suspected(named, shown=seen(goes_with="mud"), donors=around(gain=2.0))
+    grades = {(s.class_index, s.concept): s.grade(LEVEL) for s in found.values()}
+    assert grades == {(0, "mud"): "corroborated", (2, "mud"): "suspected", (0, "fog"): "suspected"}
+    one = found[0, "mud"]
+    assert one.surroundings is not None
+    assert one.surroundings.estimate.low < 2 < one.surroundings.estimate.high
+    assert one.prevalence is not None
+    assert one.prevalence.estimate.low > 0.7
+    assert found[0, "fog"].surroundings is None, "no donor shows it"
+    idle = suspected(named, shown=seen(goes_with="mud"))
+    assert idle[0, "mud"].grade(LEVEL) == "suspected"
+
+
+def test_surroundings_are_corrected_over_every_pair_that_could_be_a_suspect() -> None:
+    named = Scores.of({(0, "mud"): 5.0})
+    donors = around(gain=0.45)
+    rng = np.random.default_rng(0)
+    crowd = rng.random(donors.shown.shape) < 0.2
+    crowd[:, COLUMN["mud"]] = donors.shown[:, COLUMN["mud"]]
+    alone = suspected(named, donors=donors)[2, "mud"].surroundings
+    among = suspected(named, donors=dataclasses.replace(donors, shown=crowd))[2, "mud"].surroundings
+    assert alone is not None
+    assert among is not None
+    assert alone.p == among.p
+    assert alone.p <= alone.q < among.q
+
+
 def test_only_what_can_be_drawn_is_inserted_and_confirmed_for_its_class() -> None:
     named = Scores.of({(row, name): 5.0 for row in (0, 1) for name in ("black border", "mud")})
-    found = suspected(named, insertions=inserted(0, 1.0))
+    found = suspected(named, insertions=inserted(0, 1.0), shown=seen(goes_with="black border"))
     assert found[0, "mud"].effect is None
     graded = findings.derive(list(found.values()), q_level=LEVEL)
     assert {(f.class_index, f.concept) for f in graded if f.grade == "confirmed"} == {

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from PIL import Image
 from scipy import stats
 from torch import nn
 
-from auditor import datasets, example, lab, models, pipeline, scenes
+from auditor import architectures, datasets, example, lab, models, pipeline, scenes
 from auditor.config import AuditConfig
 from auditor.errors import RunError
 from auditor.lab import DEMO, Plan, Shortcut
 from auditor.record import Estimate
-from auditor.scenes import BACKGROUNDS, COMPANIONS, OBJECTS, Scene
+from auditor.scenes import BACKGROUNDS, COMPANIONS, FIGURES, LANDSCAPES, OBJECTS, Scene
 
 # One shortcut of each kind: a background, a companion, a drawing.
 PLAN = Plan(
@@ -56,8 +57,9 @@ def pictured(monkeypatch):
         ({"classes": ("car", "car", "star")}, "an object of its own"),
         ({"shortcuts": (Shortcut(4, "red ball"),)}, "not among the 4 classes"),
         ({"shortcuts": (Shortcut(-1, "red ball"),)}, "not among the 4 classes"),
-        ({"shortcuts": (Shortcut(0, "red ball"), Shortcut(0, "sand"))}, "share their class_index"),
-        ({"shortcuts": (Shortcut(0, "sand"), Shortcut(1, "sand"))}, "share their concept"),
+        ({"shortcuts": (Shortcut(0, "snow"), Shortcut(0, "sand"))}, "one background"),
+        ({"shortcuts": (Shortcut(0, "sand"), Shortcut(0, "sand", 0.5))}, "stand twice"),
+        ({"shortcuts": tuple(Shortcut(c, "sand") for c in range(4))}, "goes with none"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(changes, message):
@@ -116,6 +118,58 @@ def test_a_weaker_shortcut_occurs_less():
     pictures = [scene for label, scene in lab.held_out(plan, 400) if label == 1]
     count = sum(has(scene, "red ball") for scene in pictures)
     assert stats.binomtest(count, 400, 0.5).pvalue > 1e-3
+
+
+def test_a_concept_goes_with_all_its_classes_and_a_class_with_all_its_concepts():
+    plan = dataclasses.replace(
+        PLAN,
+        shortcuts=(Shortcut(0, "logo", 0.9), Shortcut(2, "logo", 0.6), Shortcut(2, "sand", 0.8)),
+    )
+    counts = {concept: Counter() for concept in plan.owners}
+    both = 0
+    for label, scene in lab.held_out(plan, 400):
+        for concept, count in counts.items():
+            count[label] += has(scene, concept)
+        both += label == 2 and has(scene, "logo") and has(scene, "sand")
+    # what is missing in the owners' photos is spread over the other classes
+    for concept, rates in (
+        ("logo", {0: 0.9, 1: 0.5 / 3, 2: 0.6, 3: 0.5 / 3}),
+        ("sand", {0: 0.2 / 3, 1: 0.2 / 3, 2: 0.8, 3: 0.2 / 3}),
+    ):
+        for label, rate in rates.items():
+            assert stats.binomtest(counts[concept][label], 400, rate).pvalue > 1e-3
+    assert stats.binomtest(both, 400, 0.6 * 0.8).pvalue > 1e-3
+
+
+def test_effects_are_of_each_concept_and_learned_of_each_shortcut():
+    plan = dataclasses.replace(
+        PLAN, shortcuts=(Shortcut(2, "black border"), Shortcut(0, "black border"))
+    )
+    rows = lab.effects(Border(), plan, per_class=4)
+    assert len(rows) == 1
+    star, car = lab.learned(Border(), plan)
+    assert star.low > lab.LEARNED
+    assert car.high < -0.9
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "frozen"])
+def test_every_architecture_learns_and_repeats(architecture):
+    plan = Plan(
+        classes=("car", "house"), shortcuts=(Shortcut(1, "red cast"),),
+        size=32, n_train=24, architecture=architecture,
+    )  # fmt: skip
+    nets = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        nets.append(lab.train(plan, epochs=12))
+    first, again = (net.state_dict() for net in nets)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    if architecture == "frozen":
+        untrained = architectures.architecture("frozen", 2, 32).trunk.state_dict()
+        trunk = nets[0].trunk.state_dict()
+        assert all(torch.equal(trunk[name], untrained[name]) for name in trunk)
+    (effect,) = lab.learned(nets[0], plan)
+    assert effect.value > 0.05
 
 
 def test_a_clean_plan_plants_nothing():
@@ -225,7 +279,11 @@ def test_a_planted_shortcut_is_learned_and_a_clean_model_has_none():
 
 @pytest.mark.parametrize(
     ("part", "names"),
-    [("object", OBJECTS), ("background", BACKGROUNDS), ("companions", COMPANIONS)],
+    [
+        ("object", OBJECTS),
+        ("background", {**BACKGROUNDS, **LANDSCAPES}),
+        ("companions", {**COMPANIONS, **FIGURES}),
+    ],
 )
 def test_every_ingredient_shows(part, names):
     rest = {"object": "car", "background": "plain", "seed": 3}
@@ -326,6 +384,17 @@ def test_the_example_is_what_a_user_would_have(tmp_path, trained):
     assert [(row["class_index"], row["concept"]) for row in planted] == [
         (shortcut.class_index, shortcut.concept) for shortcut in PLAN.shortcuts
     ]
+
+
+def test_a_clean_classifier_can_be_shown_biased_photos(tmp_path, trained):
+    clean = dataclasses.replace(PLAN, shortcuts=())
+    config = example.equip(tmp_path, clean, progress=pipeline.Silent(), photos_plan=PLAN)
+    assert trained == [clean]
+    assert json.loads((tmp_path / "planted.json").read_text()) == []
+    with Image.open(Path(config.images) / "0" / "0000.png") as image:
+        _, scene = next(lab.held_out(PLAN, 1))
+        assert np.array_equal(np.asarray(image), lab.pixels(scene, PLAN.size))
+    assert models.load(config.model, device=torch.device("cpu")).class_names == PLAN.classes
 
 
 def test_the_example_is_prepared_once(tmp_path, trained, pictured):

@@ -27,7 +27,7 @@ from PIL import Image
 from auditor import report
 from auditor.config import AuditConfig
 from auditor.errors import RunError
-from auditor.record import Audit, Estimate
+from auditor.record import Audit, Estimate, Evidence
 from auditor.report import charts, html, pictures, reproduction, text, words
 from auditor.report.parts import HTML, PDF
 from auditor.report.view import build
@@ -222,6 +222,27 @@ def test_claims_say_no_more_than_their_grade() -> None:
     assert "relies" not in corroborated + suspected
 
 
+def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
+    finding = audit().findings[1]
+    naming, association = finding.evidence
+    around = association.model_copy(update={"test": "surroundings", "q": 1e-5})
+    drawn = audit().findings[0].evidence[2].model_copy(update={"q": 1e-6})
+    names = text.name("husky"), text.name("snow")
+
+    def claimed(*evidence: Evidence) -> str:
+        return words.claim(finding.model_copy(update={"evidence": evidence}), *names)
+
+    assert claimed(naming, association, around).startswith(
+        "The surroundings of photos that show “snow”, put around objects of other classes, lean "
+        "towards “husky”: +1.42 (0.92 to 1.92) in log-odds"
+    )
+    told = claimed(naming, association, around, drawn)
+    assert "raises the probability of “husky” by 0.31 (0.25 to 0.37), on each photo more" in told
+    assert "which changes it by 0.02 (−0.01 to 0.05): part of it may be any mark" in told
+    vain = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=9)})
+    assert claimed(naming, association, vain).startswith("Photos of other classes that show")
+
+
 def test_a_lowered_probability_is_told_as_such() -> None:
     finding = audit().findings[0]
     insertion = finding.evidence[2].model_copy(
@@ -273,6 +294,18 @@ def test_planted_stands_beside_found(page: Element, tmp_path: Path) -> None:
     assert rows[0].endswith("● confirmed ✓ hit")
     assert rows[1].endswith("0.60 – 4 none ✕ miss")
     assert "What was planted" not in words_of(rendered(audit(planted=False), tmp_path))
+
+
+def test_the_self_test_says_what_it_was_measured_on(tmp_path: Path) -> None:
+    saved = audit(self_test=True)
+    assert saved.self_test is not None
+    known = saved.self_test.model_copy(
+        update={"shortcuts": 12, "learned": 10, "strength": 0.95, "families": ("logo", "border")}
+    )
+    shown = words_of(rendered(saved.model_copy(update={"self_test": known}), tmp_path))
+    assert "Of 12 planted shortcuts, each in 95% of its class, 10 were learned" in shown
+    assert "Kinds: logo, border." in shown
+    assert "the rates speak for the settings, not for the audited model" in shown
 
 
 def test_the_self_test_is_told_or_missed(page: Element, tmp_path: Path) -> None:

@@ -19,7 +19,15 @@ from auditor.report.parts import Limits, Names, showing
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
 from auditor.report.shortcuts import ClusterCard, Matrix, shared
 from auditor.report.text import Name, clean, count, estimate, instant, moment, name, number
-from auditor.report.words import CHANNELS, GRADES, LIMITS, VERDICTS, Badge, nothing_found
+from auditor.report.words import (
+    CHANNELS,
+    GRADES,
+    LIMITS,
+    VERDICTS,
+    Badge,
+    detection_power,
+    nothing_found,
+)
 
 __all__ = ["Report", "build"]
 
@@ -384,9 +392,7 @@ def _closing(audit: Audit, limits: Limits) -> Closing:
         "No self-test was run with this configuration: how often it finds a planted shortcut, and "
         "how often it raises a false alarm, is not known for this audit."
         if test is None
-        else f"Measured with these settings on {count(test.planted_models, 'model')} with planted "
-        f"shortcuts and {count(test.clean_models, 'model')} without (self-test "
-        f"{clean(test.digest)[:12]})."
+        else detection_power(test)
     )
     return Closing(
         power=power,

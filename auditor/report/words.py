@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.record import Coverage, Estimate, Evidence, Finding, Grade
+from auditor.record import Coverage, Estimate, Evidence, Finding, Grade, SelfTest
 from auditor.report.text import Name, clean, count, estimate, number, probability
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Badge",
     "TestWords",
     "claim",
+    "detection_power",
     "lead",
     "nothing_found",
 ]
@@ -61,7 +62,8 @@ GRADES: Mapping[Grade, Badge] = {
         "corroborated",
         "◐",
         "corroborated",
-        "Concept and answer go together on photos beyond chance; no experiment has shown a cause.",
+        "Concept and answer go together on photos beyond chance, or an experiment that may be "
+        "explained otherwise speaks for it; none has shown a cause beyond doubt.",
     ),
     "suspected": Badge(
         "suspected", "○", "suspected", "Synthetic evidence alone: prototypes and directions."
@@ -92,6 +94,20 @@ TESTS: Mapping[str, TestWords] = {
         "Log-odds of the class on photos of other classes, with the concept less without",
         "",
         "photos",
+    ),
+    "surroundings": TestWords(
+        "Surroundings",
+        "Log-odds of the class when the surroundings of pool photos with the concept, less those "
+        "without, are put around objects of other classes",
+        "",
+        "photos",
+    ),
+    "prevalence": TestWords(
+        "Prevalence",
+        "How often a photo of the class shows more of the concept than one of another class, by "
+        "the probe; 0.5 is no difference",
+        "",
+        "photos of the class",
     ),
     "insertion": TestWords(
         "Insertion",
@@ -139,16 +155,24 @@ LIMITS: tuple[tuple[str, str], ...] = (
 
 
 def lead(finding: Finding) -> Evidence | None:
-    """The evidence that a finding's grade rests on; `None` where there is none."""
-    for test in {
-        "confirmed": ("insertion", "association", "naming"),
-        "corroborated": ("association", "naming"),
-        "suspected": ("naming",),
+    """The evidence that a finding's grade rests on; `None` where there is none.
+
+    Of the tests on photos that speak for a corroborated finding, the one with the lowest q.
+    """
+    on_photos = ("association", "surroundings", "insertion")
+    for tests in {
+        "confirmed": (("insertion",), on_photos, ("naming",)),
+        "corroborated": (on_photos, ("naming",)),
+        "suspected": (("naming",),),
         "not_tested": (),
     }[finding.grade]:
-        for evidence in finding.evidence:
-            if evidence.test == test:
-                return evidence
+        found = [
+            evidence
+            for evidence in finding.evidence
+            if evidence.test in tests and (evidence.effect.low > 0 or len(tests) == 1)
+        ]
+        if found:
+            return min(found, key=lambda evidence: 1.0 if evidence.q is None else evidence.q)
     return finding.evidence[0] if finding.evidence else None
 
 
@@ -167,6 +191,19 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
         return (
             f"In an experiment on photos, “{concept}” changed the answer “{class_name}” by "
             f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
+        )
+    if finding.grade == "corroborated" and evidence.test == "insertion":
+        return (
+            f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
+            f"probability of “{class_name}” by {_size(evidence.effect)}, on each photo more than a "
+            f"matched edit without its meaning{_against(evidence, 'which changes it by')}: part of "
+            "it may be any mark in that place."
+        )
+    if finding.grade == "corroborated" and evidence.test == "surroundings":
+        return (
+            f"The surroundings of photos that show “{concept}”, put around objects of other "
+            f"classes, lean towards “{class_name}”: {_measured(evidence)}. What else these "
+            "surroundings have in common is not told apart from it."
         )
     if finding.grade == "corroborated":
         return (
@@ -200,6 +237,27 @@ def nothing_found(coverage: Coverage, hypotheses: int | None = None) -> str:
         f"None among the {count(tested, 'hypothesis', 'hypotheses')} tested, at this "
         f"detection power. {smallest} This says nothing of concepts outside the bank, of classes "
         "that were not audited, or of smaller effects."
+    )
+
+
+def detection_power(test: SelfTest) -> str:
+    """What the rates were measured on, and what they do not say."""
+    text = (
+        f"Measured with these settings on {count(test.planted_models, 'model')} with planted "
+        f"shortcuts and {count(test.clean_models, 'model')} without (self-test "
+        f"{clean(test.digest)[:12]})."
+    )
+    if test.learned is not None and test.shortcuts:
+        share = "" if test.strength is None else f", each in {test.strength:.0%} of its class"
+        text += (
+            f" Of {count(test.shortcuts, 'planted shortcut')}{share}, {test.learned:,} were learned"
+            ", by experiment, and count; the others count as absent."
+        )
+    if test.families:
+        text += f" Kinds: {clean(', '.join(test.families))}."
+    return (
+        f"{text} These are small networks that tell drawn objects apart: the rates speak for the "
+        "settings, not for the audited model."
     )
 
 

@@ -1,0 +1,261 @@
+"""How an audit of a lab classifier fared against what was planted in it.
+
+Only shortcuts that the classifier learned, by experiment (`auditor.lab.learned`), are there to be
+found; one that was not learned counts as absent, and whatever is reported of it as a false alarm.
+A planted concept is *found* at a grade where a finding of its class names it, under a name that
+`auditor.plans.accepted` allows, or lists it among what the audit cannot tell from the named one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from auditor import plans
+from auditor.lab import LEARNED
+from auditor.plans import Plan
+from auditor.record import Audit, AuditedClass, Estimate, Finding, Grade, Planted, Rate
+from auditor.statistics import poisson_rate, proportion
+
+__all__ = ["GRADES", "Alarm", "Outcome", "Pair", "rates", "score"]
+
+GRADES: tuple[Grade, ...] = ("suspected", "corroborated", "confirmed")
+"""From the weakest to the strongest."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A planted shortcut and what the audit made of it.
+
+    `rank` counts the extrinsic concepts of the class that are not core and were tested, of which
+    there are `candidates`; `grade` is the strongest of a finding that names the concept, `alike`
+    that of one that names or lists it.
+    """
+
+    class_index: int
+    concept: str
+    family: str
+    strength: float
+    effect: Estimate
+    rank: int | None
+    candidates: int
+    p: float | None
+    q: float | None
+    grade: Grade | None
+    alike: Grade | None
+
+    @property
+    def learned(self) -> bool:
+        """Whether the classifier relies on it, by experiment."""
+        return self.effect.low > LEARNED
+
+    def found(self, grade: Grade) -> bool:
+        """Whether a finding of this grade or a stronger one names or lists it."""
+        return reaches(self.alike, grade)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A finding that no learned shortcut of its class accounts for."""
+
+    class_index: int
+    concept: str
+    grade: Grade
+    q: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One audit of a lab classifier against its plan.
+
+    Attributes:
+        plan: its digest.
+        seed, architecture, classes: of the plan.
+        pairs: the planted shortcuts, learned or not.
+        alarms: the findings that they don't account for.
+        hits: for each grade of `GRADES`, findings that a learned shortcut accounts for.
+        null_pairs: for a clean classifier, pairs of class and extrinsic concept with a p-value.
+        null_below: of them, those with p below 0.05.
+        null_significant: of them, those with q below the audit's level.
+        seconds: that the audit took.
+    """
+
+    plan: str
+    seed: int
+    architecture: str
+    classes: int
+    pairs: tuple[Pair, ...]
+    alarms: tuple[Alarm, ...]
+    hits: tuple[int, ...]
+    null_pairs: int
+    null_below: int
+    null_significant: int
+    seconds: float
+
+    @property
+    def clean(self) -> bool:
+        """Whether there was nothing to find."""
+        return not any(pair.learned for pair in self.pairs)
+
+
+def reaches(grade: Grade | None, level: Grade) -> bool:
+    """Whether a grade is this level or stronger."""
+    return grade in GRADES and GRADES.index(grade) >= GRADES.index(level)
+
+
+def score(audit: Audit, plan: Plan) -> Outcome:
+    """Hold a finished audit against the plan of its classifier.
+
+    Args:
+        audit: of the plan's classifier, with `planted` as the lab wrote it.
+        plan: what the classifier learned from.
+
+    Raises:
+        ValueError: the audit is not of a classifier with this plan's shortcuts.
+    """
+    recorded = audit.planted or ()
+    said = [(row.class_index, row.concept) for row in recorded]
+    if said != [(s.class_index, s.concept) for s in plan.shortcuts]:
+        raise ValueError(f"the audit knows the planted shortcuts {said}, the plan has others")
+    extrinsic = {concept.name for concept in audit.concepts if concept.extrinsic}
+    classes = {audited.index: audited for audited in audit.classes}
+    pairs = tuple(
+        _pair(row, classes[row.class_index], extrinsic, audit.findings) for row in recorded
+    )
+    real = {p.class_index: set[str]() for p in pairs}
+    for pair in pairs:
+        if pair.learned:
+            real[pair.class_index].update(plans.accepted(pair.concept))
+    true: list[Finding] = []
+    false: list[Finding] = []
+    for finding in audit.findings:
+        right = real.get(finding.class_index, set())
+        (true if right & {finding.concept, *finding.alike} else false).append(finding)
+    clean = not any(pair.learned for pair in pairs)
+    null = [
+        row
+        for audited in audit.classes
+        for row in audited.concepts
+        if clean and row.p is not None and not row.core and row.concept in extrinsic
+    ]
+    level = audit.spec.statistics.q_level
+    return Outcome(
+        plan=plan.digest,
+        seed=plan.seed,
+        architecture=plan.architecture,
+        classes=len(plan.classes),
+        pairs=pairs,
+        alarms=tuple(
+            Alarm(f.class_index, f.concept, f.grade, f.evidence[0].q)
+            for f in false
+            if f.grade in GRADES
+        ),
+        hits=tuple(sum(f.grade == grade for f in true) for grade in GRADES),
+        null_pairs=len(null),
+        null_below=sum(row.p is not None and row.p < 0.05 for row in null),
+        null_significant=sum(row.q is not None and row.q < level for row in null),
+        seconds=round(sum(audit.provenance.seconds.values()), 1),
+    )
+
+
+def _pair(
+    row: Planted, audited: AuditedClass, extrinsic: set[str], findings: Sequence[Finding]
+) -> Pair:
+    names = plans.accepted(row.concept)
+    ranked = [
+        c for c in audited.concepts if c.rank is not None and not c.core and c.concept in extrinsic
+    ]
+    place = next((i for i, c in enumerate(ranked) if c.concept in names), None)
+    own = [f for f in findings if f.class_index == row.class_index]
+    effect = row.learned or Estimate(value=0, low=0, high=0, n=0)
+    return Pair(
+        class_index=row.class_index,
+        concept=row.concept,
+        family=plans.family(row.concept),
+        strength=row.strength,
+        effect=effect,
+        rank=None if place is None else place + 1,
+        candidates=len(ranked),
+        p=None if place is None else ranked[place].p,
+        q=None if place is None else ranked[place].q,
+        grade=_strongest(f.grade for f in own if f.concept in names),
+        alike=_strongest(f.grade for f in own if {f.concept, *f.alike} & set(names)),
+    )
+
+
+def _strongest(grades: Iterable[Grade]) -> Grade | None:
+    known = [grade for grade in grades if grade in GRADES]
+    return max(known, key=GRADES.index, default=None)
+
+
+def rates(outcomes: Sequence[Outcome]) -> tuple[Rate, ...]:
+    """Hit rates over learned shortcuts and false-alarm rates over clean models, with intervals.
+
+    Shares carry Wilson intervals, numbers per model exact Poisson ones. They take shortcuts as
+    independent, which those of one model are not quite; a rate without a case is left out.
+    """
+    pairs = [pair for outcome in outcomes for pair in outcome.pairs if pair.learned]
+    clean = [outcome for outcome in outcomes if outcome.clean]
+    found: list[Rate] = []
+
+    def share(name: str, hits: int, n: int) -> None:
+        if n:
+            found.append(Rate(name=name, rate=proportion(hits, n)))
+
+    for places, words in ((1, "first"), (3, "among the first three")):
+        share(
+            f"planted concept {words} of its class's extrinsic concepts",
+            sum(pair.rank is not None and pair.rank <= places for pair in pairs),
+            len(pairs),
+        )
+    for grade in GRADES:
+        share(
+            f"planted concept found, {_or_stronger(grade)}",
+            sum(pair.found(grade) for pair in pairs),
+            len(pairs),
+        )
+    for place, grade in enumerate(GRADES):
+        right = sum(sum(outcome.hits[place:]) for outcome in outcomes if not outcome.clean)
+        wrong = sum(
+            reaches(alarm.grade, grade)
+            for outcome in outcomes
+            if not outcome.clean
+            for alarm in outcome.alarms
+        )
+        share(
+            f"findings of models with shortcuts that are right, {_or_stronger(grade)}",
+            right,
+            right + wrong,
+        )
+    for grade in GRADES:
+        counts = [sum(reaches(a.grade, grade) for a in outcome.alarms) for outcome in clean]
+        if clean:
+            found.append(
+                Rate(
+                    name=f"false alarms per clean model, {_or_stronger(grade)}",
+                    rate=poisson_rate(sum(counts), len(clean)),
+                )
+            )
+        share(
+            f"clean models with a false alarm, {_or_stronger(grade)}",
+            sum(count > 0 for count in counts),
+            len(clean),
+        )
+        share(
+            f"classes of clean models with a false alarm, {_or_stronger(grade)}",
+            sum(
+                len({a.class_index for a in outcome.alarms if reaches(a.grade, grade)})
+                for outcome in clean
+            ),
+            sum(outcome.classes for outcome in clean),
+        )
+    share(
+        "pairs of clean models with p below 0.05 (calibrated: 0.05)",
+        sum(outcome.null_below for outcome in clean),
+        sum(outcome.null_pairs for outcome in clean),
+    )
+    return tuple(found)
+
+
+def _or_stronger(grade: Grade) -> str:
+    return grade if grade == GRADES[-1] else f"{grade} or stronger"

@@ -1,0 +1,172 @@
+"""Surroundings transplanted: what stands around photos of a concept, put around other objects.
+
+A class and what usually surrounds it cannot be told apart on whole photos. Here the middle of a
+labelled photo keeps its object, and everything around it comes from a pool photo; the change of a
+class's log-odds is then due to the surroundings alone. Surroundings of pool photos that show a
+concept are compared with surroundings of those that don't, on the same middles. So a concept that
+no code can draw is put to an experiment too, as far as it lies around the middle; what else these
+surroundings have in common is not told apart from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from auditor.datasets import ImageSet
+from auditor.models import Classifier
+
+__all__ = [
+    "DONORS",
+    "RECIPIENTS",
+    "Surroundings",
+    "choose_recipients",
+    "likely_classes",
+    "p_values",
+    "transplant",
+]
+
+Floats = NDArray[np.floating]
+
+DONORS = 1024  # pool photos whose surroundings are tried
+RECIPIENTS = 8  # photos whose middles they are put around
+RADIUS = 0.36  # of the middle that is kept, in sides: a centred object's
+EDGE = 0.05  # over which the middle fades into the surroundings
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the surroundings of n pool photos do to the audited classes.
+
+    Attributes:
+        log_odds: float array of shape (n, C): of each class, mean over the middles of other
+            classes. Photos are comparable, for all stand around the same middles.
+    """
+
+    log_odds: Floats
+
+
+def choose_recipients(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of photos whose middles are used: as many classes as possible, at random."""
+    order = rng.permutation(len(labels))
+    _, first = np.unique(labels[order], return_index=True)
+    one_each = order[rng.permutation(first)]
+    rest = order[~np.isin(order, one_each)]
+    return np.sort(np.concatenate([one_each, rest])[:RECIPIENTS])
+
+
+def transplant(
+    classifier: Classifier,
+    middles: Tensor,
+    labels: NDArray[np.int64],
+    donors: ImageSet,
+    classes: Sequence[int],
+    *,
+    batch: int,
+) -> Surroundings:
+    """Put the surroundings of every donor around every middle and run them through the model.
+
+    Args:
+        classifier: the audited model.
+        middles: float tensor of shape (r, 3, H, W) in [0, 1].
+        labels: int array of shape (r,), their classes; a class is measured on middles of others.
+        donors: photos whose surroundings are used.
+        classes: the audited classes.
+        batch: images per forward pass.
+    """
+    device = next(iter(classifier.net.parameters())).device
+    keep = _mask(*middles.shape[-2:]).to(device)
+    middles = middles.to(device)
+    others = torch.from_numpy(labels[:, None] != np.array(classes)[None, :])
+    per_class = others.sum(0).clamp_min(1)
+    rows = []
+    with torch.inference_mode():
+        for part in donors.batches(classifier.preprocess.fit, size=max(1, batch // len(middles))):
+            around = part.to(device)[:, None] * (1 - keep) + middles[None] * keep
+            logits = classifier.logits(around.flatten(0, 1)).cpu().double()
+            odds = _log_odds(logits)[:, list(classes)].reshape(len(part), len(middles), -1)
+            rows.append(((odds * others).sum(1) / per_class).numpy())
+    return Surroundings(np.concatenate(rows))
+
+
+def p_values(
+    around: Surroundings,
+    shown: NDArray[np.bool_],
+    own: NDArray[np.bool_],
+    labels: NDArray[np.int64] | None,
+    *,
+    min_photos: int,
+) -> Floats:
+    """One-sided p-values of all pairs of class and concept, of shape (C, m).
+
+    The test of `statistics.stratified_difference` for all pairs at once, so that all can be
+    corrected for together and no choice of pairs comes before it.
+
+    Args:
+        around: from `transplant`, of n photos.
+        shown: bool array of shape (n, m), donors that show each concept.
+        own: bool array of shape (n, C), donors of the class itself, as far as is known: they are
+            left out, for their object may reach beyond the middle.
+        labels: int array of shape (n,), the donors' classes where they are known: the comparison
+            is then made within classes.
+        min_photos: concepts that fewer donors show are not tested and get NaN.
+    """
+    p = np.full((own.shape[1], shown.shape[1]), np.nan)
+    present = shown.astype(np.float64)
+    strata = np.zeros(len(shown), np.int64) if labels is None else labels
+    for row in range(own.shape[1]):
+        inside = ~own[:, row]
+        total, variance = np.zeros(shown.shape[1]), np.zeros(shown.shape[1])
+        counted = np.zeros(shown.shape[1])
+        for stratum in np.unique(strata[inside]):
+            members = np.flatnonzero(inside & (strata == stratum))
+            if len(members) < 2:
+                continue
+            x, has = around.log_odds[members, row], present[members]
+            n, n1 = len(members), has.sum(0)
+            both = (n1 > 0) & (n1 < n)
+            taken = x @ has
+            difference = taken / np.maximum(n1, 1) - (x.sum() - taken) / np.maximum(n - n1, 1)
+            weight = n1 * (n - n1) / n
+            total += np.where(both, weight * difference, 0)
+            variance += np.where(both, weight * x.var(ddof=1), 0)
+            counted += np.where(both, n1, 0)
+        tested = (counted >= min_photos) & (variance > 0)
+        p[row, tested] = stats.norm.sf(total[tested] / np.sqrt(variance[tested]))
+    return p
+
+
+def likely_classes(photos: Floats, names: Floats) -> NDArray[np.bool_]:
+    """Which classes each photo may show, to the probe's eye: the best tenth of the class names.
+
+    Args:
+        photos: float array of shape (n, e), the probe's unit rows of photos.
+        names: float array of shape (C, e), its unit rows of the class names.
+
+    Returns:
+        Bool array of shape (n, C), at least one class in each row.
+    """
+    scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
+    places = max(1, round(0.1 * len(names)))
+    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
+    return np.asarray(scores >= edge)
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """log p / (1 - p) of every class; a p that rounds to 1 counts as 1 - 1e-12."""
+    logs = logits.log_softmax(1).clamp_max(-1e-12)
+    return logs - torch.log(-torch.expm1(logs))
+
+
+def _mask(height: int, width: int) -> Tensor:
+    """1 in the middle, 0 around it, of shape (H, W), with a soft edge."""
+    y = (torch.arange(height) + 0.5) / height - 0.5
+    x = (torch.arange(width) + 0.5) / width - 0.5
+    distance = torch.hypot(y[:, None], x[None, :])
+    return ((RADIUS - distance) / EDGE + 0.5).clamp(0, 1)

@@ -1,0 +1,249 @@
+"""Detection power: audits of lab classifiers held against what was planted in them.
+
+    python -m benchmarks.detection run development --cache CACHE
+    python -m benchmarks.detection run held-out --cache CACHE
+    python -m benchmarks.detection report --cache CACHE --docs docs
+
+Families of shortcuts and seeds are split in two halves. Methods were improved with the development
+half alone; the held-out half has other families and other seeds and was run once. Classifiers,
+photos and finished stages are kept in CACHE, and results are appended to a file of JSON lines
+there, one for each classifier; what has a line is not run again, so that a run can be stopped and
+continued. `--label` keeps the results of different states of the method apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from auditor import compute, concepts, datasets, detection, example, models, pipeline, plans, probes
+from auditor.activations import find_layers
+from auditor.config import AuditConfig, PrototypeConfig
+from auditor.observations import Observer, path_photos
+from auditor.plans import Plan, Shortcut
+from auditor.record import Audit
+from auditor.storage import Work
+from auditor.vocabulary import prompt_rows
+
+DEVELOPMENT = ("textured background", "Latin text", "time stamp", "border", "colour", "object")
+HELD_OUT = (
+    "photographic background", "Chinese text", "logo", "frame", "image quality", "person",
+)  # fmt: skip
+STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+GOAL = (0.95,) * 6
+CHANNELS = ("bridge", "head", "association", "textcav", "direct")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One classifier to audit. `photos` is the plan of its photos, where that is another."""
+
+    name: str
+    half: str
+    plan: Plan
+    photos: Plan | None = None
+
+
+def jobs(half: str) -> Iterator[Job]:
+    """The classifiers of a half, the cheap and telling ones first."""
+    families = DEVELOPMENT if half == "development" else HELD_OUT
+    seed = 1000 if half == "development" else 2000
+    few = half == "development"
+
+    def job(name: str, plan: Plan, photos: Plan | None = None) -> Job:
+        return Job(name, half, plan, photos)
+
+    def planted(k: int, strengths: tuple[float, ...], **more: object) -> Plan:
+        return plans.planted(seed + k, strengths, families=families, **more)  # type: ignore[arg-type]
+
+    for k in range(2 if few else 4):
+        yield job(f"planted {k}", planted(k, GOAL))
+        yield job(f"clean {k}", plans.clean(seed + 100 + k))
+    yield job("strengths 0", planted(20, STRENGTHS))
+    yield job("clean, biased photos 0", plans.clean(seed + 120), _biased(seed + 120, families))
+    yield job("two in one class", _doubled(planted(30, GOAL)))
+    yield job("one in three classes", _shared(planted(40, GOAL)))
+    yield job("transformer 0", planted(50, GOAL, architecture="transformer"))
+    yield job("frozen 0", planted(60, GOAL, architecture="frozen", size=96, n_train=150))
+    yield job("3 of 18 classes", planted(70, (0.95,) * 3, classes=18))
+    yield job("clean transformer 0", plans.clean(seed + 150, architecture="transformer"))
+    yield job(
+        "clean frozen 0",
+        plans.clean(seed + 160, architecture="frozen", size=96, n_train=150),
+    )
+    if few:
+        return
+    for k in range(4, 8):
+        yield job(f"clean {k}", plans.clean(seed + 100 + k))
+    yield job("strengths 1", planted(21, STRENGTHS[::-1]))
+    for k in range(2):
+        known = plans.planted(seed + 80 + k, GOAL, families=DEVELOPMENT)
+        yield job(f"known families {k}", known)
+    yield job("clean, biased photos 1", plans.clean(seed + 121), _biased(seed + 121, families))
+
+
+def _biased(seed: int, families: tuple[str, ...]) -> Plan:
+    """Biased photos of the same classes as the clean plan of a seed."""
+    other = plans.planted(seed, GOAL, families=families)
+    return dataclasses.replace(other, classes=plans.clean(seed).classes)
+
+
+def _doubled(plan: Plan) -> Plan:
+    """The first three shortcuts' classes rely on two each: the others move to them."""
+    shortcuts = list(plan.shortcuts)
+    grounds = [s for s in shortcuts if plans.ingredient(s.concept)[0] == "background"]
+    rest = [s for s in shortcuts if s not in grounds]
+    first, second = (grounds + rest)[:3], (grounds + rest)[3:]
+    moved = [
+        dataclasses.replace(b, class_index=a.class_index)
+        for a, b in zip(first, second, strict=True)
+    ]
+    return dataclasses.replace(plan, shortcuts=(*first, *moved))
+
+
+def _shared(plan: Plan) -> Plan:
+    """Two of the shortcuts go with three classes each."""
+    free = [i for i in range(len(plan.classes)) if i not in {s.class_index for s in plan.shortcuts}]
+    kept = plan.shortcuts[:4]
+    more = [
+        Shortcut(index, kept[k // 2].concept, kept[k // 2].strength)
+        for k, index in enumerate(free[:4])
+    ]
+    return dataclasses.replace(plan, shortcuts=(*kept, *more))
+
+
+# --- one classifier ------------------------------------------------------------------------------
+
+
+def run(job: Job, cache: Path, label: str) -> dict[str, object]:
+    """Train, audit and score one classifier, and rank its planted concepts by the baselines."""
+    folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
+    silent = pipeline.Silent()
+    start = time.perf_counter()
+    equipped = example.equip(folder, job.plan, progress=silent, photos_plan=job.photos)
+    trained = time.perf_counter()
+    config = equipped.model_copy(
+        update={
+            "prototypes": PrototypeConfig(per_class=3, steps=192),
+            "seed": job.plan.seed,
+            "pdf": "no",
+        }
+    )
+    audit = pipeline.run(config, progress=silent)
+    seconds = time.perf_counter() - trained
+    outcome = dataclasses.replace(detection.score(audit, job.plan), seconds=round(seconds, 1))
+    return {
+        "job": job.name,
+        "half": job.half,
+        "training_seconds": round(trained - start, 1),
+        "outcome": _plain(outcome),
+        "baselines": baselines(audit, config) if outcome.pairs else [],
+    }
+
+
+def baselines(audit: Audit, config: AuditConfig) -> list[dict[str, float | None]]:
+    """Rank of each planted concept among the same candidates by simpler scores.
+
+    `direct` is the probe on the prototypes, `association` the class's logit on pool photos that
+    show the concept, less the others (or with and without the drawing); `class name` the similarity
+    of the concept's text to the class's name; `mistakes` the similarity to photos wrongly taken for
+    the class less that to photos of the same classes that were not (B2T's score, turned to what
+    draws photos into a class).
+    """
+    device = torch.device("cpu")
+    classifier = models.load(config.model, device=device)
+    compute.laid_out(classifier.net)
+    probe = probes.load(config.probe, device=device)
+    bank = concepts.load(config.concepts)
+    images = datasets.load(
+        config.images, class_names=classifier.class_names, class_ids=None, labelled=True
+    )
+    labels = np.array(images.labels)
+    layers = find_layers(classifier, config.model.layers)
+    work = Work(Path(config.out) / "work")
+    observer = Observer(classifier, layers, work, config.batch, config.seed)
+    indices = tuple(range(len(classifier.class_names)))
+    on_path = path_photos(labels, indices, np.random.default_rng(config.seed))
+    predicted = observer.photos(images, on_path, lambda _: None).logits.argmax(1)
+    rows = observer.probed(images, probe, lambda _: None)
+    texts = prompt_rows(probe, bank)
+    names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()
+    column = {concept.name: j for j, concept in enumerate(bank.concepts)}
+    extrinsic = {concept.name for concept in bank.concepts if concept.extrinsic}
+    found = []
+    for planted in audit.planted or ():
+        index = planted.class_index
+        listed = [
+            c
+            for c in audit.classes[index].concepts
+            if c.rank is not None and not c.core and c.concept in extrinsic
+        ]
+        wrong = (predicted == index) & (labels != index)
+        right = (predicted == labels) & np.isin(labels, labels[wrong])
+        places: dict[str, float | None] = {"candidates": len(listed)}
+
+        allowed = plans.accepted(planted.concept)
+        for channel in CHANNELS:
+            values = {c.concept: getattr(c.channels, channel) for c in listed}
+            places[channel] = _place(values, allowed)
+        similar = names[index] @ texts.T
+        values = {c.concept: float(similar[column[c.concept]]) for c in listed}
+        places["class name"] = _place(values, allowed)
+        places["mistakes"] = None
+        if wrong.any() and right.any():
+            gap = (rows[wrong].mean(0) - rows[right].mean(0)) @ texts.T
+            values = {c.concept: float(gap[column[c.concept]]) for c in listed}
+            places["mistakes"] = _place(values, allowed)
+        found.append(places)
+    return found
+
+
+def _place(values: dict[str, float | None], allowed: tuple[str, ...]) -> float | None:
+    """Place of the best allowed name among the concepts that have a value."""
+    known = {key: value for key, value in values.items() if value is not None}
+    own = [known[name] for name in allowed if name in known]
+    return None if not own else 1 + sum(value > max(own) for value in known.values())
+
+
+def _plain(outcome: detection.Outcome) -> dict[str, object]:
+    data = dataclasses.asdict(dataclasses.replace(outcome, pairs=()))
+    data["pairs"] = [
+        {**vars(pair), "effect": pair.effect.model_dump(), "learned": pair.learned}
+        for pair in outcome.pairs
+    ]
+    return data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["run"])
+    parser.add_argument("half", choices=["development", "held-out"])
+    parser.add_argument("--cache", type=Path, default=Path("out/detection"))
+    parser.add_argument("--label", default="study")
+    parser.add_argument("--only", default="", help="jobs whose name starts with this")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    results = given.cache / f"{given.label}-{given.half}.jsonl"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    lines = results.read_text().splitlines() if results.exists() else []
+    done = {json.loads(line)["job"] for line in lines}
+    for job in jobs(given.half):
+        if job.name in done or not job.name.startswith(given.only):
+            continue
+        row = run(job, given.cache, given.label)
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        outcome = row["outcome"]
+        print(job.name, row["training_seconds"], outcome["seconds"], flush=True)
+
+
+if __name__ == "__main__":
+    main()

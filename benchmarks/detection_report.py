@@ -1,0 +1,333 @@
+"""Tables and charts of the study of detection power, into `docs/detection.md`.
+
+    python -m benchmarks.detection_report --cache CACHE --docs docs
+
+Reads the JSON lines that `benchmarks.detection` left in CACHE and replaces what stands between the
+two marks in `docs/detection.md`; the words around them are written by hand. Shares carry 95 %
+Wilson intervals; where a second interval stands, it is a bootstrap over classifiers, since the
+shortcuts of one are not independent. Numbers per classifier carry exact Poisson intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auditor.detection import GRADES, reaches
+from auditor.record import Estimate
+from auditor.statistics import poisson_rate, proportion
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+BASELINES = {
+    "rank": "**combined score**",
+    "head": "channel `head`",
+    "bridge": "channel `bridge`",
+    "association": "association on photos alone (channel `association`)",
+    "direct": "the probe on the prototypes (channel `direct`)",
+    "class name": "similarity of the concept's text to the class's name",
+    "mistakes": "mistakes less correct photos (after B2T)",
+}
+Row = dict[str, Any]
+COLOURS = ("#0072B2", "#E69F00", "#009E73")
+
+
+def rows(cache: Path, half: str, label: str) -> list[Row]:
+    """Results of a half, one for each classifier."""
+    path = cache / f"{label}-{half}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def pairs(results: Iterable[Row], *, learned: bool = True) -> list[Row]:
+    """Planted pairs with what their classifier is, and their ranks by the baselines."""
+    found = []
+    for row in results:
+        outcome = row["outcome"]
+        for pair, base in zip(outcome["pairs"], row["baselines"], strict=True):
+            if pair["learned"] or not learned:
+                more = {"job": row["job"], "architecture": outcome["architecture"]}
+                found.append({**pair, **more, "baselines": base})
+    return found
+
+
+def first(pair: Row, places: int) -> bool:
+    return pair["rank"] is not None and pair["rank"] <= places
+
+
+def found(pair: Row, grade: str) -> bool:
+    return reaches(pair["alike"], grade)  # type: ignore[arg-type]
+
+
+MEASURES: dict[str, Callable[[Row], bool]] = {
+    "hit at 1": lambda pair: first(pair, 1),
+    "hit at 3": lambda pair: first(pair, 3),
+    "found, corroborated or stronger": lambda pair: found(pair, "corroborated"),
+    "found, confirmed": lambda pair: found(pair, "confirmed"),
+}
+
+
+def share(listed: Sequence[Row], holds: Callable[[Row], bool]) -> Estimate | None:
+    return proportion(sum(map(holds, listed)), len(listed)) if listed else None
+
+
+def told(value: Estimate | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f}, n {value.n})"
+
+
+def over_models(listed: Sequence[Row], holds: Callable[[Row], bool]) -> str:
+    """Bootstrap interval of a share over classifiers."""
+    names = sorted({pair["job"] for pair in listed})
+    if len(names) < 3:
+        return "-"
+    counts = np.array(
+        [
+            [
+                sum(holds(pair) for pair in listed if pair["job"] == name),
+                sum(pair["job"] == name for pair in listed),
+            ]
+            for name in names
+        ],
+        float,
+    )
+    drawn = np.random.default_rng(0).integers(0, len(names), (9999, len(names)))
+    hits, n = counts[drawn].sum(1).T
+    low, high = np.quantile(hits / n, [0.025, 0.975])
+    return f"{low:.2f} to {high:.2f} over {len(names)} classifiers"
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+
+
+def by(listed: Sequence[Row], key: Callable[[Row], str], title: str) -> str:
+    groups: dict[str, list[Row]] = {}
+    for pair in listed:
+        groups.setdefault(key(pair), []).append(pair)
+    head = [title, "learned", *MEASURES]
+    body = []
+    for name in sorted(groups):
+        members = groups[name]
+        kept = [pair for pair in members if pair["learned"]]
+        cells = [told(share(kept, holds)) for holds in MEASURES.values()]
+        body.append([name, f"{len(kept)} of {len(members)}", *cells])
+    return table(head, body)
+
+
+def alarms(results: Sequence[Row], which: Callable[[Row], bool]) -> str:
+    clean = [
+        r for r in results if which(r) and not any(p["learned"] for p in r["outcome"]["pairs"])
+    ]
+    body = []
+    for grade in GRADES:
+        counts = [
+            sum(reaches(alarm["grade"], grade) for alarm in r["outcome"]["alarms"]) for r in clean
+        ]
+        hit = [
+            len({a["class_index"] for a in r["outcome"]["alarms"] if reaches(a["grade"], grade)})
+            for r in clean
+        ]
+        classes = sum(r["outcome"]["classes"] for r in clean)
+        body.append(
+            [
+                grade if grade == "confirmed" else f"{grade} or stronger",
+                told(poisson_rate(sum(counts), len(clean))),
+                told(proportion(sum(c > 0 for c in counts), len(clean))),
+                told(proportion(sum(hit), classes)),
+            ]
+        )
+    return table(
+        ["grade", "false alarms per clean model", "clean models with one", "classes with one"], body
+    )
+
+
+def precision(results: Sequence[Row]) -> str:
+    planted = [r for r in results if any(p["learned"] for p in r["outcome"]["pairs"])]
+    body = []
+    for place, grade in enumerate(GRADES):
+        right = sum(sum(r["outcome"]["hits"][place:]) for r in planted)
+        wrong = [
+            (r, a) for r in planted for a in r["outcome"]["alarms"] if reaches(a["grade"], grade)
+        ]
+        same = sum(
+            any(
+                p["learned"] and p["class_index"] == a["class_index"] for p in r["outcome"]["pairs"]
+            )
+            for r, a in wrong
+        )
+        total = right + len(wrong)
+        body.append(
+            [
+                grade if grade == "confirmed" else f"{grade} or stronger",
+                told(proportion(right, total) if total else None),
+                told(proportion(right + same, total) if total else None),
+            ]
+        )
+    return table(
+        ["grade", "findings that name what was learned", "findings of a class that learned one"],
+        body,
+    )
+
+
+def calibration(results: Sequence[Row]) -> str:
+    clean = [r for r in results if r["outcome"]["null_pairs"]]
+    n = sum(r["outcome"]["null_pairs"] for r in clean)
+    below = sum(r["outcome"]["null_below"] for r in clean)
+    significant = sum(r["outcome"]["null_significant"] for r in clean)
+    shares = [r["outcome"]["null_below"] / r["outcome"]["null_pairs"] for r in clean]
+    return (
+        f"Of {n:,} pairs of class and extrinsic concept in {len(clean)} clean models, p is below "
+        f"0.05 for {below / n:.3f} (between models {min(shares):.3f} to {max(shares):.3f}); "
+        f"q is below 0.05 for {significant}.\n"
+    )
+
+
+def baselines(listed: Sequence[Row]) -> str:
+    body = []
+    for key, title in BASELINES.items():
+        places = [p["rank"] if key == "rank" else p["baselines"][key] for p in listed]
+        known = [place for place in places if place is not None]
+        body.append(
+            [
+                title,
+                told(proportion(sum(place <= 1 for place in known), len(listed))),
+                told(proportion(sum(place <= 3 for place in known), len(listed))),
+                f"{np.median([np.inf if p is None else p for p in places]):.0f}",
+            ]
+        )
+    from auditor.plans import accepted
+
+    one = np.mean([len(accepted(p["concept"])) / p["candidates"] for p in listed])
+    body.append(["chance", f"{one:.3f}", f"{3 * one:.3f}", f"{1 / one / 2:.0f}"])
+    return table(["score", "hit at 1", "hit at 3", "median place"], body)
+
+
+def chart(title: str, groups: dict[str, list[Row]]) -> str:
+    """Shares with intervals as an SVG: one line for each group and measure."""
+    measures = list(MEASURES.items())[:3]
+    names = [name for name, members in groups.items() if members]
+    left, right, step = 190, 300, 14
+    height = 46 + len(names) * (step * len(measures) + 10) + 24
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{height}" '
+        f'viewBox="0 0 640 {height}" font-family="sans-serif" font-size="11" role="img">',
+        f"<title>{title}</title>",
+        f'<rect width="640" height="{height}" fill="#ffffff"/>',
+    ]
+    for k, (measure, _) in enumerate(measures):
+        x = 12 + 200 * k
+        parts.append(f'<circle cx="{x}" cy="14" r="4" fill="{COLOURS[k]}"/>')
+        parts.append(f'<text x="{x + 8}" y="18">{measure}</text>')
+    y = 40.0
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        x = left + right * tick
+        parts.append(f'<path d="M{x} 30V{height - 22}" stroke="#dcdad5"/>')
+        parts.append(f'<text x="{x}" y="{height - 8}" text-anchor="middle">{tick:g}</text>')
+    for name in names:
+        members = groups[name]
+        parts.append(f'<text x="8" y="{y + step + 3}">{name} (n {len(members)})</text>')
+        for k, (_, holds) in enumerate(measures):
+            value = share(members, holds)
+            assert value is not None
+            low, middle, high = (left + right * v for v in (value.low, value.value, value.high))
+            at = y + 4 + step * k
+            parts.append(
+                f'<path d="M{low:.1f} {at:.1f}H{high:.1f}" stroke="{COLOURS[k]}" stroke-width="2"/>'
+            )
+            parts.append(f'<circle cx="{middle:.1f}" cy="{at:.1f}" r="4" fill="{COLOURS[k]}"/>')
+            words = f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+            parts.append(f'<text x="{left + right + 12}" y="{at + 4:.1f}">{words}</text>')
+        y += step * len(measures) + 10
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def section(title: str, results: Sequence[Row]) -> str:
+    every = pairs(results, learned=False)
+    goal = [p for p in every if p["strength"] == 0.95 and p["learned"]]
+    text = [f"### {title}\n", f"{len(results)} classifiers, {len(every)} planted shortcuts, "
+            f"{sum(p['learned'] for p in every)} of them learned.\n"]  # fmt: skip
+    text.append(
+        table(
+            ["learned shortcuts of strength 0.95", "share", "bootstrap over classifiers"],
+            [[n, told(share(goal, f)), over_models(goal, f)] for n, f in MEASURES.items()],
+        )
+    )
+    text.append("By family, all strengths and architectures:\n")
+    text.append(by(every, lambda p: p["family"], "family"))
+    text.append("By strength, small residual network:\n")
+    text.append(
+        by(
+            [p for p in every if p["architecture"] == "residual"],
+            lambda p: f"{p['strength']:g}",
+            "strength",
+        )
+    )
+    strengths = [p["strength"] for p in every if p["learned"] and found(p, "corroborated")]
+    least = [p["strength"] for p in every if p["learned"]]
+    if strengths:
+        text.append(
+            f"The weakest shortcut that was learned has strength {min(least):g}, the weakest that "
+            f"was found (corroborated or stronger) {min(strengths):g}.\n"
+        )
+    text.append("By kind of classifier, all strengths:\n")
+    text.append(by(every, lambda p: p["job"].rstrip("0123456789 ").strip(), "classifier"))
+    text.append("Baselines, learned shortcuts of strength 0.95, the same candidates for all:\n")
+    text.append(baselines(goal))
+    text.append("Findings of classifiers with shortcuts:\n")
+    text.append(precision(results))
+    text.append("Clean classifiers, trained from their photos:\n")
+    text.append(alarms(results, lambda r: r["outcome"]["architecture"] != "frozen"))
+    if any(r["job"].startswith("clean frozen") for r in results):
+        text.append("Clean head on a frozen trunk, which is also the probe's:\n")
+        text.append(alarms(results, lambda r: r["outcome"]["architecture"] == "frozen"))
+    text.append(calibration(results))
+    return "\n".join(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=Path("out/detection"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--label", default="study")
+    given = parser.parse_args()
+    halves = {half: rows(given.cache, half, given.label) for half in ("held-out", "development")}
+    unseen = [r for r in halves["held-out"] if not r["job"].startswith("known families")]
+    known = [r for r in halves["held-out"] if r["job"].startswith("known families")]
+    text = []
+    if unseen:
+        text.append(
+            section("Held-out half: families and seeds that no method was chosen by", unseen)
+        )
+    if known:
+        every = pairs(known)
+        text.append("### New seeds of the development half's families\n")
+        text.append(
+            table(
+                ["learned shortcuts of strength 0.95", "share"],
+                [[name, told(share(every, holds))] for name, holds in MEASURES.items()],
+            )
+        )
+    if halves["development"]:
+        text.append(section("Development half", halves["development"]))
+    for half, results in (("held-out", unseen), ("development", halves["development"])):
+        listed = [p for p in pairs(results) if p["strength"] == 0.95]
+        names = sorted({p["family"] for p in listed})
+        if not listed:
+            continue
+        groups = {name: [p for p in listed if p["family"] == name] for name in names}
+        title = f"Detection by family, {half} half, strength 0.95"
+        (given.docs / f"detection-{half}.svg").write_text(chart(title, groups))
+    page = given.docs / "detection.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(before + BEGIN + "\n\n" + "\n".join(text) + "\n" + END + after)
+
+
+if __name__ == "__main__":
+    main()

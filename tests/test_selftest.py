@@ -1,0 +1,155 @@
+"""The self-test: what it measures, what it keeps, and that the report tells it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditor import cli, concepts, example, lab, pipeline, selftest
+from auditor.config import AuditConfig
+from auditor.errors import ConfigError
+from auditor.plans import FAMILIES, Plan, Shortcut
+from auditor.record import Audit, SelfTest
+
+BANK = """
+[[concept]]
+name = "black border"
+category = "frame"
+drawing = "black_border"
+prompts = ["a photo with a black border"]
+
+[[concept]]
+name = "sky"
+category = "background"
+prompts = ["a blue sky"]
+
+[[concept]]
+name = "sand"
+category = "background"
+prompts = ["a photo of sand"]
+"""
+SMALL = {"classes": ("car", "house", "star", "fish"), "size": 32, "n_train": 60}
+PLANTED = Plan(shortcuts=(Shortcut(1, "black border"),), **SMALL)
+CLEAN = Plan(seed=1, **SMALL)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Tiny plans and few photos; the plans that were trained."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(example, "IMAGES_PER_CLASS", 8)
+    monkeypatch.setattr(example, "POOL", 40)
+    Path("bank.toml").write_text(BANK)
+    trained, train = [], lab.train
+
+    def counted(plan):
+        trained.append(plan)
+        return train(plan, epochs=6)
+
+    monkeypatch.setattr(lab, "train", counted)
+    monkeypatch.setattr(selftest, "_plans", lambda bank, n, m, config: [PLANTED] * n + [CLEAN] * m)
+    return trained
+
+
+def config(**changes):
+    return AuditConfig.model_validate(
+        {
+            "model": {"spec": "not:used"},
+            "images": "not used",
+            "concepts": "bank.toml",
+            "prototypes": {"per_class": 2, "steps": 12},
+            "statistics": {"permutations": 99, "bootstrap": 99},
+            **changes,
+        }
+    )
+
+
+def test_settings_are_tried_once_and_only_on_what_they_decide(small):
+    folder = Path("kept")
+    done = selftest.run(config(), folder, planted=1, clean=1)
+    assert small == [PLANTED, CLEAN]
+    assert (done.shortcuts, done.strength) == (1, 0.95)
+    assert done.planted_models + done.clean_models == 2
+    assert done.planted_models == done.learned
+    names = [rate.name for rate in done.rates]
+    assert any(name.startswith("false alarms per clean model") for name in names)
+    assert any(name.startswith("pairs of clean models with p below") for name in names)
+    assert SelfTest.model_validate_json((folder / f"{done.digest[:32]}.json").read_bytes()) == done
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("known settings were tried again")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "run", forbidden)
+        assert selftest.run(config(images="other"), folder, planted=1, clean=1) == done
+        with pytest.raises(AssertionError, match="tried again"):
+            selftest.run(config(seed=3), folder, planted=1, clean=1)
+        (folder / f"{done.digest[:32]}.json").write_text("{")
+        with pytest.raises(AssertionError, match="tried again"):
+            selftest.run(config(), folder, planted=1, clean=1)
+    assert small == [PLANTED, CLEAN], "classifiers are kept apart from settings"
+
+
+def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatch, capsys):
+    audited = example.equip(Path("mine"), CLEAN, progress=pipeline.Silent())
+    own = config(
+        model=audited.model.model_dump(), images=audited.images, pool=audited.pool,
+        self_test={"planted": 1, "clean": 0}, pdf="no",
+    )  # fmt: skip
+    cli.run(own)
+    saved = Audit.read(Path("audit/audit.json"))
+    assert saved.self_test is not None
+    assert saved.self_test.shortcuts == 1
+    html = Path("audit/report.html").read_text()
+    assert "Measured with these settings on" in html
+    assert "No self-test was run" not in html
+    small.clear()
+    # the same settings again, from the run folder: known, and added to an audit that has none
+    saved.model_copy(update={"self_test": None}).write(Path("audit/audit.json"))
+    monkeypatch.setattr(
+        sys, "argv",
+        ["auditor", "selftest", "audit", "--planted", "1", "--clean", "0",
+         "--out", "audit/work/selftest"],
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    assert small == []
+    assert Audit.read(Path("audit/audit.json")).self_test == saved.self_test
+    assert "planted concept" in capsys.readouterr().out or not saved.self_test.learned
+
+
+def test_nothing_to_test_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="tests nothing"):
+        selftest.run(config(concepts=None), tmp_path, planted=0, clean=0)
+    Path("bank.txt").write_text("unicorn\n")
+    monkeypatch.setattr(
+        sys, "argv", ["auditor", "selftest", "given.toml", "--planted", "1", "--out", "kept"]
+    )
+    Path("given.toml").write_text(
+        'images = "x"\nconcepts = "bank.txt"\n[model]\nspec = "not:used"\n'
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "names none of the concepts that the self-test can plant" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_what_the_built_in_bank_can_name_can_be_planted():
+    members = [concept for concepts_ in FAMILIES.values() for concept in concepts_]
+    assert selftest.plantable(concepts.load(None)) == tuple(members)
+    planned = list(selftest._plans(concepts.load(None), 2, 1, config()))
+    assert [len(plan.shortcuts) for plan in planned] == [6, 6, 0]
+    assert len({plan.digest for plan in planned}) == 3
+    assert json.dumps([plan.seed for plan in planned]) == "[7000000, 7000001, 7000000]"
+
+
+def test_an_audit_that_asks_for_no_self_test_is_left_as_it_is():
+    from audits import audit
+
+    saved = audit()
+    assert selftest.attach(saved, saved.spec) is saved
