@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy import special
 
 import auditor
 from auditor import (
     compute,
-    counterfactuals,
-    credibility,
-    drawing,
     isolation,
-    naming,
     suspects,
+    trials,
 )
-from auditor.activations import Activations
-from auditor.clusters import Group
-from auditor.concepts import ConceptBank
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError
-from auditor.findings import derive
-from auditor.material import Material
-from auditor.models import Classifier
-from auditor.observations import Observer
 from auditor.pictures import save_photo, save_prototype, save_region
-from auditor.probes import ProbeModel
-from auditor.prototypes import Prototypes, Recipe
 from auditor.record import (
     SCHEMA_VERSION,
     Audit,
@@ -49,8 +33,6 @@ from auditor.record import (
     ConceptScore,
     Correlation,
     Coverage,
-    Divergence,
-    Estimate,
     Finding,
     NotTested,
     Picture,
@@ -67,55 +49,14 @@ from auditor.record import (
     Transfer,
     Verdict,
 )
-from auditor.statistics import interval, proportion, rank_correlation
-from auditor.surroundings import Surroundings, likely_classes
-from auditor.vocabulary import Vocabulary
+from auditor.results import Results, places
+from auditor.statistics import proportion, rank_correlation
 
-__all__ = ["Results", "assemble"]
+__all__ = ["assemble"]
 
 Floats = NDArray[np.floating]
 
 DIGITS = 6  # of saved numbers: more would differ between runs on equal machines
-
-
-@dataclass(frozen=True)
-class Results:
-    """Everything that the stages of one audit gave."""
-
-    config: AuditConfig
-    out: Path
-    observer: Observer
-    classifier: Classifier
-    classes: tuple[int, ...]
-    bank: ConceptBank
-    probe: ProbeModel
-    images: ImageSet
-    pool: ImageSet
-    labels: NDArray[np.int64]
-    seen: Activations
-    rows: Floats
-    pooled: Activations
-    pool_rows: Floats
-    canvas: ImageSet
-    canvas_labels: NDArray[np.int64]
-    recipe: Recipe
-    material: Material
-    made: Prototypes
-    of_made: Activations
-    regions: isolation.Regions | None
-    apart: credibility.ToldApart
-    judged: tuple[Classifier, credibility.Transfer] | None
-    diverged: Mapping[int, Divergence]
-    insertions: Mapping[str, counterfactuals.Insertions]
-    around: Surroundings
-    donors: ImageSet
-    vocabulary: Vocabulary
-    named: naming.Naming
-    groups: tuple[Group, ...]
-    group_names: tuple[tuple[int, float] | None, ...]
-    group_photos: NDArray[np.int64]
-    device: torch.device
-    started: str
 
 
 def assemble(
@@ -137,9 +78,9 @@ def assemble(
     files = {
         place: save_prototype(results.out, index, n, results.made.images[place])
         for index in results.classes
-        for n, place in enumerate(_places(results.made, index))
+        for n, place in enumerate(places(results.made, index))
     }
-    findings = _findings(results, is_core, files)
+    findings = trials.findings(results, is_core, files)
     ordered = [_audited_class(results, row, is_core, files) for row in range(len(results.classes))]
     finished = now()
     return Audit(
@@ -212,123 +153,6 @@ def _region(results: Results, place: int, n: int) -> Region | None:
     )
 
 
-def _findings(
-    results: Results, is_core: NDArray[np.bool_], files: Mapping[int, str]
-) -> tuple[Finding, ...]:
-    config, classes = results.config, list(results.classes)
-    logits = results.seen.logits.astype(np.float64)
-    log_odds = np.stack([_log_odds(logits, index) for index in classes], axis=1)
-    photos = suspects.Photos(
-        labels=results.labels,
-        log_odds=log_odds,
-        scores=naming.presence(results.rows, results.vocabulary.texts),
-        canvas_labels=results.canvas_labels,
-        sight=functools.cache(functools.partial(_sight, results)),
-    )
-    position = {digest: i for i, digest in enumerate(results.pool.digests)}
-    places = np.array([position[digest] for digest in results.donors.digests])
-    known = None if results.donors.labels is None else np.array(results.donors.labels)
-    donors = suspects.Donors(
-        around=results.around,
-        shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[places],
-        own=_own(results, places) if known is None else known[:, None] == np.array(classes),
-        labels=known,
-    )
-    found = suspects.find(
-        results.named, results.vocabulary, is_core, results.classes,
-        results.classifier.class_names, photos, donors, results.insertions, results.diverged,
-        {name: quality.auc for name, quality in results.probe.quality.items()},
-        lambda row, j: _illustrate(results, files, row, j),
-        q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
-        replicates=config.statistics.bootstrap,
-        intervals=lambda row, j: _score_interval(results, row, j),
-        seed=config.seed,
-    )  # fmt: skip
-    return derive(found, q_level=config.statistics.q_level)
-
-
-def _sight(results: Results, j: int) -> Floats:
-    """How much each photo looks like one with the drawing of a concept."""
-    drawing_name = results.bank.concepts[j].drawing
-    assert drawing_name is not None
-    plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
-    return naming.sight(plain, drawn, results.pool_rows, results.rows)
-
-
-def _own(results: Results, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which audited classes each donor may show, by the probe, where no label tells."""
-    names = [results.classifier.class_names[index] for index in results.classes]
-    texts = results.probe.encode_texts([f"a photo of a {name}" for name in names]).numpy()
-    return likely_classes(results.pool_rows[places], texts)
-
-
-def _log_odds(logits: Floats, index: int) -> Floats:
-    """log p / (1 - p) of a class, without the loss of digits near 0 and 1."""
-    others = np.delete(logits, index, axis=1)
-    return np.asarray(logits[:, index] - special.logsumexp(others, axis=1))
-
-
-def _score_interval(results: Results, row: int, j: int) -> Estimate:
-    """The combined score with its bootstrap interval over prototypes and the concept's photos."""
-    replicates = 200
-    rng = np.random.default_rng((results.config.seed, row, j, 0x5C0))
-    places = _places(results.made, results.classes[row])
-    score = results.named.rescored(
-        row,
-        j,
-        results.vocabulary.resampled(j, replicates, rng),
-        (results.of_made.features[places] - results.vocabulary.mean) / results.vocabulary.scale,
-        rng,
-    )
-    return interval(float(results.named.score[row, j]), score, len(places))
-
-
-def _illustrate(
-    results: Results, files: Mapping[int, str], row: int, j: int
-) -> tuple[Picture, ...]:
-    """A prototype, and photos of other classes with and without the concept, or with it drawn."""
-    index, concept = results.classes[row], results.bank.concepts[j]
-    name = results.classifier.class_names[index]
-    save = functools.partial(save_photo, results.out)
-    places = _places(results.made, index)
-    best = places[int(results.made.probabilities[places].argmax())]
-    pictures = [
-        Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}"),
-    ]
-
-    def probability(logs: Floats) -> str:
-        return f"p({name}) = {float(np.exp(logs)):.3f}"
-
-    if concept.drawing is not None:
-        logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
-        gain = np.where(results.canvas_labels != index, logs[1] - np.maximum(logs[0], -20), -np.inf)
-        place = int(gain.argmax())
-        photo = results.classifier.preprocess.fit(results.canvas.image(place))
-        seed = counterfactuals.photo_seed(results.config.seed, place)
-        edited = drawing.draw(concept.drawing, photo, seed=seed)
-        control = drawing.draw_control(concept.drawing, photo, seed=seed)
-        pictures += [
-            save(photo, "without", f"Photo as it is: {probability(logs[0, place])}"),
-            save(edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
-            save(control, "control", f"Control edit: {probability(logs[2, place])}"),
-        ]  # fmt: skip
-        return tuple(pictures)
-    scores = naming.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
-    logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
-    others = np.flatnonzero(results.labels != index)
-    for kind, chosen in (
-        ("with", others[np.argsort(-scores[others], kind="stable")][:2]),
-        ("without", others[np.argsort(np.abs(scores[others]), kind="stable")][:1]),
-    ):
-        words = f"{concept.name} by the probe" if kind == "with" else f"no sign of {concept.name}"
-        pictures += [
-            save(results.images.image(int(i)), "with" if kind == "with" else "without",
-                 f"Another class, {words}: {probability(logs[i])}")
-            for i in chosen
-        ]  # fmt: skip
-    return tuple(pictures)
-
-
 def _audited_class(
     results: Results, row: int, is_core: NDArray[np.bool_], files: Mapping[int, str]
 ) -> AuditedClass:
@@ -355,7 +179,7 @@ def _audited_class(
                 trace=tuple(_rounded(value) for value in results.made.traces[place]),
                 region=_region(results, place, n),
             )
-            for n, place in enumerate(_places(results.made, index))
+            for n, place in enumerate(places(results.made, index))
         ),
         divergence=results.diverged[index],
         concepts=_concept_scores(results, row, is_core),
@@ -566,10 +390,6 @@ def _planted(
         grade = grades.get((planted.class_index, planted.concept.casefold()))
         done.append(planted.model_copy(update={"found_rank": rank, "found_grade": grade}))
     return tuple(done)
-
-
-def _places(made: Prototypes, index: int) -> list[int]:
-    return [place for place, owner in enumerate(made.class_indices) if owner == index]
 
 
 def _rounded(value: float | np.floating) -> float:

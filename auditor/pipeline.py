@@ -29,7 +29,7 @@ from auditor import (
     prototypes,
 )
 from auditor.activations import find_layers, head_weights
-from auditor.assembly import Results, assemble
+from auditor.assembly import assemble
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError, ImagesError
@@ -43,6 +43,7 @@ from auditor.observations import (
     sample,
 )
 from auditor.record import Audit
+from auditor.results import Results
 from auditor.storage import Work, locked
 from auditor.surroundings import DONORS, choose_recipients
 from auditor.vocabulary import Vocabulary

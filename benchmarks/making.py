@@ -34,8 +34,10 @@ from auditor import (
     expectations,
     models,
     objectives,
+    optimisation,
     parameterisations,
     prototypes,
+    recipes,
     views,
 )
 from auditor.activations import Activations, Layers, collect
@@ -56,7 +58,9 @@ ENGINE = (
     prototypes,
     expectations,
     objectives,
+    optimisation,
     parameterisations,
+    recipes,
     views,
 )  # the modules whose source decides this engine's images
 SPEC = "python:benchmarks.mobilenet_v2:"

@@ -6,7 +6,7 @@ import torch
 from tiny import classifier, stripes, timm_model
 from torch import nn
 
-from auditor import activations, compute, expectations, prototypes
+from auditor import activations, compute, expectations, optimisation
 from auditor.parameterisations import NAMES, parameterisation, pink_noise
 from auditor.prototypes import MODES, Recipe, generate
 from auditor.views import View, patched, transformed
@@ -226,7 +226,7 @@ def test_the_baseline_is_sure_of_nothing():
     def spread(images):
         return float(model.logits(images).softmax(1).std(1).mean())
 
-    assert spread(prototypes._baseline(model, start)) < 0.5 * spread(start)
+    assert spread(optimisation._baseline(model, start)) < 0.5 * spread(start)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])

@@ -1,0 +1,82 @@
+"""Everything that the stages of one audit gave, for what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from auditor import (
+    counterfactuals,
+    credibility,
+    isolation,
+    naming,
+)
+from auditor.activations import Activations
+from auditor.clusters import Group
+from auditor.concepts import ConceptBank
+from auditor.config import AuditConfig
+from auditor.datasets import ImageSet
+from auditor.material import Material
+from auditor.models import Classifier
+from auditor.observations import Observer
+from auditor.probes import ProbeModel
+from auditor.prototypes import Prototypes, Recipe
+from auditor.record import (
+    Divergence,
+)
+from auditor.surroundings import Surroundings
+from auditor.vocabulary import Vocabulary
+
+__all__ = ["Results", "places"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the stages of one audit gave."""
+
+    config: AuditConfig
+    out: Path
+    observer: Observer
+    classifier: Classifier
+    classes: tuple[int, ...]
+    bank: ConceptBank
+    probe: ProbeModel
+    images: ImageSet
+    pool: ImageSet
+    labels: NDArray[np.int64]
+    seen: Activations
+    rows: Floats
+    pooled: Activations
+    pool_rows: Floats
+    canvas: ImageSet
+    canvas_labels: NDArray[np.int64]
+    recipe: Recipe
+    material: Material
+    made: Prototypes
+    of_made: Activations
+    regions: isolation.Regions | None
+    apart: credibility.ToldApart
+    judged: tuple[Classifier, credibility.Transfer] | None
+    diverged: Mapping[int, Divergence]
+    insertions: Mapping[str, counterfactuals.Insertions]
+    around: Surroundings
+    donors: ImageSet
+    vocabulary: Vocabulary
+    named: naming.Naming
+    groups: tuple[Group, ...]
+    group_names: tuple[tuple[int, float] | None, ...]
+    group_photos: NDArray[np.int64]
+    device: torch.device
+    started: str
+
+
+def places(made: Prototypes, index: int) -> list[int]:
+    """Positions of a class's prototypes."""
+    return [place for place, owner in enumerate(made.class_indices) if owner == index]

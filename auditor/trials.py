@@ -1,0 +1,149 @@
+"""The trial of the suspects: their tests and their pictures, from everything the stages gave."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from auditor import (
+    counterfactuals,
+    drawing,
+    naming,
+    suspects,
+)
+from auditor.findings import derive
+from auditor.pictures import save_photo
+from auditor.record import (
+    Estimate,
+    Finding,
+    Picture,
+)
+from auditor.results import Results, places
+from auditor.statistics import interval
+from auditor.surroundings import likely_classes
+
+__all__ = ["findings"]
+
+Floats = NDArray[np.floating]
+
+
+def findings(
+    results: Results, is_core: NDArray[np.bool_], files: Mapping[int, str]
+) -> tuple[Finding, ...]:
+    """Test the suspects and grade them; `files` are the saved prototypes by their place."""
+    config, classes = results.config, list(results.classes)
+    logits = results.seen.logits.astype(np.float64)
+    log_odds = np.stack([_log_odds(logits, index) for index in classes], axis=1)
+    photos = suspects.Photos(
+        labels=results.labels,
+        log_odds=log_odds,
+        scores=naming.presence(results.rows, results.vocabulary.texts),
+        canvas_labels=results.canvas_labels,
+        sight=functools.cache(functools.partial(_sight, results)),
+    )
+    position = {digest: i for i, digest in enumerate(results.pool.digests)}
+    rows = np.array([position[digest] for digest in results.donors.digests])
+    known = None if results.donors.labels is None else np.array(results.donors.labels)
+    donors = suspects.Donors(
+        around=results.around,
+        shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[rows],
+        own=_own(results, rows) if known is None else known[:, None] == np.array(classes),
+        labels=known,
+    )
+    found = suspects.find(
+        results.named, results.vocabulary, is_core, results.classes,
+        results.classifier.class_names, photos, donors, results.insertions, results.diverged,
+        {name: quality.auc for name, quality in results.probe.quality.items()},
+        lambda row, j: _illustrate(results, files, row, j),
+        q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
+        replicates=config.statistics.bootstrap,
+        intervals=lambda row, j: _score_interval(results, row, j),
+        seed=config.seed,
+    )  # fmt: skip
+    return derive(found, q_level=config.statistics.q_level)
+
+
+def _sight(results: Results, j: int) -> Floats:
+    """How much each photo looks like one with the drawing of a concept."""
+    drawing_name = results.bank.concepts[j].drawing
+    assert drawing_name is not None
+    plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
+    return naming.sight(plain, drawn, results.pool_rows, results.rows)
+
+
+def _own(results: Results, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which audited classes each donor may show, by the probe, where no label tells."""
+    names = [results.classifier.class_names[index] for index in results.classes]
+    texts = results.probe.encode_texts([f"a photo of a {name}" for name in names]).numpy()
+    return likely_classes(results.pool_rows[rows], texts)
+
+
+def _log_odds(logits: Floats, index: int) -> Floats:
+    """log p / (1 - p) of a class, without the loss of digits near 0 and 1."""
+    others = np.delete(logits, index, axis=1)
+    return np.asarray(logits[:, index] - special.logsumexp(others, axis=1))
+
+
+def _score_interval(results: Results, row: int, j: int) -> Estimate:
+    """The combined score with its bootstrap interval over prototypes and the concept's photos."""
+    replicates = 200
+    rng = np.random.default_rng((results.config.seed, row, j, 0x5C0))
+    own = places(results.made, results.classes[row])
+    score = results.named.rescored(
+        row,
+        j,
+        results.vocabulary.resampled(j, replicates, rng),
+        (results.of_made.features[own] - results.vocabulary.mean) / results.vocabulary.scale,
+        rng,
+    )
+    return interval(float(results.named.score[row, j]), score, len(own))
+
+
+def _illustrate(
+    results: Results, files: Mapping[int, str], row: int, j: int
+) -> tuple[Picture, ...]:
+    """A prototype, and photos of other classes with and without the concept, or with it drawn."""
+    index, concept = results.classes[row], results.bank.concepts[j]
+    name = results.classifier.class_names[index]
+    save = functools.partial(save_photo, results.out)
+    own = places(results.made, index)
+    best = own[int(results.made.probabilities[own].argmax())]
+    pictures = [
+        Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}"),
+    ]
+
+    def probability(logs: Floats) -> str:
+        return f"p({name}) = {float(np.exp(logs)):.3f}"
+
+    if concept.drawing is not None:
+        logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
+        gain = np.where(results.canvas_labels != index, logs[1] - np.maximum(logs[0], -20), -np.inf)
+        place = int(gain.argmax())
+        photo = results.classifier.preprocess.fit(results.canvas.image(place))
+        seed = counterfactuals.photo_seed(results.config.seed, place)
+        edited = drawing.draw(concept.drawing, photo, seed=seed)
+        control = drawing.draw_control(concept.drawing, photo, seed=seed)
+        pictures += [
+            save(photo, "without", f"Photo as it is: {probability(logs[0, place])}"),
+            save(edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
+            save(control, "control", f"Control edit: {probability(logs[2, place])}"),
+        ]  # fmt: skip
+        return tuple(pictures)
+    scores = naming.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
+    logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
+    others = np.flatnonzero(results.labels != index)
+    for kind, chosen in (
+        ("with", others[np.argsort(-scores[others], kind="stable")][:2]),
+        ("without", others[np.argsort(np.abs(scores[others]), kind="stable")][:1]),
+    ):
+        words = f"{concept.name} by the probe" if kind == "with" else f"no sign of {concept.name}"
+        pictures += [
+            save(results.images.image(int(i)), "with" if kind == "with" else "without",
+                 f"Another class, {words}: {probability(logs[i])}")
+            for i in chosen
+        ]  # fmt: skip
+    return tuple(pictures)
