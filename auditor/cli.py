@@ -253,15 +253,16 @@ def run(config: AuditConfig) -> Audit:
 def summary(done: Audit) -> None:
     """The findings above `suspected`, and what stands beside them, on the terminal."""
     names = {c.index: c.name for c in done.classes}
-    table = Table(title="Findings", title_justify="left")
-    for column in ("class", "concept", "grade", "q"):
+    table = Table(title="Findings, each with its clearest test", title_justify="left")
+    for column in ("class", "concept", "grade", "test", "q"):
         table.add_column(column)
     strong = [f for f in done.findings if f.grade != "suspected"]
     for finding in strong[:20]:
-        q = finding.evidence[0].q
+        told = [e for e in finding.evidence if e.q is not None]
+        best = min(told, key=lambda e: e.q or 0.0, default=None)
         table.add_row(
             Text(_plain(names[finding.class_index])), Text(_plain(finding.concept)),
-            finding.grade, "" if q is None else f"{q:.2g}",
+            finding.grade, best.test if best else "", f"{best.q:.2g}" if best else "",
         )  # fmt: skip
     if strong:
         console.print(table)
