@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 import ctypes
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 CACHED_PIXELS = 16 * 224 * 224  # a processor is no faster with more images at once (measured)
-MEMORY_SHARE = 0.7  # of what is free, for images that are optimised together
+MEMORY_SHARE = 0.5  # of all there is, for images that are optimised together
 LARGEST_BATCH = 256
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -192,7 +192,7 @@ def images_at_once(classifier: Classifier) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    fitting = int(MEMORY_SHARE * _free_memory(device) / max(1, 3 * need))
+    fitting = int(MEMORY_SHARE * _memory(device) / max(1, 3 * need))
     useful = LARGEST_BATCH if device.type != "cpu" else max(1, CACHED_PIXELS // (height * width))
     return max(1, min(fitting, useful, LARGEST_BATCH))
 
@@ -202,11 +202,11 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _free_memory(device: torch.device) -> int:
+def _memory(device: torch.device) -> int:
+    """Bytes of the device, or of the machine; not what is free now, or runs would differ."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return int(torch.cuda.get_device_properties(device).total_memory)
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10
-    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
         return 4 << 30  # a system that does not say

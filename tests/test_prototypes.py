@@ -316,6 +316,6 @@ def test_images_at_once_fit_in_memory(monkeypatch):
     model = timm_model("test_resnet", 64)
     many = compute.images_at_once(model)
     assert many > 16
-    monkeypatch.setattr(compute, "_free_memory", lambda device: 40 << 20)
+    monkeypatch.setattr(compute, "_memory", lambda device: 40 << 20)
     few = compute.images_at_once(model)
     assert 1 <= few < many
