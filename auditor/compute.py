@@ -37,7 +37,7 @@ CACHED_PIXELS = 16 * 224 * 224  # a processor is no faster with more images at o
 MEMORY_SHARE = 0.5  # of all there is, for images that are optimised together
 LARGEST_BATCH = 256
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 
 
 def choose_device(name: str) -> torch.device:
@@ -143,6 +143,9 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(
+            M_ARENA_MAX, 1
+        )  # threads have arenas of their own, to which this does not apply
     except (OSError, AttributeError):
         return  # another C library: slower, and right all the same
 

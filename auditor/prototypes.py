@@ -141,10 +141,13 @@ def generate(
             size = max(1, size // 2)
 
     shares = [groups[k :: len(places)] for k in range(len(places))]
-    with ThreadPoolExecutor(len(places)) as pool:
-        made: dict[Item, Made] = {}
-        for part in pool.map(work, places, shares):
-            made |= part
+    made: dict[Item, Made] = {}
+    if len(places) == 1:  # here and not in a thread, whose memory glibc hands back at each step
+        made = work(places[0], shares[0])
+    else:
+        with ThreadPoolExecutor(len(places)) as pool:
+            for part in pool.map(work, places, shares):
+                made |= part
     ordered = [made[item] for item in items]
     images = np.stack([one.image for one in ordered])
     points = -(-recipe.steps // BLOCK)
