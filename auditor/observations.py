@@ -116,11 +116,11 @@ class Observer:
             items: pairs of class index and seed, the seeds of a class side by side.
             recipe: the mode and its settings.
             material: what images are held to.
-            batch: images at once, by default what memory serves best.
+            batch: images at once, and kept together; by default what memory serves best.
             step: told of the image steps done.
         """
         height, width = self.classifier.preprocess.size
-        size = min(256, max(8, CHUNK_PIXELS // (height * width)))
+        size = batch or min(256, max(8, CHUNK_PIXELS // (height * width)))
         if recipe.diversity:  # the seeds of a class stay together
             per_class = max(1, sum(item[0] == items[0][0] for item in items))
             size = -(-size // per_class) * per_class
