@@ -21,10 +21,12 @@ from auditor.models import Classifier
 __all__ = ["Regions", "isolate"]
 
 CELL = 16  # pixels of the image per entry of the mask
-STEPS = 80
-LEARNING_RATE = 0.05
-AREA = 6.0  # weight of the mask's area, in nats for the whole image
-SHARPNESS = 4.0
+LEAST_CELLS = 8  # across and down
+BLUR = 56  # pixels: nothing smaller is left of what is outside
+STEPS = 120
+LEARNING_RATE = 0.1
+AREA = 2.0  # weight of the mask's area, in nats for the whole image
+SHARPNESS = 2.0  # of the soft mask that gradients pass
 KEPT = 0.5  # a pixel belongs to the region where its mask is above this
 
 
@@ -70,12 +72,14 @@ def isolate(
             return logits.log_softmax(1).gather(1, target)[:, 0]
 
         height, width = part.shape[2:]
-        cells = (max(2, height // CELL), max(2, width // CELL))
-        entries = torch.full((len(part), 1, *cells), 0.4, device=device).requires_grad_()
+        cells = (max(LEAST_CELLS, height // CELL), max(LEAST_CELLS, width // CELL))
+        entries = torch.full((len(part), 1, *cells), 0.8, device=device).requires_grad_()
         optimiser = torch.optim.Adam([entries], lr=LEARNING_RATE)
         for _ in range(STEPS):
             mask = _mask(entries, height, width)
-            loss = AREA * mask.mean((1, 2, 3)).sum() - log_probability(mask).sum()
+            # forward the region itself, backward the soft mask: halves everywhere would pass for it
+            hard = (mask > KEPT).float() + mask - mask.detach()
+            loss = AREA * mask.mean((1, 2, 3)).sum() - log_probability(hard).sum()
             (entries.grad,) = torch.autograd.grad(loss, entries)
             optimiser.step()
         with torch.inference_mode():
@@ -96,11 +100,12 @@ def shown(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8
 
 def _mask(entries: Tensor, height: int, width: int) -> Tensor:
     grown = F.interpolate(entries, size=(height, width), mode="bilinear", align_corners=False)
-    return torch.sigmoid(SHARPNESS * grown)  # a mask of halves everywhere would isolate nothing
+    return torch.sigmoid(SHARPNESS * grown)
 
 
 def _blurred(images: Tensor) -> Tensor:
-    """Images without anything smaller than an eighth of their side."""
+    """Images without anything smaller than a quarter of their side, or `BLUR` pixels."""
     height, width = images.shape[2:]
-    small = F.interpolate(images, size=(8, 8), mode="bilinear", antialias=True)
+    sides = (max(2, min(4, height // BLUR)), max(2, min(4, width // BLUR)))
+    small = F.interpolate(images, size=sides, mode="bilinear", antialias=True)
     return F.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
