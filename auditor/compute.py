@@ -101,7 +101,12 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
             if type(module) is nn.Conv2d and isinstance(output, Tensor):
                 given[id(output)] = name
                 kept.append(output)
-            elif type(module) is nn.BatchNorm2d and id(inputs[0]) in given:
+            elif (
+                type(module) is nn.BatchNorm2d
+                and getattr(module, "running_var", None)
+                is not None  # else there is nothing to fold
+                and id(inputs[0]) in given
+            ):
                 pairs[name] = given[id(inputs[0])]
 
         return hook
@@ -143,16 +148,14 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-        libc.mallopt(
-            M_ARENA_MAX, 1
-        )  # threads have arenas of their own, to which this does not apply
+        libc.mallopt(M_ARENA_MAX, 1)  # what threads have of their own does not heed the others
     except (OSError, AttributeError):
         return  # another C library: slower, and right all the same
 
 
 def peers(device: torch.device) -> list[torch.device]:
     """All GPUs where the device is one without a number, else the device alone."""
-    if device.type == "cuda" and torch.cuda.device_count() > 1:
+    if str(device) == "cuda" and torch.cuda.device_count() > 1:
         return [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
     return [device]
 

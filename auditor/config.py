@@ -42,7 +42,7 @@ class PrototypeConfig(Section):
     """How prototypes are generated (see `auditor.prototypes`)."""
 
     mode: Literal["auto", "natural", "data-free", "reference", "paper", "patch"] = "auto"
-    parameterisation: Literal["fourier", "pixel", "phase"] = "fourier"
+    parameterisation: Literal["auto", "fourier", "pixel", "phase"] = "auto"
     per_class: Annotated[int, Field(ge=1, le=64)] = 3
     steps: Annotated[int, Field(ge=1, le=20000)] = 256
     probability: Unit = 0.9

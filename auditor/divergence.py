@@ -63,12 +63,12 @@ def compare(
         photos: layer -> float array of shape (n_photos, channels).
         photo_classes: int array of shape (n_photos,).
         classes: the audited classes.
-        used: layers that the optimisation held to photos; they are listed and do not count, unless
-            there is no other.
+        used: layers that the optimisation held to photos; they are listed and do not count.
         min_photos: with fewer photos a class is not tested.
         replicates: bootstrap replicates.
         seed: of the bootstrap.
     """
+    counted = [name for name in photos if name not in used]
     counts = {c: int((photo_classes == c).sum()) for c in classes}
     n_others = len(photo_classes)
     reasons: dict[int, str] = {}
@@ -79,6 +79,8 @@ def compare(
             reasons[c] = f"not tested: {n_others - counts[c]} photos of other classes"
         elif not (prototype_classes == c).any():
             reasons[c] = "not tested: no prototype"
+        elif not counted:
+            reasons[c] = "not tested: prototypes were held to photos in every layer"
     tested = [c for c in classes if c not in reasons]
     rng = np.random.default_rng((seed, 0xD1F))
     draws = {
@@ -90,8 +92,7 @@ def compare(
     }
     sums = {c: _Path(*(np.zeros(1 + replicates) for _ in range(3))) for c in tested}
     layers: dict[int, list[LayerDivergence]] = {c: [] for c in tested}
-    counted = [name for name in photos if name not in used] or list(photos)
-    for name, values in photos.items():
+    for name, values in photos.items() if tested else ():
         natural, synthetic = rank_rows(values), rank_rows(prototypes[name])
         whole = natural.sum(0, dtype=np.float64)
         scale = float(np.abs(values).mean()) or 1.0

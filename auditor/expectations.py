@@ -14,6 +14,7 @@ layers are named, and divergence is read off the others.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditor.activations import Activations, Layers, recorded
+from auditor.activations import Activations, Layers, pooled, recorded
 from auditor.models import Classifier
 
 __all__ = ["ChannelStatistics", "Expectation", "expected", "with_batch_norm"]
@@ -78,12 +79,12 @@ def expected(
     labels: NDArray[np.int64] | None = None,
     share: float = EARLY,
 ) -> Expectation:
-    """Expectation for classes from any photos; a class's own photos, where known, are left out.
+    """Expectation for classes from any photos; a class's own, where known, are left out of its fit.
 
     Least squares of each channel statistic on the centred logit of the class, read off at the mean
     of the photos' highest centred logits, shrunk towards the photos' mean by as much as chance
     explains (the positive-part estimator of James and Stein, 1961), and kept within the photos'
-    range.
+    range. That range, their deviation and the level are of all photos, a class's own among them.
 
     Args:
         photos: activations with path, of n photos.
@@ -133,8 +134,8 @@ def with_batch_norm(
     and its weight as deviation. Where such a module is the last one of a layer's output, the
     difference between the given photos' mean and the bias is taken off the expectation: stand-ins
     then serve for how channels go with the class, and the model says where they lie.
-    A layer that ends in something else, or whose batch normalisation was folded away (mean 0 and
-    variance 1 in every channel), stays as it is.
+    A layer whose output is something else, such as a sum with its input, or whose batch
+    normalisation was folded away (mean 0 and variance 1 in every channel), stays as it is.
 
     Args:
         classifier: the model.
@@ -145,37 +146,39 @@ def with_batch_norm(
     modules = dict(classifier.net.named_modules())
     ends: dict[str, nn.BatchNorm2d] = {}
     for name in expectation.layers:
-        leaves = [m for m in modules[name].modules() if not any(m.children())]
-        norms = [m for m in leaves if isinstance(m, nn.BatchNorm2d)]
-        if norms and leaves[-1] is norms[-1] and recorded_in_training(norms[-1]):
+        norms = [m for m in modules[name].modules() if isinstance(m, nn.BatchNorm2d)]
+        if norms and recorded_in_training(norms[-1]):
             ends[name] = norms[-1]
-    if not ends:
-        return expectation
-    given: dict[str, Tensor] = {}
+    given: dict[str, Tensor] = {}  # means, taken at once: what follows may work in place
+    device = next(classifier.net.parameters()).device
     handles = [
         module.register_forward_hook(
-            lambda _m, _i, out, name=name: given.__setitem__(name, out.detach())
+            lambda _m, _i, out, name=name: given.__setitem__(name, out.float().mean((2, 3)))
         )
         for name, module in ends.items()
     ]
-    sums: dict[str, list[Tensor]] = {name: [] for name in ends}
+    means: dict[str, list[Tensor]] = {name: [] for name in ends}
     try:
-        with torch.inference_mode(), recorded(classifier.net, layers):
+        with torch.inference_mode(), recorded(classifier.net, layers) as values:
             for part in torch.split(photos, 16):
-                classifier.logits(part.to(next(classifier.net.parameters()).device))
-                for name, value in given.items():
-                    sums[name].append(value.float().mean((2, 3)).cpu())
+                classifier.logits(part.to(device))
+                for name in list(ends):
+                    whole = pooled(values[name], layers.channel_axis[name])[0]
+                    own = given[name]
+                    if whole.shape == own.shape and torch.allclose(whole, own, 1e-3, 1e-4):
+                        means[name].append(own.cpu())
+                    else:
+                        del ends[name]  # something follows the normalisation
     finally:
         for handle in handles:
             handle.remove()
+    if not ends:
+        return expectation
     moved = dict(expectation.layers)
     for name, module in ends.items():
-        away = torch.cat(sums[name]).mean(0) - module.bias.detach().cpu().float()
-        own = moved[name]
-        moved[name] = ChannelStatistics(
-            own.mean - away.numpy(), own.mean_deviation, own.spread, own.spread_deviation
-        )
-    return Expectation(expectation.classes, moved, expectation.level, expectation.n_photos)
+        away = torch.cat(means[name]).mean(0) - module.bias.detach().cpu().float()
+        moved[name] = dataclasses.replace(moved[name], mean=moved[name].mean - away.numpy())
+    return dataclasses.replace(expectation, layers=moved)
 
 
 def recorded_in_training(norm: nn.BatchNorm2d) -> bool:

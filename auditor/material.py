@@ -17,10 +17,11 @@ from auditor.datasets import ImageSet
 from auditor.errors import ConfigError
 from auditor.expectations import Expectation, expected, with_batch_norm
 from auditor.models import Classifier
+from auditor.objectives import sorted_layers
 from auditor.prototypes import Mode
 from auditor.storage import digest_value
 
-__all__ = ["LEAST_PHOTOS", "Material", "gather"]
+__all__ = ["LEAST_PHOTOS", "Material", "gather", "known_labels", "least_left"]
 
 LEAST_PHOTOS = 32  # with fewer generic photos the mode `auto` takes collages
 BACKGROUNDS = 256  # photos that patches are put on
@@ -36,8 +37,9 @@ class Material:
         expectation: what the early layers are held to, or `None`.
         photos: what patches are put on, or `None`.
         references: photos of each class that are copied; empty but for the mode `reference`.
-        used: positions of the audited photos that the optimisation saw, to be held out.
-        layers: names of the layers whose statistics the optimisation used.
+        used: positions of the audited photos of a class that its own images were held to or put
+            on: they are held out of the divergence.
+        layers: names of the layers that the optimisation held to anything, in path order.
         digest: of all of these.
         words: what was used, in a sentence.
     """
@@ -49,6 +51,17 @@ class Material:
     layers: tuple[str, ...]
     digest: str
     words: str
+
+
+def known_labels(images: ImageSet, pool: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Classes of photos of the pool, for those that are audited photos too; else -1."""
+    known = dict(zip(images.digests, images.labels or (), strict=True))
+    return np.array([known.get(pool.digests[int(i)], -1) for i in rows], np.int64)
+
+
+def least_left(labels: NDArray[np.int64], classes: Sequence[int]) -> int:
+    """Photos that are left for the class that has fewest, its own left out."""
+    return min(int((labels != c).sum()) for c in classes)
 
 
 def gather(
@@ -83,11 +96,13 @@ def gather(
         words = "the model alone"
         return Material(None, None, {}, none, (), digest_value(key), words)
     if mode == "patch":
-        chosen = np.flatnonzero(generic)[:BACKGROUNDS]
-        few = pool.subset(chosen.tolist())
+        rows = np.flatnonzero(generic)
+        free = rows[~np.isin(known_labels(images, pool, rows), classes)]
+        few = pool.subset((free if len(free) else rows)[:BACKGROUNDS].tolist())
+        seen_too = np.flatnonzero(np.isin(images.digests, few.digests))
         photos = torch.cat(list(few.batches(classifier.preprocess.fit, size=batch)))
         words = f"the model, and {len(few)} photos of the pool that patches were put on"
-        return Material(None, photos, {}, none, (), digest_value([*key, few.digest]), words)
+        return Material(None, photos, {}, seen_too, (), digest_value([*key, few.digest]), words)
     if mode == "data-free":
         drawn = collages(COLLAGES, *classifier.preprocess.size, seed=seed)
         seen = collect(classifier, layers, torch.split(drawn, batch))
@@ -103,11 +118,16 @@ def gather(
     photos_seen = Activations(
         pooled.path, pooled.spread, pooled.features[places], pooled.logits[places]
     )
-    known = dict(zip(images.digests, images.labels or (), strict=True))
-    labels = np.array([known.get(pool.digests[int(i)], -1) for i in places], np.int64)
+    labels = known_labels(images, pool, places)
+    left = least_left(labels, classes)
+    if left < LEAST_PHOTOS:
+        raise ConfigError(
+            f"prototypes.mode = {mode!r} needs {LEAST_PHOTOS} photos that do not show the class, "
+            f"and one class has {left}; give more photos with --pool, or choose 'data-free'."
+        )
     expectation = expected(photos_seen, layers, classes, labels=labels)
     digest = digest_value([*key, pool.subset(places.tolist()).digest, labels.tolist()])
-    words = f"{len(places)} photos of the pool, a class's own left out where its photos are known"
+    words = f"{len(places)} photos of the pool, a class's own left out of its fit where known"
     if mode == "natural":
         return Material(expectation, None, {}, none, tuple(expectation.layers), digest, words)
     owners = np.array(images.labels or ())
@@ -125,9 +145,12 @@ def gather(
         )
         for c, rows in copied.items()
     }
-    used = np.concatenate([*copied.values(), none])
+    rows = np.concatenate([*copied.values(), none])
+    copies = {images.digests[int(i)] for i in rows}  # a photo listed twice is held out twice
+    used = np.flatnonzero([digest in copies for digest in images.digests])
+    held = {*expectation.layers, *sorted_layers(classifier, layers)}
     digest = digest_value([digest, images.subset(used.tolist()).digest])
     return Material(
-        expectation, None, references, used, layers.path, digest,
+        expectation, None, references, used, tuple(n for n in layers.path if n in held), digest,
         f"{words}; and {len(used)} photos of the audited classes, whose activations were copied",
     )  # fmt: skip

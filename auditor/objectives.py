@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from auditor.activations import Layers, recorded
+from auditor.errors import ModelError
 from auditor.expectations import Expectation
 from auditor.models import Classifier
 
-__all__ = ["Objective", "Targets", "moments"]
+__all__ = ["Objective", "Targets", "moments", "sorted_layers"]
 
 TOLERANCE = 0.5  # in standard deviations over photos: nearer than this is near enough
 NATURAL = 30.0  # weight of the hinge on channel statistics against the cross-entropy
@@ -181,23 +182,41 @@ def moments(value: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     return mean, deviation
 
 
+def sorted_layers(classifier: Classifier, layers: Layers) -> tuple[str, ...]:
+    """Layers whose activations the mode `reference` sorts, deepest first: few positions, evenly.
+
+    Raises:
+        ModelError: the model has none.
+    """
+    device = next(iter(classifier.net.parameters())).device
+    height, width = classifier.preprocess.size
+    with torch.inference_mode(), recorded(classifier.net, layers) as values:
+        classifier.logits(torch.full((1, 3, height, width), 0.5, device=device))
+        small = [
+            name
+            for name in layers.path
+            if values[name].ndim > 2
+            and 1 < _flat(values[name], layers.channel_axis[name]).shape[2] <= SORTED_POSITIONS
+        ]
+    if not small:
+        raise ModelError(
+            f"prototypes.mode = 'reference' finds no layer of {classifier.name} that it can sort; "
+            "choose 'natural'."
+        )
+    return tuple(small[::-1][:: -(-len(small) // SORTED_LAYERS)])
+
+
 def _sorted(
     classifier: Classifier, layers: Layers, references: Mapping[int, Tensor]
 ) -> dict[str, dict[int, Tensor]]:
     """Mean over a class's photos of each channel's sorted activations, for some deep layers."""
+    names = sorted_layers(classifier, layers)
     device = next(iter(classifier.net.parameters())).device
     found: dict[str, dict[int, Tensor]] = {}
     with torch.inference_mode(), recorded(classifier.net, layers) as values:
         for index, photos in references.items():
             classifier.logits(photos.to(device))
-            small = [
-                name
-                for name in layers.path
-                if values[name].ndim > 2
-                and values[name][0].numel() / values[name].shape[layers.channel_axis[name]]
-                <= SORTED_POSITIONS
-            ]
-            for name in small[:: -(-len(small) // SORTED_LAYERS)]:
+            for name in names:
                 flat = _flat(values[name], layers.channel_axis[name])
                 found.setdefault(name, {})[index] = flat.sort(2).values.mean(0).clone()
     return found

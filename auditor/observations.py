@@ -6,6 +6,7 @@ the digest of all it depends on; a run that was killed finds them there.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditor import counterfactuals, prototypes
+import auditor
+from auditor import compute, counterfactuals, isolation, prototypes
 from auditor.activations import Activations, Layers, collect
 from auditor.datasets import ImageSet
 from auditor.material import Material
@@ -32,7 +34,6 @@ OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
 GENERIC_PHOTOS = 512  # pool photos whose path is kept: what prototypes are held to
 INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
 CHUNK_PHOTOS = 2048  # photos that are observed, and kept, together
-CHUNK_PIXELS = 32 * 224 * 224  # prototypes of so many pixels are kept together
 
 Step = Callable[[int], None]
 
@@ -52,8 +53,9 @@ class Observer:
         """What every observation of this model depends on."""
         fitted = self.classifier.preprocess
         return [
-            self.classifier.digest, [*fitted.size, *fitted.mean, *fitted.std, fitted.resize],
-            fitted.interpolation, list(self.layers.path), self.layers.features,
+            auditor.__version__, self.classifier.digest,
+            [*fitted.size, *fitted.mean, *fitted.std, fitted.resize],
+            fitted.interpolation, fitted.aspect, list(self.layers.path), self.layers.features,
             str(next(iter(self.classifier.net.parameters())).device.type),
         ]  # fmt: skip
 
@@ -108,6 +110,7 @@ class Observer:
         material: Material,
         *,
         batch: int | None,
+        devices: Sequence[torch.device],
         step: Step,
     ) -> Prototypes:
         """Prototypes of (class, seed) pairs; parts that were finished are kept.
@@ -117,10 +120,10 @@ class Observer:
             recipe: the mode and its settings.
             material: what images are held to.
             batch: images at once, and kept together; by default what memory serves best.
+            devices: that share the work.
             step: told of the image steps done.
         """
-        height, width = self.classifier.preprocess.size
-        size = batch or min(256, max(8, CHUNK_PIXELS // (height * width)))
+        size = batch or 2 * compute.images_at_once(self.classifier) * len(devices)
         if recipe.diversity:  # the seeds of a class stay together
             per_class = max(1, sum(item[0] == items[0][0] for item in items))
             size = -(-size // per_class) * per_class
@@ -128,13 +131,16 @@ class Observer:
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
 
-            def compute(
+            def generated(
                 chunk: Sequence[tuple[int, int]] = chunk, start: int = start
             ) -> Mapping[str, Any]:
                 made = prototypes.generate(
                     self.classifier, self.layers, chunk, recipe,
                     expectation=material.expectation, photos=material.photos,
-                    references=material.references, batch=batch,
+                    references={
+                        c: material.references[c] for c, _ in chunk if c in material.references
+                    },
+                    batch=batch, devices=devices,
                     on_step=lambda done: step(start * recipe.steps + done),
                 )  # fmt: skip
                 return {
@@ -145,7 +151,7 @@ class Observer:
                 }
 
             key = [*self.key, material.digest, [list(item) for item in chunk], vars(recipe)]
-            parts.append(self.work.arrays("prototypes", key, compute))
+            parts.append(self.work.arrays("prototypes", key, generated))
             step(min(start + size, len(items)) * recipe.steps)
         return Prototypes(
             images=np.concatenate([part["images"] for part in parts]),
@@ -158,8 +164,24 @@ class Observer:
 
     def of_prototypes(self, made: Prototypes) -> Activations:
         """Activations of prototypes, as they were saved."""
-        images = made.tensor()
-        return collect(self.classifier, self.layers, torch.split(images, self.batch))
+        return collect(self.classifier, self.layers, made.batches(self.batch))
+
+    def regions(self, made: Prototypes, step: Step) -> isolation.Regions:
+        """The regions of prototypes that carry their class."""
+        parts: list[Arrays] = []
+        for start in range(0, len(made.images), self.batch):
+            part = slice(start, start + self.batch)
+            images, owners = made.images[part], made.class_indices[part]
+
+            def compute(
+                images: NDArray[np.uint8] = images, owners: tuple[int, ...] = owners
+            ) -> Mapping[str, Any]:
+                return vars(isolation.isolate(self.classifier, images, owners))
+
+            key = [*self.key, hashlib.sha256(images.tobytes()).hexdigest(), list(owners)]
+            parts.append(self.work.arrays("regions", key, compute))
+            step(min(start + self.batch, len(made.images)))
+        return isolation.Regions(**_joined(parts))
 
     def insertions(
         self, names: Sequence[str], photos: ImageSet, scale: NDArray[np.float32], step: Step

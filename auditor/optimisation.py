@@ -76,11 +76,24 @@ class _Image:
         self.cooling = max(1, round(COOLING * recipe.steps))
         self.last = recipe.steps
         self.trace: list[float] = []
+        self.sum, self.since = 0.0, 0
 
     def rate(self, step: int) -> float:
         """Learning rate over its maximum: full, then a cosine to a tenth."""
         progress = (step - (self.last - self.cooling)) / self.cooling
         return 1.0 if progress <= 0 else 0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1)))
+
+    def until(self) -> int:
+        """Steps to its next look, on its own clock: neighbours do not decide when that is."""
+        return min(self.last, (self.step // BLOCK + 1) * BLOCK) - self.step
+
+    def advance(self, steps: int, probability: float, *, early: bool) -> None:
+        """Count steps with the mean probability seen in them, and look where it is time."""
+        self.step += steps
+        self.sum, self.since = self.sum + probability * steps, self.since + steps
+        if self.step % BLOCK == 0 or self.step >= self.last:
+            self.seen(self.sum / self.since, early=early)
+            self.sum, self.since = 0.0, 0
 
     def seen(self, probability: float, *, early: bool) -> None:
         """Begin to cool down where the class is sure, half of the full rate's time gone."""
@@ -115,7 +128,7 @@ class Loop:
         self.coding: Parameterisation = parameterisation(
             recipe.parameterisation, *side, self.device
         )
-        self.backgrounds = photos
+        self.backgrounds = None if photos is None else photos.to(self.device)
         self.autocast = torch.autocast(
             self.device.type,
             torch.bfloat16,
@@ -144,11 +157,10 @@ class Loop:
                         [torch.cat(pair) for pair in zip(state, new, strict=True)] if state else new
                     )
                     active += entering
-                steps = min(BLOCK, *(image.last - image.step for image in active))
+                steps = min(image.until() for image in active)
                 seen = self._block(active, state, values, steps)
                 for image, probability in zip(active, seen, strict=True):
-                    image.step += steps
-                    image.seen(probability, early=self.recipe.early)
+                    image.advance(steps, probability, early=self.recipe.early)
                 self.done.add(self, steps * len(active))
                 stay = self._staying(active)
                 if len(stay) < len(active):
@@ -163,7 +175,8 @@ class Loop:
         together = self.recipe.diversity > 0
         for image in active if together else ():
             if image.item[0] in busy and image.step >= image.last:
-                image.last = min(self.recipe.steps, image.step + 1)  # keeps its mates company
+                # it keeps its mates company until the next look
+                image.last = min(self.recipe.steps, (image.step // BLOCK + 1) * BLOCK)
         return [k for k, image in enumerate(active) if image.step < image.last]
 
     def _collect(
@@ -205,9 +218,10 @@ class Loop:
         for k in range(steps):
             parameters.requires_grad_()
             images = self.coding.decode(parameters)
-            shown = transformed(images, matrices[k])
             if self.patch:
                 shown = patched(images, self._photos(views[k]), views[k], self.side)
+            else:
+                shown = transformed(images, matrices[k])
             with self.autocast:
                 logits = self.net(self.classifier.preprocess.normalise(shown)).float()
             loss, probability = self.objective.loss(targets, images, logits, values)
@@ -236,12 +250,12 @@ class Loop:
     def _photos(self, view: View) -> Tensor:
         assert self.backgrounds is not None
         chosen = (view.picks * len(self.backgrounds)).astype(int)
-        return self.backgrounds[torch.from_numpy(chosen)].to(self.device)
+        return self.backgrounds[torch.from_numpy(chosen).to(self.device)]
 
     def _canvas(self, n: int) -> Tensor:
         """The mean photo, which patches are shown on."""
         assert self.backgrounds is not None
-        return self.backgrounds.mean(0).to(self.device).expand(n, -1, -1, -1)
+        return self.backgrounds.mean(0).expand(n, -1, -1, -1)
 
 
 def _baseline(classifier: Classifier, start: Tensor) -> Tensor:

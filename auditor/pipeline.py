@@ -22,9 +22,9 @@ from auditor import (
     credibility,
     datasets,
     divergence,
-    isolation,
     models,
     naming,
+    parameterisations,
     probes,
     prototypes,
 )
@@ -33,7 +33,7 @@ from auditor.assembly import assemble
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError, ImagesError
-from auditor.material import LEAST_PHOTOS, gather
+from auditor.material import LEAST_PHOTOS, gather, known_labels, least_left
 from auditor.models import Classifier
 from auditor.observations import (
     GENERIC_PHOTOS,
@@ -133,6 +133,7 @@ class _Run:
                 else self._images(config.pool, classifier, labelled=False)
             )
             layers = find_layers(classifier, config.model.layers)
+            second = self._second(classifier, classes, device)
         if images.labels is None or not len(images):
             raise ImagesError(f"{config.images} holds no photo that could be read.")
         observer = Observer(classifier, layers, Work(self.out / "work"), config.batch, config.seed)
@@ -151,9 +152,11 @@ class _Run:
         settings = config.prototypes
         total = len(classes) * settings.per_class * settings.steps
         with self.stage("prototypes", total) as step:
+            known = known_labels(images, pool, np.flatnonzero(generic))
+            mode = prototype_mode(settings.mode, least_left(known, classes))
             recipe = prototypes.Recipe(
-                mode=prototype_mode(settings.mode, int(generic.sum())),
-                parameterisation=settings.parameterisation, steps=settings.steps,
+                mode=mode, parameterisation=coding(settings.parameterisation, mode),
+                steps=settings.steps,
                 early=settings.early, diversity=settings.diversity, patch=settings.patch,
                 compile=settings.compile,
             )  # fmt: skip
@@ -162,15 +165,18 @@ class _Run:
                 pooled=pooled, generic=generic, batch=config.batch, seed=config.seed,
             )  # fmt: skip
             items = [(c, config.seed + k) for c in classes for k in range(settings.per_class)]
-            made = observer.prototypes(items, recipe, material, batch=settings.batch, step=step)
+            made = observer.prototypes(
+                items, recipe, material, batch=settings.batch, devices=compute.peers(device),
+                step=step,
+            )  # fmt: skip
             of_made = observer.of_prototypes(made)
-            made_rows = probe.encode_images(made.tensor()).cpu().numpy()
+            made_rows = np.concatenate(
+                [probe.encode_images(part).cpu().numpy() for part in made.batches(config.batch)]
+            )
         regions = None
         if settings.isolate:
-            with self.stage("isolation", 1):
-                regions = isolation.isolate(
-                    classifier, made.tensor(), made.class_indices, batch=config.batch
-                )
+            with self.stage("isolation", len(made.images)) as step:
+                regions = observer.regions(made, step)
         made_classes = np.array(made.class_indices)
         with self.stage("divergence", 1):
             kept = np.flatnonzero(on_path)
@@ -188,7 +194,7 @@ class _Run:
                 labels[kept[held_out]],
                 replicates=config.statistics.bootstrap, seed=config.seed,
             )  # fmt: skip
-            judged = self._judged(classifier, made, device)
+            judged = None if second is None else self._judged(classifier, second, made)
         scale = np.maximum(pooled.features.std(0), 1e-6)
         drawn = [c.drawing for c in bank.concepts if c.drawing is not None]
         with self.stage("drawings", len(drawn)) as step:
@@ -208,7 +214,7 @@ class _Run:
                 pool=pool, pooled=pooled, pool_rows=pool_rows,
                 insertions=insertions, classes=classes, config=config,
             )  # fmt: skip
-            weights = head_weights(classifier, layers, made.tensor()[: config.batch])
+            weights = head_weights(classifier, layers, next(made.batches(config.batch)))
             named = vocabulary.name(
                 per_class(of_made.features, made_classes, classes),
                 (weights - weights.mean(0))[list(classes)],
@@ -240,16 +246,33 @@ class _Run:
         return audit
 
     def _judged(
-        self, classifier: Classifier, made: prototypes.Prototypes, device: torch.device
-    ) -> tuple[Classifier, credibility.Transfer] | None:
+        self, classifier: Classifier, second: Classifier, made: prototypes.Prototypes
+    ) -> tuple[Classifier, credibility.Transfer]:
         """The second model's judgement of the best prototype of each class."""
+        best = best_of_each(made)
+        images = torch.from_numpy(made.images[best]).permute(0, 3, 1, 2).float() / 255
+        return second, credibility.transfer(
+            classifier, second, images, [made.class_indices[k] for k in best]
+        )
+
+    def _second(
+        self, classifier: Classifier, classes: Sequence[int], device: torch.device
+    ) -> Classifier | None:
+        """The model that judges the prototypes, before anything is spent on them."""
         if self.config.second_model is None:
             return None
         second = models.load(self.config.second_model, device=device)
-        best = best_of_each(made)
-        return second, credibility.transfer(
-            classifier, second, made.tensor()[best], [made.class_indices[k] for k in best]
-        )
+        if second.digest == classifier.digest:
+            raise ConfigError(
+                f"second_model = {second.name} has the weights of the audited model; a model that "
+                "took no part is needed."
+            )
+        if not set(classes) & set(credibility.match_classes(classifier, second)):
+            raise ConfigError(
+                f"second_model = {second.name} has none of the audited classes; give a model with "
+                "the same ids or names of classes."
+            )
+        return second
 
     def _images(self, spec: str, classifier: Classifier, *, labelled: bool) -> ImageSet:
         return datasets.load(
@@ -328,6 +351,13 @@ def best_of_each(made: prototypes.Prototypes) -> list[int]:
         if c not in best or made.probabilities[k] > made.probabilities[best[c]]:
             best[c] = k
     return list(best.values())
+
+
+def coding(wanted: str, mode: prototypes.Mode) -> parameterisations.Name:
+    """The parameterisation of images: `auto` takes pixels for mode `paper`, else Fourier."""
+    if wanted == "auto":
+        return "pixel" if mode == "paper" else "fourier"
+    return next(name for name in parameterisations.NAMES if name == wanted)
 
 
 def per_class(

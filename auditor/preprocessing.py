@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -94,9 +95,9 @@ class Preprocess:
             number, with the images' device and dtype.
         """
         if len(self.mean) == 1:
-            images = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        mean = images.new_tensor(self.mean).view(1, -1, 1, 1)
-        std = images.new_tensor(self.std).view(1, -1, 1, 1)
+            images = (images * _constant(LUMA, images.device, images.dtype)).sum(1, keepdim=True)
+        mean = _constant(self.mean, images.device, images.dtype)
+        std = _constant(self.std, images.device, images.dtype)
         return (images - mean) / std
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -110,3 +111,10 @@ class Preprocess:
             return target
         scale = max(self.size[0] / height, self.size[1] / width)
         return max(self.size[0], int(scale * height)), max(self.size[1], int(scale * width))
+
+
+@functools.cache
+def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Values per channel on a device, sent there once: sending waits for the device."""
+    with torch.inference_mode(False):  # gradients may need it later
+        return torch.tensor(values, device=device, dtype=dtype).view(1, -1, 1, 1)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from auditor import compute
 from auditor.activations import Layers
+from auditor.errors import ModelError
 from auditor.expectations import Expectation
 from auditor.models import Classifier
 from auditor.objectives import Objective
@@ -71,6 +72,12 @@ class Prototypes:
         if any(len(values) != n for values in rest):
             raise ValueError("seeds, probabilities, traces and steps must match the images")
 
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """The images as float tensors of shape (up to `size`, 3, H, W) in [0, 1], one by one."""
+        for start in range(0, len(self.images), size):
+            part = torch.from_numpy(self.images[start : start + size])
+            yield part.permute(0, 3, 1, 2).float() / 255
+
     def tensor(self) -> Tensor:
         """The images as float tensor of shape (n, 3, H, W) in [0, 1]."""
         return torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 255
@@ -108,8 +115,8 @@ def generate(
         references: photos of each class, likewise, for `reference`.
         batch: images at once, by default as many as the device's memory serves best; halved where
             it does not suffice.
-        devices: the network is copied to each, and each takes its share; by default the
-            network's own device, or all GPUs where that is one.
+        devices: the network is copied to each, and each takes its share; by default the network's
+            own alone.
         on_step: called with the number of image steps done.
     """
     if recipe.mode == "patch" and (photos is None or not len(photos)):
@@ -118,7 +125,7 @@ def generate(
         raise ValueError("the mode reference needs photos of the classes")
     groups = _groups(items, together=recipe.diversity > 0)
     home = next(iter(classifier.net.parameters())).device
-    places = list(devices or compute.peers(home))
+    places = list(devices or [home])
     done = Counter(on_step)
 
     def work(device: torch.device, share: list[list[Item]]) -> dict[Item, Made]:
@@ -149,6 +156,11 @@ def generate(
             for part in pool.map(work, places, shares):
                 made |= part
     ordered = [made[item] for item in items]
+    if not all(np.isfinite(one.trace).all() for one in ordered):
+        raise ModelError(
+            f"{classifier.name} gave logits that are not finite while prototypes were made; they "
+            "cannot be trusted, so the audit stops here."
+        )
     images = np.stack([one.image for one in ordered])
     points = -(-recipe.steps // BLOCK)
     return Prototypes(

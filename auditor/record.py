@@ -135,7 +135,7 @@ class Region(Record):
     """The part of a prototype that carries its class.
 
     `probability` is the model's probability of the class with all else blurred, `control` the mean
-    for the region's mirror images, which are as large and have its shape.
+    for the same region moved half the image away, across, down and both.
     """
 
     file: str

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 import torch
+import torchvision
 from tiny import classifier
 from torch import nn
 
@@ -125,6 +127,26 @@ def test_batch_normalisation_says_where_the_centre_lies():
         centre = moved.layers[name].mean - (plain.layers[name].mean - seen.path[name].mean(0))
         bias = norm[-1].bias.detach().numpy()
         np.testing.assert_allclose(centre, np.tile(bias, (3, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_layers_that_add_or_join_are_left_as_they_are(name):
+    torch.manual_seed(0)
+    made = {"resnet18": torchvision.models.resnet18, "googlenet": torchvision.models.googlenet}
+    more = {} if name == "resnet18" else {"aux_logits": False, "init_weights": False}
+    net = made[name](weights=None, num_classes=4, **more)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.fill_(2.0)
+            module.bias.data.normal_()
+    model = classifier(net, 64, 4)
+    layers = activations.find_layers(model)
+    images = collages(6, 64, 64)
+    seen = activations.collect(model, layers, [images])
+    plain = expectations.expected(seen, layers, (0, 1), share=1.0)
+    moved = expectations.with_batch_norm(model, layers, plain, images)
+    for layer in plain.layers:  # what follows each normalisation works in place, or adds to it
+        np.testing.assert_array_equal(moved.layers[layer].mean, plain.layers[layer].mean)
 
 
 def test_folded_batch_normalisation_says_nothing():

@@ -149,17 +149,16 @@ def test_what_is_expected_must_exist(user, expected, told):
         pipeline.run(AuditConfig.model_validate(user | {"expected": expected}))
 
 
-@pytest.mark.parametrize("mode", ["data-free", "reference", "paper", "patch"])
+@pytest.mark.parametrize("mode", ["data-free", "paper", "patch"])
 def test_the_mode_of_prototypes_is_said_with_what_it_used(user, mode):
     settings = {"prototypes": {"per_class": 1, "steps": 4, "mode": mode, "isolate": True}}
     audit = pipeline.run(AuditConfig.model_validate(user | settings))
     made = audit.prototyping
     assert made is not None
     assert made.mode == mode
-    used = {"data-free": "collages", "reference": "copied", "paper": "alone", "patch": "put on"}
+    used = {"data-free": "collages", "paper": "alone", "patch": "put on"}
     assert used[mode] in made.used
-    assert (made.photos_copied > 0) == (mode == "reference")
-    assert bool(made.layers_used) == (mode in ("data-free", "reference"))
+    assert bool(made.layers_used) == (mode == "data-free")
     for audited in audit.classes:
         for prototype in audited.prototypes:
             assert prototype.region is not None
@@ -171,14 +170,38 @@ def test_the_mode_of_prototypes_is_said_with_what_it_used(user, mode):
 
 
 def test_a_second_model_judges_the_prototypes(user):
-    settings = {"prototypes": {"per_class": 2, "steps": 4}, "second_model": user["model"]}
-    audit = pipeline.run(AuditConfig.model_validate(user | settings))
-    judged = audit.prototyping.transfer
-    assert judged.weights_sha256 == audit.provenance.weights_sha256
-    assert judged.unmatched == 0
-    best = [max(p.probability for p in c.prototypes) for c in audit.classes]
-    sure = sum(p > 0.5 for p in best)  # the same model puts such a prototype first
-    assert judged.first.value >= sure / len(best)
+    Path("other.py").write_text(
+        "from mine import net as first\n\n"
+        "def net():\n"
+        "    made = first()\n"
+        "    made.head.weight.data = made.head.weight.data.flip(0) if TURNED else "
+        "made.head.weight.data * 1.5\n"
+        "    return made\n"
+    )
+    second = user["model"] | {"spec": "python:other:net"}
+    settings = {"prototypes": {"per_class": 2, "steps": 40}, "second_model": second}
+    for turned in (False, True):
+        sys.modules.pop("other", None)
+        text = Path("other.py").read_text()
+        Path("other.py").write_text(f"TURNED = {turned}\n" + text)
+        audit = pipeline.run(AuditConfig.model_validate(user | settings))
+        judged = audit.prototyping.transfer
+        assert judged.unmatched == 0
+        assert judged.weights_sha256 != audit.provenance.weights_sha256
+        assert judged.first.value == (0 if turned else 1)  # the turned one sees the other class
+        Path("other.py").write_text(text)
+
+
+def test_the_audited_model_is_no_second_model(user):
+    settings = {"second_model": user["model"]}
+    with pytest.raises(ConfigError, match="took no part"):
+        pipeline.run(AuditConfig.model_validate(user | settings))
+
+
+def test_a_mode_that_needs_photos_says_how_many_are_left(user):
+    settings = {"prototypes": {"mode": "natural", "per_class": 1, "steps": 2}}
+    with pytest.raises(ConfigError, match="needs 32 photos that do not show the class"):
+        pipeline.run(AuditConfig.model_validate(user | settings))
 
 
 def test_what_a_killed_run_left_half_written_is_cleared(user):

@@ -7,6 +7,8 @@ from tiny import classifier, stripes, timm_model
 from torch import nn
 
 from auditor import activations, compute, expectations, optimisation
+from auditor.errors import ModelError
+from auditor.objectives import sorted_layers
 from auditor.parameterisations import NAMES, parameterisation, pink_noise
 from auditor.prototypes import MODES, Recipe, generate
 from auditor.views import View, patched, transformed
@@ -104,14 +106,38 @@ def test_a_sure_image_leaves_early_and_a_waiting_one_enters():
     assert made(stripes(), items[:1], steps=96).steps == (96,)
 
 
+def test_any_number_of_steps_and_neighbours_leave_early_alike():
+    model = timm_model("test_resnet", 64)
+    model.net.fc.weight.data *= 30
+    items = [(k, 0) for k in range(4)]
+    together = made(model, items, steps=70, early=True, batch=2)
+    for item, steps, trace in zip(items, together.steps, together.traces, strict=True):
+        alone = made(model, [item], steps=70, early=True, batch=1)
+        assert alone.traces.shape[1] == 5
+        assert abs(steps - alone.steps[0]) <= 16
+        assert abs(trace[0] - alone.traces[0, 0]) < 0.2
+    apart = made(model, [(0, k) for k in range(3)], steps=70, early=True, diversity=1.0)
+    assert apart.traces.shape == (3, 5)
+
+
+def test_logits_that_are_not_finite_are_told():
+    model = stripes()
+    model.net.head.weight.data[0, 0] = torch.inf
+    with pytest.raises(ModelError, match="not finite"):
+        made(model, [(0, 0)], steps=4)
+
+
+def test_the_deepest_layers_are_sorted_and_none_is_told():
+    model = timm_model("test_resnet", 64)
+    layers = activations.find_layers(model)
+    names = sorted_layers(model, layers)
+    assert names[0] == [n for n in layers.path if n in names][-1]
+    with pytest.raises(ModelError, match="finds no layer"):
+        sorted_layers(stripes(64), activations.find_layers(stripes(64)))
+
+
 def test_memory_that_does_not_suffice_halves_the_batch(monkeypatch):
     model = stripes()
-    sizes = []
-    logits = type(model).logits
-
-    def limited(self, images):
-        sizes.append(len(images))
-        return logits(self, images)
 
     def normalise(self, images):
         if images.requires_grad and len(images) > 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from auditor.record import Audit, Prototyping, ToldApart, Transfer
+from auditor.record import Audit, Prototyping, Transfer
 from auditor.report.text import clean, count, estimate, number
 
 __all__ = ["Making", "making"]
@@ -14,7 +14,7 @@ MODES = {
     "data-free": "data-free: early layers held to what collages lead to expect of the class",
     "reference": "reference: activations of photos of the class copied; this can hide what is "
     "wrong with a model",
-    "paper": "paper: the class's logit alone, as published",
+    "paper": "paper: the class's logit and smoothness, after the published recipe",
     "patch": "patch: a small patch that makes the model see the class on any photo",
 }
 LISTED = 4  # layers of a kind that are named
@@ -38,14 +38,14 @@ def making(audit: Audit) -> Making | None:
         ("Mode", MODES[made.mode]),
         ("Parameterisation", made.parameterisation),
         ("Made from", clean(made.used)),
-        ("Layers held to photos", _layers(made)),
+        ("Layers held", _layers(made)),
         ("Target reached", f"{sum(reached):,} of {count(len(reached), 'prototype')}"),
         ("Transfer", _transfer(made.transfer)),
-        ("Told from photos", _told_apart(made.told_apart)),
+        ("Told from photos", _told_apart(made)),
     ]
     return Making(
         tuple((label, value) for label, value in facts if value),
-        "Similarity in layers that were held to photos does not count towards divergence. "
+        "Similarity in layers that were held does not count towards divergence. "
         "Normalised similarity, class-specific similarity and transfer are read together: the "
         "first can be raised without an image that looks like anything.",
     )
@@ -71,7 +71,8 @@ def _transfer(found: Transfer | None) -> str:
     )
 
 
-def _told_apart(layers: tuple[ToldApart, ...]) -> str:
+def _told_apart(made: Prototyping) -> str:
+    layers = [layer for layer in made.told_apart if layer.layer not in made.layers_used]
     if not layers:
         return "not tested: see what was not assessed"
     best = max(layers, key=lambda layer: layer.auc.value)

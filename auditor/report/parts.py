@@ -128,14 +128,14 @@ def prototype_shots(prototype: Prototype, class_name: Name) -> list[Shot]:
     shots = [prototype_shot(prototype, class_name)]
     region = prototype.region
     if region is not None:
-        inside, mirrored = number(region.probability, 2), number(region.control, 2)
+        inside, moved = number(region.probability, 2), number(region.control, 2)
         shots.append(
             Shot(
                 region.file,
                 f"Region of the prototype of {class_name}, seed {prototype.seed}: "
                 f"{100 * region.area:.0f} % of the image; probability {inside} with all else "
-                f"blurred, {mirrored} for mirrored regions of the same shape",
-                f"region {100 * region.area:.0f} % · p {inside}, mirrored {mirrored}",
+                f"blurred, {moved} for the same region moved elsewhere",
+                f"region {100 * region.area:.0f} % · p {inside}, moved {moved}",
             )
         )
     return shots
