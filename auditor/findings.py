@@ -193,44 +193,25 @@ def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
         )
     ]
     caveats = list(suspect.caveats)
-    if suspect.association is not None:
-        evidence.append(
-            Evidence(
-                test="association",
-                effect=suspect.association.estimate,
-                control=None,
-                p=suspect.association.p,
-                q=suspect.association.q,
-                n=suspect.association.estimate.n,
-                unit="log-odds of the class",
+    for test, told, unit in (
+        ("association", suspect.association, "log-odds of the class"),
+        ("surroundings", suspect.surroundings, "log-odds of the class"),
+        ("prevalence", suspect.prevalence, "area under the ROC curve"),
+    ):
+        if told is not None:
+            evidence.append(
+                Evidence(
+                    test=test,
+                    effect=told.estimate,
+                    control=None,
+                    p=told.p,
+                    q=told.q,
+                    n=told.estimate.n,
+                    unit=unit,
+                )  # fmt: skip
             )
-        )
-    else:
+    if suspect.association is None:
         caveats.append("Not tested on photos of other classes: too few of them show the concept.")
-    if suspect.surroundings is not None:
-        evidence.append(
-            Evidence(
-                test="surroundings",
-                effect=suspect.surroundings.estimate,
-                control=None,
-                p=suspect.surroundings.p,
-                q=suspect.surroundings.q,
-                n=suspect.surroundings.estimate.n,
-                unit="log-odds of the class",
-            )
-        )
-    if suspect.prevalence is not None:
-        evidence.append(
-            Evidence(
-                test="prevalence",
-                effect=suspect.prevalence.estimate,
-                control=None,
-                p=suspect.prevalence.p,
-                q=suspect.prevalence.q,
-                n=suspect.prevalence.estimate.n,
-                unit="area under the ROC curve",
-            )
-        )
     if suspect.effect is not None:
         evidence.append(
             Evidence(
