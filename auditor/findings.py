@@ -208,7 +208,7 @@ def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
                     q=told.q,
                     n=told.estimate.n,
                     unit=unit,
-                )  # fmt: skip
+                )
             )
     if suspect.association is None:
         caveats.append("Not tested on photos of other classes: too few of them show the concept.")
