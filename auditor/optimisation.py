@@ -67,11 +67,13 @@ class Counter:
 class _Image:
     """One image on its way: its clock, its views and what was seen of it."""
 
-    def __init__(self, item: Item, recipe: Recipe) -> None:
+    def __init__(self, item: Item, recipe: Recipe, aspect: float) -> None:
         self.item = item
         generator = np.random.default_rng((item[1], item[0], 0x9E37))
         self.start_seed = generator.integers(2**31)
-        self.views = View.random(recipe.steps, generator, patch=recipe.mode == "patch")
+        self.views = View.random(
+            recipe.steps, generator, aspect=aspect, patch=recipe.mode == "patch"
+        )
         self.step = 0
         self.cooling = max(1, round(COOLING * recipe.steps))
         self.last = recipe.steps
@@ -149,7 +151,10 @@ class Loop:
                     not active + entering
                     or len(active) + len(entering) + len(waiting[0]) <= self.size
                 ):
-                    entering += [_Image(item, self.recipe) for item in waiting.popleft()]
+                    entering += [
+                        _Image(item, self.recipe, self.width / self.height)
+                        for item in waiting.popleft()
+                    ]
                 if entering:
                     fresh = self.coding.encode(self._start(entering))
                     new = [fresh, torch.zeros_like(fresh), torch.zeros_like(fresh)]

@@ -31,16 +31,21 @@ class View:
     picks: NDArray[np.float64]
 
     @staticmethod
-    def random(n: int, generator: np.random.Generator, *, patch: bool = False) -> View:
-        """Crop (64 to 100 % of the area), turn, shift and flip; patches are put anywhere."""
+    def random(
+        n: int, generator: np.random.Generator, *, aspect: float = 1.0, patch: bool = False
+    ) -> View:
+        """Crop (64 to 100 % of the area), turn, shift and flip; patches are put anywhere.
+
+        `aspect` is the image's width over its height: places run from -1 to 1 in both.
+        """
         scale = np.sqrt(generator.uniform(0.64, 1.0, n))
         angle = np.deg2rad(generator.normal(0, 5, n))
         shift = generator.uniform(-1, 1, (n, 2)) * (1 - scale + 0.03)[:, None]
         flip = generator.choice([-1.0, 1.0], n)
         matrices = np.empty((n, 2, 3), np.float32)
         matrices[:, 0, 0] = scale * np.cos(angle) * flip
-        matrices[:, 0, 1] = -scale * np.sin(angle)
-        matrices[:, 1, 0] = scale * np.sin(angle) * flip
+        matrices[:, 0, 1] = -scale * np.sin(angle) / aspect
+        matrices[:, 1, 0] = scale * np.sin(angle) * flip * aspect
         matrices[:, 1, 1] = scale * np.cos(angle)
         matrices[:, :, 2] = shift
         if patch:  # the patch moves; its pixels are seen as they are
@@ -86,9 +91,10 @@ def patched(patches: Tensor, photos: Tensor, view: View, side: tuple[int, int]) 
     scale, angle = places[:, 2], places[:, 3]
     x, y = places[:, 0] * (1 - 1 / across), places[:, 1] * (1 - 1 / down)
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    tall, wide = sine * height / width, sine * width / height
     rows = [
-        torch.stack([across * cosine, across * sine, -across * (cosine * x + sine * y)], 1),
-        torch.stack([-down * sine, down * cosine, -down * (cosine * y - sine * x)], 1),
+        torch.stack([across * cosine, across * tall, -across * (cosine * x + tall * y)], 1),
+        torch.stack([-down * wide, down * cosine, -down * (cosine * y - wide * x)], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(photos.shape), align_corners=False)
     with_edge = torch.cat([patches, torch.ones_like(patches[:, :1])], 1)

@@ -244,6 +244,23 @@ def test_views_show_the_image_itself():
     torch.testing.assert_close(turned, image.flip(3))
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (30, 60)])
+def test_views_and_patches_turn_without_shearing(height, width):
+    rng = np.random.default_rng(0)
+    to_pixels = np.diag([width / 2, height / 2])
+    for matrix in View.random(20, rng, aspect=width / height).matrices[:, :, :2]:
+        turned = to_pixels @ matrix @ np.linalg.inv(to_pixels)
+        across, down = turned.T
+        assert abs(across @ down) < 1e-5
+        assert np.linalg.norm(across) == pytest.approx(np.linalg.norm(down), rel=1e-5)
+    places = np.array([[0, 0, 1, np.pi / 2]], np.float32)
+    view = dataclasses.replace(View.centred(1), places=places)
+    put = patched(torch.ones(1, 3, 8, 16), torch.zeros(1, 3, height, width), view, (8, 16))[0, 0]
+    rows, columns = (put > 0.5).nonzero().T
+    assert int(rows.max() - rows.min()) + 1 == pytest.approx(16, abs=1)
+    assert int(columns.max() - columns.min()) + 1 == pytest.approx(8, abs=1)
+
+
 def test_the_baseline_is_sure_of_nothing():
     model = timm_model("test_resnet", 64)
     generator = torch.Generator().manual_seed(0)
