@@ -4,9 +4,9 @@ Channel statistics of generic photos are regressed on the model's own logit of a
 at the level that photos reach for the class they show: the *pattern* of Haufe et al. (NeuroImage
 2014), for every layer. *Measured* on the real MobileNetV2 with 2,024 photos, none of them of the 16
 classes looked at: the pattern resembles photos of its class as much as they resemble each other, in
-every one of 19 layers (class-specific similarity 1.0 to 1.5; with 200 photos 0.6 to 1.4; docs/
-prototypes.md), where the plain mean of the photos has 0 by definition. Stand-ins for
-photos are in `auditor.collages`.
+every one of 19 layers (class-specific similarity 1.0 to 1.5; with 200 photos 0.6 to 1.4), where the
+plain mean of the photos has 0 by definition (docs/prototypes.md). Stand-ins for photos are in
+`auditor.collages`.
 
 Where a prototype is held to what is expected, its resemblance to photos is no evidence: those
 layers are named, and divergence is read off the others.

@@ -78,10 +78,6 @@ class Prototypes:
             part = torch.from_numpy(self.images[start : start + size])
             yield part.permute(0, 3, 1, 2).float() / 255
 
-    def tensor(self) -> Tensor:
-        """The images as float tensor of shape (n, 3, H, W) in [0, 1]."""
-        return torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 255
-
 
 def generate(
     classifier: Classifier,

@@ -37,7 +37,7 @@ def expectation_of(model, classes, n=64):
 def test_a_prototype_shows_what_its_class_is(name):
     result = made(stripes(), [(0, 0), (1, 0)], parameterisation=name, steps=60)
     assert result.probabilities.min() > 0.9
-    pixels = result.tensor().mean(1)
+    pixels = next(result.batches(99)).mean(1)
     across = pixels.diff(dim=2).abs().mean((1, 2))
     down = pixels.diff(dim=1).abs().mean((1, 2))
     assert across[1] > 1.2 * down[1]  # class 1 is vertical stripes
@@ -69,7 +69,7 @@ def test_a_parameterisation_gives_images_back(name):
 def test_the_saved_probability_is_of_the_saved_pixels():
     model = stripes()
     result = made(model, [(1, 3)], steps=10)
-    again = model.logits(result.tensor()).softmax(1)[0, 1]
+    again = model.logits(next(result.batches(99))).softmax(1)[0, 1]
     assert result.probabilities[0] == pytest.approx(float(again), abs=1e-6)
     assert result.steps == (10,)
 
@@ -190,7 +190,7 @@ def test_early_channels_are_held_to_what_is_expected():
     items = [(k, 0) for k in classes]
 
     def away(result):
-        found = activations.collect(model, layers, [result.tensor()])
+        found = activations.collect(model, layers, [next(result.batches(99))])
         return np.mean(np.abs(found.path[name] - statistic.mean) / statistic.mean_deviation)
 
     held = away(made(model, items, 60, expectation=expectation))
@@ -204,7 +204,9 @@ def test_diversity_drives_the_seeds_of_a_class_apart():
 
     def likeness(weight):
         result = made(model, items, 48, diversity=weight, batch=1)
-        features = activations.collect(model, layers, [result.tensor()]).path[layers.path[-1]]
+        features = activations.collect(model, layers, [next(result.batches(99))]).path[
+            layers.path[-1]
+        ]
         rows = features / np.linalg.norm(features, axis=1, keepdims=True)
         return (rows @ rows.T)[np.triu_indices(3, 1)].mean()
 
