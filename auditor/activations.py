@@ -52,18 +52,20 @@ class Activations:
     Attributes:
         path: layer name -> float array of shape (m, channels): mean over positions.
         spread: layer name -> float array of shape (m, channels): standard deviation over positions.
+        pixels: float array of shape (m, 6): mean and standard deviation of red, green and blue.
         features: float array of shape (n, d).
         logits: float array of shape (n, K).
     """
 
     path: Mapping[str, Floats]
     spread: Mapping[str, Floats]
+    pixels: Floats
     features: Floats
     logits: Floats
 
     def __post_init__(self) -> None:
         n = len(self.logits)
-        m = {len(values) for values in (*self.path.values(), *self.spread.values())}
+        m = {len(values) for values in (*self.path.values(), *self.spread.values(), self.pixels)}
         if len(m) > 1 or max(m, default=0) > n:
             raise ValueError(f"layers hold {sorted(m)} images of {n}; they must hold the same ones")
         if self.features.ndim != 2 or len(self.features) != n:
@@ -193,6 +195,7 @@ def collect(
     device = next(iter(classifier.net.parameters())).device
     path: dict[str, list[Floats]] = {name: [] for name in layers.path}
     spread: dict[str, list[Floats]] = {name: [] for name in layers.path}
+    pixels: list[Floats] = []
     features: list[Floats] = []
     logits: list[Floats] = []
     done = 0
@@ -204,6 +207,7 @@ def collect(
                 mean, deviation = pooled(values[name], layers.channel_axis[name])
                 path[name].append(mean.cpu().numpy()[wanted])
                 spread[name].append(deviation.cpu().numpy()[wanted])
+            pixels.append(torch.cat(pooled(batch, 1), 1).cpu().numpy()[wanted])
             features.append(pooled(values[""], layers.channel_axis[""])[0].cpu().numpy())
             logits.append(out.float().cpu().numpy())
             done += len(batch)
@@ -217,6 +221,7 @@ def collect(
     return Activations(
         {name: joined(parts, 0) for name, parts in path.items()},
         {name: joined(parts, 0) for name, parts in spread.items()},
+        joined(pixels, 6),
         joined(features, 0),
         joined(logits, n_classes),
     )

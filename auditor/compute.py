@@ -27,6 +27,7 @@ __all__ = [
     "choose_device",
     "folded",
     "images_at_once",
+    "in_bfloat16",
     "keep_freed_memory",
     "laid_out",
     "out_of_memory",
@@ -121,10 +122,9 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
             handle.remove()
     if not pairs:
         return classifier
-    try:
-        net = copy.deepcopy(classifier.net)
-    except (RuntimeError, TypeError):
-        return classifier  # such as a compiled graph
+    net = _copied(classifier.net)
+    if net is None:
+        return classifier
     modules = dict(net.named_modules())
     for name, before in pairs.items():
         if any(f"{before}.".startswith(f"{k}.") and not name.startswith(f"{k}.") for k in read):
@@ -175,6 +175,15 @@ def bfloat16_pays(net: nn.Module, device: torch.device) -> bool:
     return not any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in net.modules())
 
 
+def in_bfloat16(net: nn.Module) -> nn.Module:
+    """A copy for use under autocast, which would cast the frozen weights anew at every step."""
+    copied = _copied(net)
+    for module in [] if copied is None else copied.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(torch.bfloat16)
+    return copied or net
+
+
 def images_at_once(classifier: Classifier) -> int:
     """How many images are optimised together: what fits in memory, and what caches serve best.
 
@@ -207,6 +216,13 @@ def images_at_once(classifier: Classifier) -> int:
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or the processor's allocator, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _copied(net: nn.Module) -> nn.Module | None:
+    try:
+        return copy.deepcopy(net)
+    except (RuntimeError, TypeError):
+        return None  # such as a compiled graph
 
 
 def _memory(device: torch.device) -> int:

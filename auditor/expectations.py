@@ -61,12 +61,14 @@ class Expectation:
     Attributes:
         classes: the C classes, in the order of the statistics' rows.
         layers: by layer name.
+        pixels: of the image itself, red, green and blue.
         level: the logit, less the mean logit, that photos reach for the class that they show.
         n_photos: photos behind it, or collages.
     """
 
     classes: tuple[int, ...]
     layers: Mapping[str, ChannelStatistics]
+    pixels: ChannelStatistics
     level: float
     n_photos: int
 
@@ -120,6 +122,7 @@ def expected(
             name: ChannelStatistics(*read_off(photos.path[name]), *read_off(photos.spread[name]))
             for name in names
         },
+        ChannelStatistics(*read_off(photos.pixels[:, :3]), *read_off(photos.pixels[:, 3:])),
         level,
         len(logits),
     )

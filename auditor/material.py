@@ -109,14 +109,14 @@ def gather(
         expectation = expected(seen, layers, classes)
         with_norm = with_batch_norm(classifier, layers, expectation, drawn)
         norm = with_norm is not expectation
-        words = f"{len(drawn)} collages of two sample photos and drawn scenes" + (
+        words = f"{len(drawn)} collages of seven sample photos and drawn scenes" + (
             " and what batch normalisation recorded in training" if norm else ""
         )
         digest = digest_value([*key, len(drawn)])
         return Material(with_norm, None, {}, none, tuple(with_norm.layers), digest, words)
     places = np.flatnonzero(generic)
     photos_seen = Activations(
-        pooled.path, pooled.spread, pooled.features[places], pooled.logits[places]
+        pooled.path, pooled.spread, pooled.pixels, pooled.features[places], pooled.logits[places]
     )
     labels = known_labels(images, pool, places)
     left = least_left(labels, classes)

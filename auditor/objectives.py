@@ -14,16 +14,19 @@ from auditor.activations import Layers, recorded
 from auditor.errors import ModelError
 from auditor.expectations import Expectation
 from auditor.models import Classifier
+from auditor.recipes import Recipe
 
 __all__ = ["Objective", "Targets", "moments", "sorted_layers"]
 
 TOLERANCE = 0.5  # in standard deviations over photos: nearer than this is near enough
+PULL = 1.3  # weight of the logit over the level that photos reach, beside the cross-entropy
 NATURAL = 30.0  # weight of the hinge on channel statistics against the cross-entropy
 REFERENCE = 10.0  # weight of the distance to sorted activations of the class's photos
-SMOOTHNESS = 5.0  # of the mean squared difference between neighbouring pixels
+SMOOTHNESS = 5.0  # of the mean squared difference between neighbouring pixels, but for `fourier`
 PAPER_SMOOTHNESS = 500.0  # of the same beside a raw logit, which is larger and has no end
 SORTED_POSITIONS = 1024  # layers with more positions are not sorted: slow, and texture at most
 SORTED_LAYERS = 6
+PIXELS = "(pixels)"  # stands among the layers for the image itself
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Targets:
 
     Attributes:
         classes: int tensor of shape (n,).
-        statistics: per layer: mean, its deviation, spread, its deviation; (n, channels) or
-            (channels,).
+        statistics: per layer, and for the pixels: mean, its deviation, spread, its deviation;
+            (n, channels) or (channels,).
         sorted: per layer, float tensor of shape (n, channels, positions).
     """
 
@@ -51,6 +54,8 @@ class Objective:
     statistics: Mapping[str, tuple[Tensor, Tensor, Tensor, Tensor]]
     sorted: Mapping[str, Mapping[int, Tensor]]
     raw_logit: bool
+    pull: float
+    smoothness: float
     diversity: float
     device: torch.device
 
@@ -58,27 +63,32 @@ class Objective:
     def build(
         classifier: Classifier,
         layers: Layers,
-        mode: str,
+        recipe: Recipe,
         expectation: Expectation | None,
         references: Mapping[int, Tensor] | None,
-        *,
-        diversity: float,
     ) -> Objective:
-        """The objective of a mode of `auditor.prototypes`, on the network's device."""
+        """The objective of a recipe, on the network's device."""
+        mode = recipe.mode
         device = next(iter(classifier.net.parameters())).device
         held = expectation is not None and mode in ("natural", "data-free", "reference")
         statistics = {}
-        for name, s in expectation.layers.items() if expectation is not None and held else ():
+        given = {**expectation.layers, PIXELS: expectation.pixels} if expectation and held else {}
+        for name, s in given.items():
             parts = (s.mean, s.mean_deviation, s.spread, s.spread_deviation)
             mean, mean_deviation, spread, spread_deviation = (
                 torch.from_numpy(part).to(device) for part in parts
             )
             statistics[name] = (mean, _floor(mean_deviation), spread, _floor(spread_deviation))
         classes = expectation.classes if expectation is not None else ()
+        # scale-free: a network that is sure of photos at small logits is pulled as hard
+        pull = PULL / expectation.level if expectation and held and expectation.level > 0 else 0.0
+        # steps in a spectrum are smooth by themselves: measured, a penalty changes nothing
+        smoothness = SMOOTHNESS if recipe.parameterisation != "fourier" else 0.0
+        smoothness = PAPER_SMOOTHNESS if mode == "paper" else smoothness
         matched = _sorted(classifier, layers, references or {}) if mode == "reference" else {}
         return Objective(
             layers, {c: row for row, c in enumerate(classes)}, statistics, matched,
-            mode == "paper", diversity, device,
+            mode == "paper", pull, smoothness, recipe.diversity, device,
         )  # fmt: skip
 
     def of(self, classes: Sequence[int]) -> Targets:
@@ -115,11 +125,17 @@ class Objective:
         wanted = targets.classes[:, None]
         logs = logits.log_softmax(1).gather(1, wanted)[:, 0]
         if self.raw_logit:
-            loss = PAPER_SMOOTHNESS * _roughness(images) - logits.gather(1, wanted).sum()
+            loss = -logits.gather(1, wanted).sum()
         else:
-            loss = SMOOTHNESS * _roughness(images) - logs.sum()
+            centred = logits.gather(1, wanted)[:, 0] - logits.mean(1)
+            loss = -(logs + self.pull * centred).sum()
+        if self.smoothness:
+            loss = loss + self.smoothness * _roughness(images)
         for name, (mean, mean_away, spread, spread_away) in targets.statistics.items():
-            seen_mean, seen_spread = moments(values[name], self.layers.channel_axis[name])
+            if name == PIXELS:
+                seen_mean, seen_spread = moments(images, 1)
+            else:
+                seen_mean, seen_spread = moments(values[name], self.layers.channel_axis[name])
             away = _hinge(seen_mean, mean, mean_away) + _hinge(seen_spread, spread, spread_away)
             loss = loss + NATURAL / len(targets.statistics) * away
         for name, wanted_values in targets.sorted.items():
@@ -158,8 +174,8 @@ class _Moments(torch.autograd.Function):
         positions = value.shape[2] * value.shape[3]
         slope = by_deviation / (positions * deviation)
         offset = by_mean / positions - slope * mean
-        result = torch.addcmul(offset[:, :, None, None], value.float(), slope[:, :, None, None])
-        return result.to(value.dtype)
+        offset, slope = (part[:, :, None, None].to(value.dtype) for part in (offset, slope))
+        return torch.addcmul(offset, value, slope)
 
 
 def moments(value: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:

@@ -275,6 +275,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 def _arrays(activations: Activations) -> dict[str, Any]:
     return {
+        "pixels": activations.pixels,
         "features": activations.features,
         "logits": activations.logits,
         **{f"path/{name}": values for name, values in activations.path.items()},
@@ -286,4 +287,5 @@ def _activations(arrays: Arrays, layers: Layers) -> Activations:
     def part(prefix: str) -> dict[str, NDArray[np.float32]]:
         return {name: arrays[f"{prefix}/{name}"] for name in layers.path}
 
-    return Activations(part("path"), part("spread"), arrays["features"], arrays["logits"])
+    rest = (arrays[name] for name in ("pixels", "features", "logits"))
+    return Activations(part("path"), part("spread"), *rest)

@@ -131,12 +131,10 @@ class Loop:
             recipe.parameterisation, *side, self.device
         )
         self.backgrounds = None if photos is None else photos.to(self.device)
-        self.autocast = torch.autocast(
-            self.device.type,
-            torch.bfloat16,
-            enabled=compute.bfloat16_pays(classifier.net, self.device),
-        )
-        self.net = torch.compile(classifier.net) if recipe.compile else classifier.net
+        fast = compute.bfloat16_pays(classifier.net, self.device)
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+        self.net = compute.in_bfloat16(classifier.net) if fast else classifier.net
+        self.run_net = torch.compile(self.net) if recipe.compile else self.net
 
     def run(self, groups: Sequence[list[Item]]) -> dict[Item, Made]:
         """Optimise all images; those of one group enter and stay together."""
@@ -144,7 +142,7 @@ class Loop:
         active: list[_Image] = []
         made: dict[Item, Made] = {}
         state: list[Tensor] = []  # parameters and Adam's two moments
-        with recorded(self.classifier.net, self.layers) as values:
+        with recorded(self.net, self.layers) as values:
             while waiting or active:
                 entering: list[_Image] = []
                 while waiting and (
@@ -228,7 +226,7 @@ class Loop:
             else:
                 shown = transformed(images, matrices[k])
             with self.autocast:
-                logits = self.net(self.classifier.preprocess.normalise(shown)).float()
+                logits = self.run_net(self.classifier.preprocess.normalise(shown)).float()
             loss, probability = self.objective.loss(targets, images, logits, values)
             (gradient,) = torch.autograd.grad(loss, parameters)
             parameters = parameters.detach()

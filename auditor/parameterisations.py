@@ -58,8 +58,7 @@ def parameterisation(name: Name, height: int, width: int, device: torch.device) 
 
     def image(spectra: Tensor) -> Tensor:
         planes: Tensor = torch.fft.irfft2(spectra, s=(height, width), norm="ortho")
-        images = torch.sigmoid(coloured(planes, mix))
-        return images.contiguous(memory_format=torch.channels_last)
+        return torch.sigmoid(coloured(planes, mix))
 
     if name == "fourier":
         return Parameterisation(
@@ -101,4 +100,4 @@ def _frequencies(height: int, width: int) -> NDArray[np.float64]:
 
 
 def _logit(images: Tensor) -> Tensor:
-    return torch.logit(images, 1e-4).contiguous(memory_format=torch.channels_last)
+    return torch.logit(images, 1e-4).contiguous()

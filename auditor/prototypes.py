@@ -129,9 +129,7 @@ def generate(
             classifier.net if device == home and len(places) == 1 else copy.deepcopy(classifier.net)
         )
         here = compute.folded(dataclasses.replace(classifier, net=net.to(device)), layers.path)
-        objective = Objective.build(
-            here, layers, recipe.mode, expectation, references, diversity=recipe.diversity
-        )
+        objective = Objective.build(here, layers, recipe, expectation, references)
         size = batch or compute.images_at_once(here)
         while True:
             loop = Loop(here, layers, recipe, objective, photos, size, done)

@@ -42,7 +42,7 @@ from auditor import (
 )
 from auditor.activations import Activations, Layers, collect
 from auditor.config import ModelConfig
-from auditor.expectations import Expectation
+from auditor.expectations import ChannelStatistics, Expectation
 from auditor.material import COLLAGES
 from auditor.models import Classifier
 from auditor.storage import write_atomically
@@ -63,6 +63,7 @@ ENGINE = (
     recipes,
     views,
 )  # the modules whose source decides this engine's images
+Floats = NDArray[np.float32]
 SPEC = "python:benchmarks.mobilenet_v2:"
 
 
@@ -128,15 +129,17 @@ def ours(
 def _without_class(expectation: Expectation, generic: Activations) -> Expectation:
     """The plain mean of the photos in place of what goes with each class."""
     rows = len(expectation.classes)
+
+    def plain(given: ChannelStatistics, means: Floats, spreads: Floats) -> ChannelStatistics:
+        mean, spread = (np.tile(values.mean(0), (rows, 1)) for values in (means, spreads))
+        return dataclasses.replace(given, mean=mean, spread=spread)
+
     layers = {
-        name: dataclasses.replace(
-            given,
-            mean=np.tile(generic.path[name].mean(0), (rows, 1)),
-            spread=np.tile(generic.spread[name].mean(0), (rows, 1)),
-        )
+        name: plain(given, generic.path[name], generic.spread[name])
         for name, given in expectation.layers.items()
     }
-    return dataclasses.replace(expectation, layers=layers)
+    pixels = plain(expectation.pixels, generic.pixels[:, :3], generic.pixels[:, 3:])
+    return dataclasses.replace(expectation, layers=layers, pixels=pixels)
 
 
 @dataclass(frozen=True)

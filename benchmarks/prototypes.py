@@ -98,8 +98,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--published", type=int, default=50, help="with published features")
     parser.add_argument("--bridge", nargs="*", default=["mobilenet_v2"], choices=REAL,
                         help="models whose published features are named")  # fmt: skip
-    parser.add_argument("--limit", nargs="*", default=[], metavar="PEER[:SETTING]=N",
-                        help="make only the first N classes, for slow tools")  # fmt: skip
+    parser.add_argument("--limit", nargs="*", default=[], metavar="MODE=N or PEER[:SETTING]=N",
+                        help="make only the first N classes")  # fmt: skip
     parser.add_argument("--default-steps", type=int,
                         help="stands in for the other tools' defaults, to try the run")  # fmt: skip
     parser.add_argument("--pool", type=int, help="photos that directions of names are learned from")
@@ -235,7 +235,9 @@ def make(maker: Maker, model: str, given: argparse.Namespace, classes: list[int]
         for start in range(0, len(classes), TOGETHER):
             turn = classes[start : start + TOGETHER]
             for mode in given.modes:
-                maker.by_ours(mode, turn, given.steps)
+                few = turn[: max(0, given.limits.get(mode, len(classes)) - start)]
+                if few:
+                    maker.by_ours(mode, few, given.steps)
             for c in turn:
                 for name, setting, steps in settings(model, given):
                     limit = min(

@@ -23,7 +23,8 @@ def photos(n=400, channels=20, classes=6, slope=1.0, seed=0):
     path |= {name: rng.normal(size=(n, channels)).astype(np.float32) for name in "bc"}
     spread = {name: np.abs(part) for name, part in path.items()}
     features = rng.normal(size=(n, 4)).astype(np.float32)
-    return Activations(path, spread, features, logits.astype(np.float32)), slopes, values
+    pixels = rng.random((n, 6)).astype(np.float32)
+    return Activations(path, spread, pixels, features, logits.astype(np.float32)), slopes, values
 
 
 def test_what_goes_with_the_class_is_read_off_at_the_level_that_photos_reach():
@@ -71,6 +72,7 @@ def test_a_class_s_own_photos_are_left_out():
     rest = Activations(
         {k: v[100:] for k, v in seen.path.items()},
         {k: v[100:] for k, v in seen.spread.items()},
+        seen.pixels[100:],
         seen.features[100:],
         seen.logits[100:],
     )

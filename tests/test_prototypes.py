@@ -6,7 +6,7 @@ import torch
 from tiny import classifier, stripes, timm_model
 from torch import nn
 
-from auditor import activations, compute, expectations, optimisation
+from auditor import activations, compute, expectations, objectives, optimisation
 from auditor.errors import ModelError
 from auditor.objectives import sorted_layers
 from auditor.parameterisations import NAMES, parameterisation, pink_noise
@@ -197,6 +197,52 @@ def test_early_channels_are_held_to_what_is_expected():
     assert held < 0.6 * away(made(model, items, 60))
 
 
+def test_pixels_are_held_to_those_of_photos():
+    model = timm_model("test_resnet", 64)
+    held = expectation_of(model, (0, 1))
+    dull = dataclasses.replace(held.pixels, spread=0 * held.pixels.spread + 0.05)
+    free = dataclasses.replace(held.pixels, mean_deviation=np.full(3, 1e6, np.float32),
+                               spread_deviation=np.full(3, 1e6, np.float32))  # fmt: skip
+
+    def contrast(pixels):
+        given = dataclasses.replace(held, layers={}, pixels=pixels)
+        return next(made(model, [(0, 0), (1, 0)], 60, expectation=given).batches(9)).std((2, 3))
+
+    assert contrast(dull).mean() < 0.7 * contrast(free).mean()
+
+
+def test_the_logit_is_pulled_beyond_a_sure_class(monkeypatch):
+    model = stripes(32)
+    given = expectation_of(model, (0, 1))
+
+    def logit():
+        images = next(made(model, [(0, 0), (1, 0)], 80, expectation=given).batches(9))
+        logits = model.logits(images)
+        return float((logits.diagonal() - logits.mean(1)).mean())
+
+    pulled = logit()
+    monkeypatch.setattr(objectives, "PULL", 0.0)
+    assert pulled > logit() + 0.05 * given.level
+
+
+def test_moments_have_their_gradient_in_bfloat16_too():
+    value = torch.randn(2, 5, 9, 8).relu() + 0.1
+    weights = torch.randn(2, 2, 5)
+    gradients = {}
+    for kind in (torch.float32, torch.bfloat16):
+        given = value.to(kind).requires_grad_()
+        seen = objectives.moments(given, 1)
+        loss = sum((w * part).sum() for w, part in zip(weights, seen, strict=True))
+        (gradients[kind],) = torch.autograd.grad(loss, given)
+    slow = value.clone().requires_grad_()
+    parts = (slow.mean((2, 3)), slow.var((2, 3), correction=0).sqrt())
+    loss = sum((w * part).sum() for w, part in zip(weights, parts, strict=True))
+    (exact,) = torch.autograd.grad(loss, slow)
+    torch.testing.assert_close(gradients[torch.float32], exact, rtol=1e-4, atol=1e-6)
+    away = (gradients[torch.bfloat16].float() - exact).norm() / exact.norm()
+    assert away < 0.02
+
+
 def test_diversity_drives_the_seeds_of_a_class_apart():
     model = timm_model("test_resnet", 64)
     layers = activations.find_layers(model)
@@ -355,6 +401,25 @@ def test_batch_normalisation_is_folded_where_nothing_else_reads_its_input():
 
     twice = classifier(Twice(), 16, 3)
     assert compute.folded(twice) is twice
+
+
+def test_weights_are_cast_once_and_in_a_copy():
+    model = timm_model("test_resnet", 64)
+    net = compute.in_bfloat16(model.net)
+    kinds = {type(m): m.weight.dtype for m in net.modules() if hasattr(m, "weight")}
+    assert kinds[nn.Conv2d] == torch.bfloat16
+    assert kinds[nn.BatchNorm2d] == torch.float32
+    assert all(p.dtype == torch.float32 for p in model.net.parameters())
+    images = torch.rand(2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        torch.testing.assert_close(net(images), model.net(images), rtol=0.02, atol=0.02)
+
+    class Whole(nn.Module):
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot be copied")
+
+    whole = Whole()
+    assert compute.in_bfloat16(whole) is whole
 
 
 def test_images_at_once_fit_in_memory(monkeypatch):
