@@ -34,6 +34,7 @@ OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
 GENERIC_PHOTOS = 512  # pool photos whose path is kept: what prototypes are held to
 INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
 CHUNK_PHOTOS = 2048  # photos that are observed, and kept, together
+WHOLE = ("pixels", "features", "logits")  # what is kept beside the layers
 
 Step = Callable[[int], None]
 
@@ -53,7 +54,7 @@ class Observer:
         """What every observation of this model depends on."""
         fitted = self.classifier.preprocess
         return [
-            auditor.__version__, self.classifier.digest,
+            auditor.__version__, WHOLE, self.classifier.digest,
             [*fitted.size, *fitted.mean, *fitted.std, fitted.resize],
             fitted.interpolation, fitted.aspect, list(self.layers.path), self.layers.features,
             str(next(iter(self.classifier.net.parameters())).device.type),
@@ -275,9 +276,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 def _arrays(activations: Activations) -> dict[str, Any]:
     return {
-        "pixels": activations.pixels,
-        "features": activations.features,
-        "logits": activations.logits,
+        **{name: getattr(activations, name) for name in WHOLE},
         **{f"path/{name}": values for name, values in activations.path.items()},
         **{f"spread/{name}": values for name, values in activations.spread.items()},
     }
@@ -287,5 +286,4 @@ def _activations(arrays: Arrays, layers: Layers) -> Activations:
     def part(prefix: str) -> dict[str, NDArray[np.float32]]:
         return {name: arrays[f"{prefix}/{name}"] for name in layers.path}
 
-    rest = (arrays[name] for name in ("pixels", "features", "logits"))
-    return Activations(part("path"), part("spread"), *rest)
+    return Activations(part("path"), part("spread"), *(arrays[name] for name in WHOLE))
