@@ -128,6 +128,8 @@ class Observer:
         if recipe.diversity:  # the seeds of a class stay together
             per_class = max(1, sum(item[0] == items[0][0] for item in items))
             size = -(-size // per_class) * per_class
+        shape = (len(items), *self.classifier.preprocess.size, 3)
+        images = self.work.scratch(shape, np.uint8)
         parts: list[Arrays] = []
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
@@ -152,10 +154,12 @@ class Observer:
                 }
 
             key = [*self.key, material.digest, [list(item) for item in chunk], vars(recipe)]
-            parts.append(self.work.arrays("prototypes", key, generated))
+            part = self.work.arrays("prototypes", key, generated)
+            images[start : start + size] = part.pop("images")
+            parts.append(part)
             step(min(start + size, len(items)) * recipe.steps)
         return Prototypes(
-            images=np.concatenate([part["images"] for part in parts]),
+            images=images,
             class_indices=tuple(c for c, _ in items),
             seeds=tuple(seed for _, seed in items),
             probabilities=np.concatenate([part["probabilities"] for part in parts]),

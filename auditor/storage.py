@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from auditor.errors import RunError
 
@@ -73,10 +74,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise RunError(
-            f"Cannot write {path}: {error.strerror or error}; free some space or choose "
-            "another --out."
-        ) from None
+        raise _unwritten(path, error) from None
+
+
+def _unwritten(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Cannot write {path}: {error.strerror or error}; free some space or choose another --out."
+    )
 
 
 class Work:
@@ -103,6 +107,22 @@ class Work:
         arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
         write_atomically(path, save(arrays, {"sha256": _digest(arrays)}))
         return arrays
+
+    def scratch(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Zeros in a file without a name, which goes with the array: memory need not hold it.
+
+        Raises:
+            RunError: the disk is full, or the folder cannot be written.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder, prefix=UNFINISHED) as file:
+                if hasattr(os, "posix_fallocate"):  # else a full disk kills the process later
+                    os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, "w+", shape=shape)
+        except OSError as error:
+            raise _unwritten(self.folder, error) from None
 
 
 def _kept(path: Path) -> Arrays | None:

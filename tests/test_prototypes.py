@@ -1,8 +1,10 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from tiny import classifier, stripes, timm_model
 from torch import nn
 
@@ -320,9 +322,37 @@ def test_the_baseline_is_sure_of_nothing():
     assert spread(optimisation._baseline(model, start)) < 0.5 * spread(start)
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
+def small_swin():
+    net = torchvision.models.SwinTransformer(
+        [4, 4], 12, [1, 1, 1], [2, 2, 2], [4, 4], num_classes=5
+    )
+    return classifier(net.eval(), 96, 5)
+
+
+def small_vgg():
+    features = torchvision.models.vgg.make_layers([8, 8, "M", 16, "M", 16, 16, "M"])
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(),
+                         nn.Dropout(), nn.Linear(32, 5))  # fmt: skip
+    return classifier(nn.Sequential(features, head).eval(), 96, 5)
+
+
+FAMILIES = {
+    **{name: functools.partial(timm_model, name, 160)
+       for name in ("test_vit", "test_convnext", "test_efficientnet")},
+    "swin": small_swin,
+    "vgg": small_vgg,
+    "squeezenet": lambda: classifier(torchvision.models.squeezenet1_1(num_classes=5).eval(), 96, 5),
+    "mobilenet": lambda: classifier(
+        torchvision.models.MobileNetV2(5, 0.25, [[1, 16, 1, 1], [6, 24, 2, 2]]).eval(), 96, 5
+    ),
+    "512 pixels": functools.partial(timm_model, "test_resnet", 512),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_other_families_are_held_to_expectations_too(name):
-    model = timm_model(name, 160)
+    torch.manual_seed(0)
+    model = FAMILIES[name]()
     expectation = expectation_of(model, (0, 3), n=32)
     result = made(model, [(0, 0), (3, 0)], 12, expectation=expectation)
     free = made(model, [(0, 0), (3, 0)], 12)

@@ -183,6 +183,24 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path / "work")
 
 
+def test_scratch_lives_on_disk_without_a_name(work: Work) -> None:
+    array = work.scratch((3, 4, 2), np.uint8)
+    assert isinstance(array, np.memmap)
+    assert not array.any()
+    array[1] = 7
+    assert array.sum() == 7 * 8
+    assert list(work.folder.iterdir()) == []
+
+
+def test_a_disk_without_room_for_scratch_is_told(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(RunError, match="No space left on device; free some space"):
+        work.scratch((3,), np.float32)
+    assert list(work.folder.iterdir()) == []
+
+
 def test_a_finished_stage_is_not_repeated(work: Work) -> None:
     stage = Stage(ARRAYS)
     assert_same(work.arrays("photos", ["digest", 1], stage), ARRAYS)
