@@ -97,7 +97,7 @@ class Judge:
         *,
         used: frozenset[str],
         left_out: frozenset[str],
-    ) -> tuple[Json, Activations, Similarity]:
+    ) -> tuple[Json, Activations]:
         """Everything about images of these classes but their names and seconds.
 
         Args:
@@ -141,7 +141,7 @@ class Judge:
                 for name, other in self.others.items()
             },
         }  # fmt: skip
-        return found, made, alike
+        return found, made
 
     def references(self, left_out: frozenset[str]) -> dict[str, Json]:
         """What photos get in the prototypes' place: of the class, and of another class."""

@@ -185,6 +185,8 @@ def one_model(model: str, given: argparse.Namespace, chosen: Choice, run: str) -
         if kept:
             rows[name] = kept
     first = f"ours {given.modes[0]}"
+    for n in sorted({len(kept) for kept in rows.values()} - {len(rows[first])}):
+        rows[f"{first}, first {n}"] = dict(list(rows[first].items())[:n])  # beside those with n
     found: Json = {name: {"speed": speed(kept, rows[first])} for name, kept in rows.items()}
     if model in SPEED_ONLY:
         return {"methods": found, "layers": list(layers.path)}
@@ -201,21 +203,13 @@ def one_model(model: str, given: argparse.Namespace, chosen: Choice, run: str) -
             given.out / "vocabulary",
         )  # fmt: skip
         answer["name_control"] = first_five(control(probe, chosen.published))
-    ours_alike = None
     for name, kept in rows.items():
         images = np.stack([item.image for item in kept.values()])
         used = used_layers(kept)
-        judged, made, alike = judge.judged(
+        judged, made = judge.judged(
             images, list(kept), used=used, left_out=used or used_layers(rows[first])
         )
         found[name] |= judged
-        if name == first:
-            ours_alike = alike
-        elif ours_alike is not None and set(alike.classes) < set(ours_alike.classes):
-            same = ours_alike.of(alike.classes)
-            found[name]["ours_on_the_same_classes"] = {
-                kind: same.mean(kind).value for kind in ("normalised", "specific")
-            }
         if bridge is not None and set(chosen.published.indices) <= set(kept):
             places = [list(kept).index(c) for c in chosen.published.indices]
             found[name]["naming"] = bridge.hits(made.features[places], images[places])

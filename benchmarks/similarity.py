@@ -59,7 +59,8 @@ class Similarity:
             [np.ones((1, n)), bootstrap_weights(n, REPLICATES, np.random.default_rng(0))]
         )
         above = weights @ getattr(self, kind)[:, inside]
-        curve = np.nanmean(_ratios(above, weights @ self.separation[:, inside]), axis=1)
+        ratios = np.ma.masked_invalid(_ratios(above, weights @ self.separation[:, inside]))
+        curve = ratios.mean(axis=1).filled(np.nan)
         return interval(float(curve[0]), curve[1:], n) if np.isfinite(curve[0]) else None
 
     def pooled(self, kind: str) -> float:
@@ -68,14 +69,6 @@ class Similarity:
         In a network with random weights most do not, and the mean of ratios says nothing.
         """
         return float(_ratios(getattr(self, kind).sum(), self.separation.sum()))
-
-    def of(self, classes: tuple[int, ...]) -> Similarity:
-        """The same for some of the classes."""
-        rows = [self.classes.index(c) for c in classes]
-        return Similarity(
-            self.layers, classes, *(part[rows] for part in
-                                    (self.normalised, self.specific, self.separation))
-        )  # fmt: skip
 
 
 def similarity(

@@ -64,7 +64,6 @@ def test_sums_over_classes_come_before_the_ratio():
     assert mean.value == pytest.approx(0.4)
     assert mean.low == 0
     assert mean.high == pytest.approx(0.5)
-    assert found.of((1,)).by_layer("normalised").tolist() == [3]
     assert found.mean("normalised", lambda name: name != "a") is None
 
 

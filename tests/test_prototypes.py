@@ -452,6 +452,20 @@ def test_weights_are_cast_once_and_in_a_copy():
     assert compute.in_bfloat16(whole) is whole
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # hidden by PyTorch itself
+def test_a_compiled_network_gives_the_same_images(monkeypatch):
+    # captured, but not turned into machine code, which takes a minute
+    captured = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", captured)
+    model = timm_model("test_resnet", 64)
+    given = expectation_of(model, (0, 1))
+    with_it, without = (
+        made(model, [(0, 0), (1, 0)], 4, expectation=given, compile=on).images.astype(int)
+        for on in (True, False)
+    )
+    assert np.abs(with_it - without).mean() < 1
+
+
 def test_images_at_once_fit_in_memory(monkeypatch):
     model = timm_model("test_resnet", 64)
     many = compute.images_at_once(model)
