@@ -19,7 +19,7 @@ from auditor.recipes import Recipe
 __all__ = ["Objective", "Targets", "moments", "sorted_layers"]
 
 TOLERANCE = 0.5  # in standard deviations over photos: nearer than this is near enough
-PULL = 1.3  # weight of the logit over the level that photos reach, beside the cross-entropy
+PULL = 1.3  # weight of the logit, over the level photos reach, beside the cross-entropy
 NATURAL = 30.0  # weight of the hinge on channel statistics against the cross-entropy
 REFERENCE = 10.0  # weight of the distance to sorted activations of the class's photos
 SMOOTHNESS = 5.0  # of the mean squared difference between neighbouring pixels, but for `fourier`

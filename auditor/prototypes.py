@@ -3,9 +3,10 @@
 After Tagade and Rumbelow, "Prototype Generation" (arXiv 2309.17144). Modes (docs/prototypes.md has
 the measurements behind each):
 
-- `natural`: cross-entropy in place of the raw logit, which overshoots or stalls; a start from noise
-  with the spectrum of photographs; random views; and a hinge that keeps the channel statistics of
-  the *early* layers near what generic photos lead to expect of the class (`auditor.expectations`).
+- `natural`: cross-entropy, with a gentle pull on the logit that goes on once the model is sure, so
+  that the class is drawn out and other networks see it too; a start from noise with the spectrum of
+  photographs; random views; and a hinge that keeps the channel statistics of the pixels and of the
+  *early* layers near what generic photos lead to expect of the class (`auditor.expectations`).
   What lies deeper is left to the class, so its naturalness is held out by construction.
 - `data-free`: the same, with collages in place of photos and, where the model has it, what
   batch normalisation recorded.
