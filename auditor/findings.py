@@ -26,7 +26,7 @@ from auditor.counterfactuals import MATERIAL_LOG_ODDS, Effect
 from auditor.record import Estimate, Evidence, Finding, Grade, Picture
 from auditor.statistics import benjamini_hochberg, stratified_difference
 
-__all__ = ["Association", "Suspect", "associate", "derive", "finding_id"]
+__all__ = ["Association", "Suspect", "associate", "derive", "finding_id", "strength"]
 
 # Area under the ROC curve from which a concept goes with a class. On development classifiers the
 # false alarms of surroundings lay below (0.71, 0.72), what was right above (0.76 to 1.0).
@@ -158,14 +158,19 @@ def corrected(
     }
 
 
+def strength(grade: Grade | None) -> int:
+    """0 for no finding, more for a stronger grade."""
+    order: tuple[Grade | None, ...] = (None, "not_tested", "suspected", "corroborated", "confirmed")
+    return order.index(grade)
+
+
 def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...]:
     """Grade suspects and order them: strongest grade first, then the lower q, then the score."""
     graded = [(suspect, suspect.grade(q_level)) for suspect in suspects]
     findings = [(_finding(suspect, grade, q_level), suspect) for suspect, grade in graded if grade]
-    order = {"confirmed": 0, "corroborated": 1, "suspected": 2, "not_tested": 3}
     findings.sort(
         key=lambda pair: (
-            order[pair[0].grade],
+            -strength(pair[0].grade),
             pair[1].q,
             -pair[1].naming.value,
             pair[0].id,

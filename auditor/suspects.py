@@ -4,7 +4,8 @@ Of each class's extrinsic concepts that are neither core nor expected, those are
 stands out of the null after correction (q below the level), and the first few that stand out before
 it: the null of random concepts is strict, because what a class relies on is among them, and photos
 decide. Concepts whose directions this audit cannot tell apart are one suspect, led by the one that
-scores highest.
+scores highest, unless another of them can be drawn and is corroborated or confirmed where the first
+is less.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from auditor import counterfactuals, naming, surroundings
 from auditor.concepts import means_class
 from auditor.drawing import DRAWINGS
-from auditor.findings import Association, Suspect, associate, corrected
+from auditor.findings import Association, Suspect, associate, corrected, strength
 from auditor.record import Divergence, Estimate, Picture
 from auditor.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.surroundings import Surroundings
@@ -144,13 +145,19 @@ def find(
     candidate = (np.nan_to_num(named.p, nan=1.0) < SCREEN_P) & (named.score > 0)
     likeness = vocabulary.likeness()
     shown = naming.shows(photos.scores)
+    drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
     led: dict[tuple[int, int], list[int]] = {}
+    instead: dict[tuple[int, int], int] = {}  # a drawn concept's leader, by row and column
     for row in range(len(classes)):
         candidates = np.flatnonzero(candidate[row] & extrinsic & ~is_core[row])
         leaders = _leaders(candidates, named.score[row], likeness)
         for place, (j, alike) in enumerate(leaders):
             if place < SCREENED or named.q[row, j] < q_level:
                 led[row, j] = alike
+                best = next((k for k in alike if drawn[k]), None)
+                if best is not None and not drawn[j]:
+                    led[row, best] = [j, *(k for k in alike if k != best)]
+                    instead[row, best] = j
     associations = {}
     prevalences = {}
     effects = {}
@@ -176,13 +183,13 @@ def find(
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
     transplanted = _transplanted(
-        donors, vocabulary, extrinsic, is_core, list(led),
+        donors, extrinsic, drawn, is_core, list(led),
         min_photos=min_photos, replicates=replicates, rng=rng,
     )  # fmt: skip
     keys = list(effects)
     adjusted = benjamini_hochberg(np.array([effects[key].p for key in keys]))
     effect_q = dict(zip(keys, (float(value) for value in adjusted), strict=True))
-    suspects = []
+    suspects: dict[tuple[int, int], Suspect] = {}
     for (row, j), alike in led.items():
         index, concept = classes[row], vocabulary.concepts[j]
         suspect = Suspect(
@@ -211,15 +218,22 @@ def find(
                 min_photos,
             ),
         )
-        if suspect.grade(q_level):
-            suspects.append(dataclasses.replace(suspect, pictures=illustrate(row, j)))
-    return tuple(suspects)
+        suspects[row, j] = suspect
+    for (row, j), leader in instead.items():
+        least = max(strength("suspected"), strength(suspects[row, leader].grade(q_level)))
+        stronger = strength(suspects[row, j].grade(q_level)) > least
+        del suspects[row, leader if stronger else j]
+    return tuple(
+        dataclasses.replace(suspect, pictures=illustrate(*key))
+        for key, suspect in suspects.items()
+        if suspect.grade(q_level)
+    )
 
 
 def _transplanted(
     donors: Donors,
-    vocabulary: Vocabulary,
     extrinsic: NDArray[np.bool_],
+    drawn: NDArray[np.bool_],
     is_core: NDArray[np.bool_],
     led: list[tuple[int, int]],
     *,
@@ -231,7 +245,6 @@ def _transplanted(
 
     The photos helped to choose the suspects, so the correction is over every pair.
     """
-    drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
     p = surroundings.p_values(
         donors.around, donors.shown, donors.own, donors.labels, min_photos=min_photos
     )

@@ -544,6 +544,22 @@ def test_concepts_that_are_not_told_apart_are_one_suspect() -> None:
     assert not [c for c in found[0, "fog"].caveats if "Not told apart" in c]
 
 
+@pytest.mark.parametrize(("gain", "named"), [(1.0, "black border"), (0.0, "fog")])
+def test_a_drawn_concept_stands_for_its_like_where_the_experiment_says_more(
+    gain: float, named: str
+) -> None:
+    cosines = np.eye(len(BANK))
+    a, b = COLUMN["fog"], COLUMN["black border"]
+    cosines[a, b] = cosines[b, a] = 0.8
+    found = suspected(
+        Scores.of({(1, "fog"): 5.0, (1, "black border"): 4.0}), cosines=cosines,
+        insertions=inserted(0, gain), shown=seen(goes_with="black border"),
+    )  # fmt: skip
+    assert set(found) == {(0, named)}, "one suspect, whichever leads"
+    assert found[0, named].alike == (("fog",) if named == "black border" else ("black border",))
+    assert found[0, named].grade(LEVEL) == ("confirmed" if gain else "suspected")
+
+
 def test_the_best_few_of_each_class_are_followed_up() -> None:
     order = ("mud", "snow", "Rain", "fog", "twigs", "ice", "graffiti")
     named = Scores.of({(row, name): 9.0 - place for row in (0, 1)
