@@ -10,8 +10,10 @@ from auditor.report.text import clean, count, estimate, number
 __all__ = ["Making", "making"]
 
 MODES = {
-    "natural": "natural: early layers held to what generic photos lead to expect of the class",
-    "data-free": "data-free: early layers held to what collages lead to expect of the class",
+    "natural": "natural: pixels and early layers held to what generic photos lead to expect of the "
+    "class",
+    "data-free": "data-free: pixels and early layers held to what collages lead to expect of the "
+    "class",
     "reference": "reference: activations of photos of the class copied; this can hide what is "
     "wrong with a model",
     "paper": "paper: the class's logit and smoothness, after the published recipe",
