@@ -178,10 +178,12 @@ def bfloat16_pays(net: nn.Module, device: torch.device) -> bool:
 def in_bfloat16(net: nn.Module) -> nn.Module:
     """A copy for use under autocast, which would cast the frozen weights anew at every step."""
     copied = _copied(net)
-    for module in [] if copied is None else copied.modules():
+    if copied is None:
+        return net
+    for module in copied.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(torch.bfloat16)
-    return copied or net
+    return copied
 
 
 def images_at_once(classifier: Classifier) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditor import plans
+from auditor.findings import strength
 from auditor.lab import LEARNED
 from auditor.plans import Plan
 from auditor.record import Audit, AuditedClass, Estimate, Finding, Grade, Planted, Rate
@@ -100,7 +101,7 @@ class Outcome:
 
 def reaches(grade: Grade | None, level: Grade) -> bool:
     """Whether a grade is this level or stronger."""
-    return grade in GRADES and GRADES.index(grade) >= GRADES.index(level)
+    return strength(grade) >= strength(level)
 
 
 def score(audit: Audit, plan: Plan) -> Outcome:

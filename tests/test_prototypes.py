@@ -454,8 +454,12 @@ def test_weights_are_cast_once_and_in_a_copy():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # hidden by PyTorch itself
 def test_a_compiled_network_gives_the_same_images(monkeypatch):
-    # captured, but not turned into machine code, which takes a minute
-    captured = functools.partial(torch.compile, backend="aot_eager")
+    compiled, compile_ = [], torch.compile
+
+    def captured(net):  # but not turned into machine code, which takes a minute
+        compiled.append(net)
+        return compile_(net, backend="aot_eager")
+
     monkeypatch.setattr(torch, "compile", captured)
     model = timm_model("test_resnet", 64)
     given = expectation_of(model, (0, 1))
@@ -463,6 +467,7 @@ def test_a_compiled_network_gives_the_same_images(monkeypatch):
         made(model, [(0, 0), (1, 0)], 4, expectation=given, compile=on).images.astype(int)
         for on in (True, False)
     )
+    assert len(compiled) == 1
     assert np.abs(with_it - without).mean() < 1
 
 
