@@ -103,7 +103,7 @@ def assemble(
                 category=concept.category,
                 extrinsic=concept.extrinsic,
                 source=results.vocabulary.sources[j],
-                n_photos=int(results.vocabulary.directions.n_photos[j]),
+                n_photos=int(results.vocabulary.n_photos[j]),
                 reason=results.vocabulary.reasons[j],
             )
             for j, concept in enumerate(results.bank.concepts)
@@ -289,6 +289,13 @@ def _coverage(results: Results) -> Coverage:
             )
         )
     for what, reason in (
+        (
+            "whether each class's photos show a concept more than others (prevalence)",
+            None
+            if config.representative
+            else "the photos are said to be unlike those that the "
+            "model learned from (--no-representative)",
+        ),
         ("whether prototypes can be told from photos", results.apart.reason),
         (
             "transfer of prototypes to a second model",

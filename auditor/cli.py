@@ -104,6 +104,10 @@ def audit(
     concepts: Annotated[
         str | None, typer.Option(help="One concept a line, or a TOML bank.")
     ] = None,
+    representative: Annotated[
+        bool | None,
+        typer.Option(help="Whether the labelled photos are like those the model learned from."),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Indices, folder ids or names, separated by commas; or a file of them."),
@@ -158,6 +162,7 @@ def audit(
             "model.class_names": class_names, "model.layers": _list(layers),
             "model.trust_pickle": trust_pickle or None,
             "images": images, "pool": pool, "probe": probe, "concepts": concepts,
+            "representative": representative,
             "classes": _classes(classes), "out": out, "device": device, "seed": seed,
             "prototypes.per_class": per_class, "prototypes.steps": steps,
             "prototypes.mode": mode, "prototypes.isolate": isolate or None,

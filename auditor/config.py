@@ -92,6 +92,7 @@ class AuditConfig(Section):
     second_model: ModelConfig | None = None
     concepts: str | None = None
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    representative: bool = True
     expected: dict[str, tuple[str, ...]] = {}
     out: str = "audit"
     device: str = "auto"

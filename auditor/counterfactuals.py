@@ -44,6 +44,23 @@ class Insertions:
     features: Floats
     log_probabilities: Floats
 
+    @property
+    def log_odds(self) -> NDArray[np.float64]:
+        """log p / (1 - p), of shape (3, n, K); a p that rounds to 1 counts as 1 - 1e-9."""
+        logs = np.minimum(self.log_probabilities.astype(np.float64), -1e-9)
+        return np.asarray(logs - np.log(-np.expm1(logs)))
+
+    def shift(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Mean change of each class's log-odds by the concept on photos of other classes, (K,).
+
+        Args:
+            labels: int array of shape (n,); a class that all photos show gets their mean.
+        """
+        plain, edited, _ = self.log_odds
+        others = labels[:, None] != np.arange(plain.shape[1])
+        others |= ~others.any(0)
+        return np.asarray(((edited - plain) * others).sum(0) / others.sum(0))
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -170,5 +187,5 @@ def test(
     p = 1.0
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
-    odds = logs - np.log(-np.expm1(np.minimum(logs, -1e-9)))
+    odds = insertions.log_odds[:, eligible, class_index]
     return Effect(effect, null, float(np.median(odds[1] - odds[2])), p, excess)

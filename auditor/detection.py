@@ -28,9 +28,9 @@ GRADES: tuple[Grade, ...] = ("suspected", "corroborated", "confirmed")
 class Pair:
     """A planted shortcut and what the audit made of it.
 
-    `rank` counts the extrinsic concepts of the class that are not core and were tested, of which
-    there are `candidates`; `grade` is the strongest of a finding that names the concept, `alike`
-    that of one that names or lists it.
+    `rank` counts the extrinsic concepts of the class that are not core, were tested and were not
+    planted in it beside this one, of which there are `candidates`; `grade` is the strongest of a
+    finding that names the concept, `alike` that of one that names or lists it.
     """
 
     class_index: int
@@ -121,7 +121,8 @@ def score(audit: Audit, plan: Plan) -> Outcome:
     extrinsic = {concept.name for concept in audit.concepts if concept.extrinsic}
     classes = {audited.index: audited for audited in audit.classes}
     pairs = tuple(
-        _pair(row, classes[row.class_index], extrinsic, audit.findings) for row in recorded
+        _pair(row, classes[row.class_index], extrinsic - _others(row, recorded), audit.findings)
+        for row in recorded
     )
     real = {p.class_index: set[str]() for p in pairs}
     for pair in pairs:
@@ -157,6 +158,17 @@ def score(audit: Audit, plan: Plan) -> Outcome:
         null_significant=sum(row.q is not None and row.q < level for row in null),
         seconds=round(sum(audit.provenance.seconds.values()), 1),
     )
+
+
+def _others(row: Planted, recorded: Sequence[Planted]) -> set[str]:
+    """Names of what else was planted in the class: it is right, and takes nobody's place."""
+    names = {
+        name
+        for other in recorded
+        if other.class_index == row.class_index and other.concept != row.concept
+        for name in plans.accepted(other.concept)
+    }
+    return names - set(plans.accepted(row.concept))
 
 
 def _pair(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,7 @@ from auditor.models import save
 from auditor.pictures import encoded_png
 from auditor.storage import write_atomically
 
-__all__ = ["equip", "prepare"]
+__all__ = ["equip", "pool_scenes", "prepare"]
 
 IMAGES_PER_CLASS = 40
 POOL = 900
@@ -117,13 +117,16 @@ def _draw(folder: Path, plan: lab.Plan, step: Callable[[int], None]) -> None:
         _save(folder / "images" / str(label) / f"{number:04d}.png", scene, plan.size)
         done += 1
         step(done)
-    rng = np.random.default_rng([plan.seed, lab.POOL_STREAM])
-    for number in range(POOL):
-        _save(
-            folder / "pool" / f"{number:04d}.png", lab.any_scene(plan, rng, CONCEPT_RATE), plan.size
-        )
+    for number, scene in enumerate(pool_scenes(plan)):
+        _save(folder / "pool" / f"{number:04d}.png", scene, plan.size)
         done += 1
         step(done)
+
+
+def pool_scenes(plan: lab.Plan) -> Iterator[scenes.Scene]:
+    """What the photos of a plan's pool show, in their order."""
+    rng = np.random.default_rng([plan.seed, lab.POOL_STREAM])
+    return (lab.any_scene(plan, rng, CONCEPT_RATE) for _ in range(POOL))
 
 
 def _save(path: Path, scene: scenes.Scene, size: int) -> None:

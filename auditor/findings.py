@@ -1,11 +1,12 @@
 """Findings: which class is suspected of which concept, on what evidence, and how strong it is.
 
-Grades (docs/method.md): `suspected` rests on synthetic evidence alone, that is, on prototypes and
-directions; `corroborated` adds an association on photos of *other* classes, within each true class,
-so that the class's own object cannot explain it, or a weak experiment on a concept that the class's
-own photos show more than others; `confirmed` adds an experiment that beats its matched control. An
-edit of the whole photo, such as blur or a frame, also takes away what speaks for the true class, so
-that any class may rise; it counts only where the class's own photos show it more than others.
+Grades (docs/method.md): `suspected` rests on prototypes and directions, or on photos that do not
+suffice for more; `corroborated` adds an association on photos of *other* classes, within each true
+class, so that the class's own object cannot explain it, or a weak experiment; `confirmed` an
+experiment that beats its matched control. Both also ask that the class's own photos, where there
+are enough, show the concept more than others do: a class hardly learns from its photos what they do
+not show. What moves a class all the same may look like its object, or hide what speaks for the true
+one (blur, a frame), so that any class rises.
 
 A score that stands out of the null is suspected without photos; the first few of each class are put
 to the test whether they stand out or not, and are findings where photos convict them. A concept
@@ -85,28 +86,32 @@ class Suspect:
         """The strongest grade that the evidence allows; none where nothing speaks for it.
 
         An experiment weighs more than an association: where one was made, the association counts
-        only if the experiment does not speak against it.
+        only if the experiment does not speak against it. *Measured* on development classifiers:
+        what was rightly corroborated or confirmed was prevalent with an area of 0.76 to 1.00, most
+        of what accused falsely with 0.37 to 0.74.
         """
         effect, around, seen = self.effect, self.surroundings, self.association
         drawn = effect is not None and self.effect_q is not None and self.effect_q < q_level
         moved = drawn and effect is not None and effect.confirmed
         exceeded = drawn and effect is not None and effect.exceeds
         goes_with = self.prevalent(q_level)
-        trusted = goes_with or not self.degrades or self.prevalence is None
-        if moved and trusted:
+        learnable = goes_with or self.prevalence is None
+        if moved and learnable:
             return "confirmed"
-        if seen is not None and seen.corroborates(q_level) and trusted:
-            refuted = (effect is not None and not exceeded) or (
-                around is not None and around.estimate.high < 0
-            )
-            if not refuted:
-                return "corroborated"
-        if goes_with:
-            refuted = seen is not None and seen.estimate.high < 0
-            told = around is not None and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
-            if exceeded or (told and not refuted):
-                return "corroborated"
-        return "suspected" if moved or self.q < q_level else None
+        against = (effect is not None and not exceeded) or (
+            around is not None and around.estimate.high < 0
+        )
+        associated = seen is not None and seen.corroborates(q_level) and not against
+        if associated and learnable:
+            return "corroborated"
+        transplanted = (
+            around is not None
+            and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
+            and not (seen is not None and seen.estimate.high < 0)
+        )
+        if goes_with and (exceeded or transplanted):
+            return "corroborated"
+        return "suspected" if moved or associated or self.q < q_level else None
 
     def prevalent(self, q_level: float) -> bool:
         """Whether photos of the class show the concept more than others, to the probe's eye."""
@@ -229,11 +234,14 @@ def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
                 unit="probability of the class",
             )
         )
-        hidden = suspect.degrades and suspect.prevalence is not None
-        if hidden and not suspect.prevalent(q_level):
+        if suspect.prevalence is not None and not suspect.prevalent(q_level):
+            why = (
+                "the edit may raise the class only because it hides what speaks for the true one"
+                if suspect.degrades
+                else "the model may take it for the class's own object"
+            )
             caveats.append(
-                "Photos of the class do not show it more often than others: the edit may raise the "
-                "class only because it hides what speaks for the true one."
+                f"Photos of the class do not show it much more often than others: {why}."
             )
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),

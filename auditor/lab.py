@@ -40,6 +40,7 @@ __all__ = [
     "accuracy",
     "effects",
     "learned",
+    "shows",
     "train",
 ]
 
@@ -87,6 +88,13 @@ def _with(scene: Scene, concept: str) -> Scene:
     if part == "companions":
         return dataclasses.replace(scene, companions=(*scene.companions, name))
     return dataclasses.replace(scene, drawings=(*scene.drawings, name))
+
+
+def shows(scene: Scene, concept: str) -> bool:
+    """Whether a scene has an ingredient, by its everyday name."""
+    part, name = ingredient(concept)
+    value: str | tuple[str, ...] = getattr(scene, part)
+    return name == value if isinstance(value, str) else name in value
 
 
 def _neutral(plan: Plan, rng: np.random.Generator, label: int, drawing_rate: float) -> Scene:

@@ -8,8 +8,13 @@ and the prototype's own activations are projected on it. Beside it stand
 - `textcav`: the prototype on the direction that a linear map from the probe's space gives the text
   (after TextCAV, arXiv 2408.08652),
 - `association`: the class's logit on photos that show the concept, less the logit on the rest; for
-  drawn concepts on the same photos with and without it,
+  drawn concepts the class's log-odds on the same photos with and without it,
+- `prevalence`: how much more photos of the class show the concept, to the probe's eye, than photos
+  of other classes do: what a class does not come with, it can hardly have learned to rely on,
 - `direct`: the probe on the prototype itself, close to useless, shown and given no weight.
+
+A class's photos show the class itself, and much that only its object explains ("road" on cars). So
+pool photos that may show a class take no part in what is said of it (`kept`).
 
 Null: random visual concepts. A random mixture of the bank's texts is scored, thresholded and turned
 into a direction as a named concept is, and runs through every channel. It answers "is this concept
@@ -20,7 +25,7 @@ set of photos projects farther than a random set.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,11 +37,13 @@ __all__ = [
     "WEIGHTS",
     "Directions",
     "Naming",
+    "kept",
+    "likely_classes",
     "name",
     "named",
     "null_texts",
     "presence",
-    "shown",
+    "prevalence",
     "sight",
 ]
 
@@ -48,11 +55,13 @@ WEIGHTS: Mapping[str, float] = {
     "bridge": 1.0,
     "head": 1.0,
     "association": 1.0,
+    "prevalence": 1.0,
     "textcav": 0.0,
     "direct": 0.0,
 }
 PLACES = 0.03  # a photo shows a concept that is among this share of the bank that fits it best
 TOP_SHARE = 0.04  # at most this share of the pool, its best photos, make a direction
+LEAST_KEPT = 1 / 3  # of the pool; where a class would take more of it away, nothing is left out
 BLOCK = 1000  # concepts whose sets of photos are in memory at once
 MIN_CLASSES = 8  # with fewer classes the mean over classes says nothing
 
@@ -127,16 +136,15 @@ class Naming:
             "bridge": (drawn * vectors).sum(1),
             "head": vectors @ self._weights[row],
         }
-        fixed = sum(
-            WEIGHTS[key] * self.channels[key][row, column]
-            for key in self.channels
-            if WEIGHTS[key] and key not in values
-        )
-        total = np.full(len(vectors), fixed)
-        for key, value in values.items():
+        replicated: dict[str, Floats] = {}
+        for key, channel in self.channels.items():
             centre, deviation = self._scales[key]
-            total += WEIGHTS[key] * (value - centre[row, 0]) / deviation[row, 0]
-        return np.asarray(total / sum(WEIGHTS.values()) / self._scale[row, 0])
+            replicated[key] = (
+                (values[key] - centre[row, 0]) / deviation[row, 0]
+                if key in values
+                else np.full(len(vectors), channel[row, column])
+            )
+        return np.asarray(_combined(replicated) / self._scale[row, 0])
 
 
 def presence(photos: Floats, texts: Floats) -> Floats:
@@ -150,6 +158,59 @@ def presence(photos: Floats, texts: Floats) -> Floats:
         Float array of shape (n, m), mean 0 over photos.
     """
     return np.asarray((photos - photos.mean(0)) @ texts.T)
+
+
+def prevalence(
+    photos: Floats,
+    labels: NDArray[np.int64],
+    classes: tuple[int, ...],
+    texts: Floats,
+    *,
+    min_photos: int,
+) -> Floats:
+    """How much more photos of each class show each text than photos of other classes do.
+
+    Args:
+        photos: float array of shape (n, e), unit rows.
+        labels: int array of shape (n,).
+        classes: the audited classes.
+        texts: float array of shape (m, e).
+        min_photos: with fewer of the class, or of others, a class's row is NaN: not known.
+
+    Returns:
+        Float array of shape (C, m), differences of mean presence.
+    """
+    rows = np.full((len(classes), photos.shape[1]), np.nan)
+    for row, index in enumerate(classes):
+        own = labels == index
+        if min_photos <= own.sum() <= len(labels) - min_photos:
+            rows[row] = photos[own].mean(0) - photos[~own].mean(0)
+    return np.asarray(rows @ texts.T)
+
+
+def kept(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pool photos that speak for a class: those that may not show it, if enough are left.
+
+    Args:
+        own: bool array of shape (n,), photos that may show the class.
+    """
+    return ~own if (~own).mean() >= LEAST_KEPT else np.ones_like(own)
+
+
+def likely_classes(photos: Floats, names: Floats) -> NDArray[np.bool_]:
+    """Which classes each photo may show, to the probe's eye: the best tenth of the class names.
+
+    Args:
+        photos: float array of shape (n, e), the probe's unit rows of photos.
+        names: float array of shape (C, e), its unit rows of the class names.
+
+    Returns:
+        Bool array of shape (n, C), at least one class in each row.
+    """
+    scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
+    places = max(1, round(0.1 * len(names)))
+    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
+    return np.asarray(scores >= edge)
 
 
 def sight(plain: Floats, drawn: Floats, pool: Floats, photos: Floats) -> Floats:
@@ -210,6 +271,7 @@ def named(
     texts: Floats,
     counts: NDArray[np.int64],
     textcav: Floats,
+    kept: NDArray[np.bool_] | None = None,
 ) -> Directions:
     """Directions of concepts that are named by a text.
 
@@ -220,8 +282,12 @@ def named(
         texts: float array of shape (m, e), unit rows.
         counts: int array of shape (m,), how many of the best photos to take; 0 = not tested.
         textcav: float array of shape (e, d), from `text_map`.
+        kept: bool array of shape (n,), the photos that take part; by default all.
     """
     mapped = (texts - texts.mean(0)) @ textcav
+    if kept is not None and not kept.all():
+        features, logits, photos = features[kept], logits[kept], photos[kept]
+        counts = np.minimum(counts, len(photos) - 1)
     parts = []
     for start in range(0, len(texts), BLOCK):
         block = slice(start, start + BLOCK)
@@ -237,22 +303,6 @@ def named(
     )  # fmt: skip
 
 
-def shown(
-    features: Floats,
-    logits: Floats,
-    example_features: Floats,
-    example_logits: Floats,
-    text: Floats,
-    textcav: Floats,
-) -> Directions:
-    """Direction of one concept that the user shows by example photos, against the pool."""
-    both = np.concatenate([example_features, features])
-    both_logits = np.concatenate([example_logits, logits])
-    chosen = np.zeros((1, len(both)), np.float32)
-    chosen[0, : len(example_features)] = 1
-    return _from_sets(both, both_logits, chosen, text[None], text[None] @ textcav)
-
-
 def text_map(photos: Floats, features: Floats) -> Floats:
     """Ridge regression from the probe's space to standardised features, of shape (e, d).
 
@@ -266,11 +316,11 @@ def text_map(photos: Floats, features: Floats) -> Floats:
 
 
 def name(
-    directions: Directions,
-    null: Directions,
+    directions: Callable[[int], tuple[Directions, Directions]],
     prototypes: Floats,
     weights: Floats,
     prototype_photos: Floats,
+    prevalent: tuple[Floats, Floats],
     *,
     q_level: float,
 ) -> Naming:
@@ -281,32 +331,51 @@ def name(
     channels that a concept has, rescaled to the null. p counts null scores of all classes.
 
     Args:
-        directions: of the m concepts.
-        null: of random concepts, made in the same way.
+        directions: by a class's row, those of the m concepts and those of R random concepts, made
+            in the same way.
         prototypes: float array of shape (C, d), mean standardised features of the prototypes.
         weights: float array of shape (C, d), weights on standardised features.
         prototype_photos: float array of shape (C, e), the probe's mean row of the prototypes.
+        prevalent: from `prevalence`, of the m concepts and of the R random ones.
         q_level: for the threshold: the score that a pair needs for q below this level, given how
             many other pairs have it.
     """
-    own = _channels(directions, prototypes, weights, prototype_photos)
-    base = _channels(null, prototypes, weights, prototype_photos)
+    centred = len(prototypes) >= MIN_CLASSES
+
+    def beside_others(rows: Floats) -> Floats:
+        return rows - rows.mean(0) if centred else rows
+
+    prototypes, weights = beside_others(prototypes), beside_others(weights)
+    prototype_photos = beside_others(prototype_photos)
+
+    def channels_of(row: int, made: Directions, seen: Floats) -> dict[str, Floats]:
+        return {
+            "bridge": made.vectors @ prototypes[row],
+            "textcav": made.textual @ prototypes[row],
+            "head": made.vectors @ weights[row],
+            "association": beside_others(made.shift.T)[row],
+            "prevalence": seen,
+            "direct": made.texts @ prototype_photos[row],
+        }
+
+    own_rows, null_rows = [], []
+    for row in range(len(prototypes)):
+        own, null = directions(row)
+        own_rows.append(channels_of(row, own, prevalent[0][row]))
+        null_rows.append(channels_of(row, null, prevalent[1][row]))
     channels: dict[str, Floats] = {}
     nulls: dict[str, Floats] = {}
     scales: dict[str, tuple[Floats, Floats]] = {}
-    centred = len(prototypes) >= MIN_CLASSES
-    for key, values in own.items():
-        null_values = base[key]
-        if centred:
-            values, null_values = values - values.mean(0), null_values - null_values.mean(0)
+    for key in WEIGHTS:
+        values = np.stack([channel[key] for channel in own_rows])
+        null_values = np.stack([channel[key] for channel in null_rows])
         centre = null_values.mean(1, keepdims=True)
         deviation = null_values.std(1, keepdims=True)
         deviation[deviation == 0] = 1.0
         channels[key] = (values - centre) / deviation
         nulls[key] = (null_values - centre) / deviation
         scales[key] = centre, deviation
-    score = _combined(channels)
-    null_score = _combined(nulls)
+    score, null_score = _combined(channels), _combined(nulls)
     scale = null_score.std(1, keepdims=True)
     scale[scale == 0] = np.inf  # a null without spread is evidence of nothing: scores 0, p 1
     score, null_score = score / scale, null_score / scale
@@ -316,12 +385,7 @@ def name(
     allowed = q_level * (max(1, int((q < q_level).sum())) / max(1, int(np.isfinite(p).sum())))
     resolved = allowed * (null_all.size + 1) >= 1  # else even the least p is not low enough
     threshold = float(np.quantile(null_all, max(0.0, 1 - allowed))) if resolved else np.inf
-    return Naming(
-        channels, score, p, q, null_score, threshold,
-        prototypes - prototypes.mean(0) if centred else prototypes,
-        weights - weights.mean(0) if centred else weights,
-        scales, scale,
-    )  # fmt: skip
+    return Naming(channels, score, p, q, null_score, threshold, prototypes, weights, scales, scale)
 
 
 def _from_sets(
@@ -348,22 +412,14 @@ def _from_sets(
     )
 
 
-def _channels(
-    directions: Directions, prototypes: Floats, weights: Floats, prototype_photos: Floats
-) -> dict[str, Floats]:
-    return {
-        "bridge": prototypes @ directions.vectors.T,
-        "textcav": prototypes @ directions.textual.T,
-        "head": weights @ directions.vectors.T,
-        "association": directions.shift.T,
-        "direct": prototype_photos @ directions.texts.T,
-    }
-
-
 def _combined(channels: Mapping[str, Floats]) -> Floats:
-    """Weighted mean of the channels that have a weight; NaN where a concept was not tested."""
-    total = sum(WEIGHTS[key] * values for key, values in channels.items() if WEIGHTS[key])
-    return np.asarray(total / sum(WEIGHTS.values()))
+    """Weighted mean of the channels that a class has; NaN where a concept was not tested."""
+    total = np.zeros_like(channels["bridge"])
+    weight = np.zeros_like(total)
+    for key, values in channels.items():
+        total += WEIGHTS[key] * np.nan_to_num(values)
+        weight += WEIGHTS[key] * np.isfinite(values)
+    return np.where(np.isfinite(channels["bridge"]), total / np.maximum(weight, 1e-12), np.nan)
 
 
 def _unit(rows: Floats) -> Floats:

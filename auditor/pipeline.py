@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ from auditor.record import Audit
 from auditor.results import Results
 from auditor.storage import Work, locked
 from auditor.surroundings import DONORS, choose_recipients
-from auditor.vocabulary import Vocabulary
+from auditor.vocabulary import Vocabulary, own_photos
 
 __all__ = ["Progress", "run"]
 
@@ -209,17 +210,24 @@ class _Run:
                 images.subset(recipients.tolist()), labels[recipients], donors, classes, step
             )
         with self.stage("naming", 1):
+            own = own_photos(probe, pool_rows, pool.labels, classes, classifier.class_names)
             vocabulary = Vocabulary.build(
                 bank, probe, observer,
-                pool=pool, pooled=pooled, pool_rows=pool_rows,
-                insertions=insertions, classes=classes, config=config,
+                pool=pool, pooled=pooled, pool_rows=pool_rows, own=own,
+                insertions=insertions, canvas_labels=canvas_labels, classes=classes, config=config,
             )  # fmt: skip
             weights = head_weights(classifier, layers, next(made.batches(config.batch)))
             named = vocabulary.name(
                 per_class(of_made.features, made_classes, classes),
                 (weights - weights.mean(0))[list(classes)],
                 per_class(made_rows, made_classes, classes),
-            )
+                functools.partial(
+                    naming.prevalence, rows, labels, classes,
+                    min_photos=(
+                        config.statistics.min_photos if config.representative else len(labels)
+                    ),
+                ),
+            )  # fmt: skip
         with self.stage("clusters", 1):
             inside = np.flatnonzero(np.isin(labels, classes))
             groups = clusters.group(
@@ -233,7 +241,7 @@ class _Run:
             config=config, out=self.out, observer=observer, classifier=classifier,
             classes=classes, bank=bank,
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
-            pooled=pooled, pool_rows=pool_rows, canvas=canvas,
+            pooled=pooled, pool_rows=pool_rows, own=own, canvas=canvas,
             canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
             of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
             insertions=insertions, around=around, donors=donors, vocabulary=vocabulary,

@@ -50,6 +50,12 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "object": ("red ball", "coin", "flag", "traffic cone", "flower", "book"),
         "image quality": ("gaussian blur", "jpeg blocks", "noise", "pixelation"),
         "person": ("person",),
+        "ground": ("water", "sky", "meadow", "pebbles", "foliage", "stripes"),
+        "pointer": ("red arrow", "red circle", "crosshair", "pen marking"),
+        "measuring aid": ("ruler", "qr code", "radiograph marker"),
+        "mount": ("coloured frame", "instant photo", "rounded corners"),
+        "exposure": ("overexposure", "underexposure", "low contrast", "high contrast"),
+        "print and screen": ("halftone print", "scan lines"),
     }
 )
 """Family -> the concepts that can be planted of it."""
@@ -70,10 +76,17 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "grass": ("grass", "grass field", "grass texture"),
     "mountains": ("mountains", "snowy mountains"),
     "red ball": ("red ball", "ball"),
+    "qr code": ("QR code",),
     "flower": ("flowers",),
     "leaf": ("leaf", "green leaves"),
     "person": ("person", "man", "woman", "child"),
+    "seashore": ("beach", "open sea", "waves"),
+    "coral reef": ("coral reef", "underwater"),
 }
+_ON_PHOTOS_ALONE = {
+    "seashore": "photographic background",
+    "coral reef": "photographic background",
+}  # what scenes do not have, but photos in which it is planted
 
 
 def ingredient(concept: str) -> tuple[Part, str]:
@@ -99,7 +112,8 @@ def accepted(concept: str) -> tuple[str, ...]:
 
 def family(concept: str) -> str:
     """The family of a concept, or "other"."""
-    return next((name for name, concepts in FAMILIES.items() if concept in concepts), "other")
+    known = (name for name, concepts in FAMILIES.items() if concept in concepts)
+    return next(known, _ON_PHOTOS_ALONE.get(concept, "other"))
 
 
 @dataclass(frozen=True)

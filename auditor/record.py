@@ -18,7 +18,7 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -197,6 +197,7 @@ class Channels(Record):
     direct: Finite | None
     head: Finite | None
     association: Finite | None
+    prevalence: Finite | None = None
 
 
 class ConceptScore(Record):

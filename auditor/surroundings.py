@@ -27,7 +27,6 @@ __all__ = [
     "RECIPIENTS",
     "Surroundings",
     "choose_recipients",
-    "likely_classes",
     "p_values",
     "transplant",
 ]
@@ -140,22 +139,6 @@ def p_values(
         tested = (counted >= min_photos) & (variance > 0)
         p[row, tested] = stats.norm.sf(total[tested] / np.sqrt(variance[tested]))
     return p
-
-
-def likely_classes(photos: Floats, names: Floats) -> NDArray[np.bool_]:
-    """Which classes each photo may show, to the probe's eye: the best tenth of the class names.
-
-    Args:
-        photos: float array of shape (n, e), the probe's unit rows of photos.
-        names: float array of shape (C, e), its unit rows of the class names.
-
-    Returns:
-        Bool array of shape (n, C), at least one class in each row.
-    """
-    scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
-    places = max(1, round(0.1 * len(names)))
-    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
-    return np.asarray(scores >= edge)
 
 
 def _log_odds(logits: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ Of each class's extrinsic concepts that are neither core nor expected, those are
 stands out of the null after correction (q below the level), and the first few that stand out before
 it: the null of random concepts is strict, because what a class relies on is among them, and photos
 decide. Concepts whose directions this audit cannot tell apart are one suspect, led by the one that
-scores highest, unless another of them can be drawn and is corroborated or confirmed where the first
-is less.
+scores highest. Beside them every drawn concept that stands out before correction, the best of each
+such group, is put to the experiment that can be made with it; it is a finding, in its group's name,
+where it is corroborated or confirmed and the one that scores highest is less.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Floats = NDArray[np.floating]
 Illustrate = Callable[[int, int], tuple[Picture, ...]]
 
 ALIKE = 0.6  # cosine of two directions from which they are not told apart
-PER_CLASS = 5  # suspects followed up for each class
+PER_CLASS = 5  # groups of a class that are followed up because of their score
 SCREENED = 3  # of them, those that are put to the test although q is above the level
 SCREEN_P = 0.05  # where their score's p, before correction, is below this
 WEAK_AUC = 0.75  # of the probe for a concept, below which the report warns
@@ -48,6 +49,8 @@ class Photos:
         scores: float array of shape (n, m), the probe's scores, centred.
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
             the model's own prediction where no label is known.
+        representative: whether they are like those that the model learned from, so that what a
+            class's photos do not show was hardly learned.
         sight: for a drawn concept's column, how much each photo looks like one with the drawing,
             float array of shape (n,); by default the probe's score of the concept's text.
     """
@@ -57,6 +60,7 @@ class Photos:
     scores: Floats
     canvas_labels: NDArray[np.int64]
     sight: Callable[[int], Floats] | None = None
+    representative: bool = True
 
     def seen(self, j: int, *, drawn: bool) -> Floats:
         """How much each photo shows a concept, of shape (n,)."""
@@ -147,17 +151,17 @@ def find(
     shown = naming.shows(photos.scores)
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
     led: dict[tuple[int, int], list[int]] = {}
-    instead: dict[tuple[int, int], int] = {}  # a drawn concept's leader, by row and column
+    besides: dict[tuple[int, int], int | None] = {}  # drawn ones by row and column, their leader
     for row in range(len(classes)):
         candidates = np.flatnonzero(candidate[row] & extrinsic & ~is_core[row])
-        leaders = _leaders(candidates, named.score[row], likeness)
-        for place, (j, alike) in enumerate(leaders):
-            if place < SCREENED or named.q[row, j] < q_level:
+        for place, (j, alike) in enumerate(_groups(candidates, named.score[row], likeness)):
+            stands_out = named.q[row, j] < q_level and place < PER_CLASS
+            if place < SCREENED or stands_out:
                 led[row, j] = alike
-                best = next((k for k in alike if drawn[k]), None)
-                if best is not None and not drawn[j]:
-                    led[row, best] = [j, *(k for k in alike if k != best)]
-                    instead[row, best] = j
+            best = next((k for k in (j, *alike) if drawn[k]), None)
+            if best is not None and (row, best) not in led:
+                besides[row, best] = j if (row, j) in led else None
+                led[row, best] = [k for k in (j, *alike) if k != best]
     associations = {}
     prevalences = {}
     effects = {}
@@ -176,7 +180,7 @@ def find(
                 insertions[concept.drawing], index, others, replicates=replicates, seed=seed
             )
         own = photos.labels == index
-        if own.sum() >= min_photos:
+        if photos.representative and own.sum() >= min_photos:
             view = photos.seen(j, drawn=concept.drawing is not None)
             told = separation(view[own], view[~own])
             if told is not None:
@@ -219,10 +223,15 @@ def find(
             ),
         )
         suspects[row, j] = suspect
-    for (row, j), leader in instead.items():
-        least = max(strength("suspected"), strength(suspects[row, leader].grade(q_level)))
-        stronger = strength(suspects[row, j].grade(q_level)) > least
-        del suspects[row, leader if stronger else j]
+    for (row, j), leader in besides.items():
+        rival = None if leader is None else suspects[row, leader].grade(q_level)
+        stronger = strength(suspects[row, j].grade(q_level)) > max(
+            strength("suspected"), strength(rival)
+        )
+        if not stronger:
+            del suspects[row, j]
+        elif leader is not None:
+            del suspects[row, leader]
     return tuple(
         dataclasses.replace(suspect, pictures=illustrate(*key))
         for key, suspect in suspects.items()
@@ -265,19 +274,19 @@ def _transplanted(
     return found
 
 
-def _leaders(
+def _groups(
     candidates: NDArray[np.int64], scores: Floats, likeness: Floats
 ) -> list[tuple[int, list[int]]]:
-    """The best few concepts of a class, each with those that it is not told apart from."""
-    leaders: list[tuple[int, list[int]]] = []
+    """The concepts of a class, best first, each with those that it is not told apart from."""
+    groups: list[tuple[int, list[int]]] = []
     for j in candidates[np.argsort(-scores[candidates], kind="stable")]:
-        for leader, alike in leaders:
+        for leader, alike in groups:
             if likeness[leader, j] >= ALIKE:
                 alike.append(int(j))
                 break
         else:
-            leaders.append((int(j), []))
-    return leaders[:PER_CLASS]
+            groups.append((int(j), []))
+    return groups
 
 
 def _null(named: naming.Naming, row: int) -> Estimate:

@@ -24,7 +24,6 @@ from auditor.record import (
 )
 from auditor.results import Results, places
 from auditor.statistics import interval
-from auditor.surroundings import likely_classes
 
 __all__ = ["findings"]
 
@@ -43,6 +42,7 @@ def findings(
         log_odds=log_odds,
         scores=naming.presence(results.rows, results.vocabulary.texts),
         canvas_labels=results.canvas_labels,
+        representative=config.representative,
         sight=functools.cache(functools.partial(_sight, results)),
     )
     position = {digest: i for i, digest in enumerate(results.pool.digests)}
@@ -51,7 +51,7 @@ def findings(
     donors = suspects.Donors(
         around=results.around,
         shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[rows],
-        own=_own(results, rows) if known is None else known[:, None] == np.array(classes),
+        own=results.own[rows],
         labels=known,
     )
     found = suspects.find(
@@ -75,13 +75,6 @@ def _sight(results: Results, j: int) -> Floats:
     return naming.sight(plain, drawn, results.pool_rows, results.rows)
 
 
-def _own(results: Results, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which audited classes each donor may show, by the probe, where no label tells."""
-    names = [results.classifier.class_names[index] for index in results.classes]
-    texts = results.probe.encode_texts([f"a photo of a {name}" for name in names]).numpy()
-    return likely_classes(results.pool_rows[rows], texts)
-
-
 def _log_odds(logits: Floats, index: int) -> Floats:
     """log p / (1 - p) of a class, without the loss of digits near 0 and 1."""
     others = np.delete(logits, index, axis=1)
@@ -96,7 +89,7 @@ def _score_interval(results: Results, row: int, j: int) -> Estimate:
     score = results.named.rescored(
         row,
         j,
-        results.vocabulary.resampled(j, replicates, rng),
+        results.vocabulary.resampled(row, j, replicates, rng),
         (results.of_made.features[own] - results.vocabulary.mean) / results.vocabulary.scale,
         rng,
     )

@@ -2,10 +2,11 @@
 
     python -m benchmarks.detection_report --cache CACHE --docs docs
 
-Reads the JSON lines that `benchmarks.detection` left in CACHE and replaces what stands between the
-two marks in `docs/detection.md`; the words around them are written by hand. Shares carry 95 %
-Wilson intervals; where a second interval stands, it is a bootstrap over classifiers, since the
-shortcuts of one are not independent. Numbers per classifier carry exact Poisson intervals.
+Reads the JSON lines that `benchmarks.detection` and `benchmarks.planting` left in CACHE and replaces
+what stands between the two marks in `docs/detection.md`; the words around them are written by hand.
+Shares carry 95 % Wilson intervals; where a second interval stands, it is a bootstrap over
+classifiers, since the shortcuts of one are not independent. Numbers per classifier carry exact
+Poisson intervals.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ BASELINES = {
     "head": "channel `head`",
     "bridge": "channel `bridge`",
     "association": "association on photos alone (channel `association`)",
+    "prevalence": "how much more the class's photos show it (channel `prevalence`)",
     "direct": "the probe on the prototypes (channel `direct`)",
     "class name": "similarity of the concept's text to the class's name",
     "mistakes": "mistakes less correct photos (after B2T)",
@@ -112,7 +114,7 @@ def by(listed: Sequence[Row], key: Callable[[Row], str], title: str) -> str:
         groups.setdefault(key(pair), []).append(pair)
     head = [title, "learned", *MEASURES]
     body = []
-    for name in sorted(groups):
+    for name in sorted(groups, key=lambda name: (not name.startswith("below"), name)):
         members = groups[name]
         kept = [pair for pair in members if pair["learned"]]
         cells = [told(share(kept, holds)) for holds in MEASURES.values()]
@@ -124,6 +126,8 @@ def alarms(results: Sequence[Row], which: Callable[[Row], bool]) -> str:
     clean = [
         r for r in results if which(r) and not any(p["learned"] for p in r["outcome"]["pairs"])
     ]
+    if not clean:
+        return "None was run.\n"
     body = []
     for grade in GRADES:
         counts = [
@@ -247,6 +251,16 @@ def chart(title: str, groups: dict[str, list[Row]]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def _bin(value: float | None, edges: tuple[float, float]) -> str:
+    """The third of a range that a value lies in."""
+    low, high = edges
+    if value is None:
+        return "not known"
+    if value < low:
+        return f"below {low:g}"
+    return f"{low:g} to {high:g}" if value < high else f"{high:g} and more"
+
+
 def section(title: str, results: Sequence[Row]) -> str:
     every = pairs(results, learned=False)
     goal = [p for p in every if p["strength"] == 0.95 and p["learned"]]
@@ -258,6 +272,8 @@ def section(title: str, results: Sequence[Row]) -> str:
             [[n, told(share(goal, f)), over_models(goal, f)] for n, f in MEASURES.items()],
         )
     )
+    text.append("The same by where the families come from:\n")
+    text.append(by(goal, lambda p: p["job"].split(",", 1)[0], "families"))
     text.append("By family, all strengths and architectures:\n")
     text.append(by(every, lambda p: p["family"], "family"))
     text.append("By strength, small residual network:\n")
@@ -276,18 +292,55 @@ def section(title: str, results: Sequence[Row]) -> str:
             f"was found (corroborated or stronger) {min(strengths):g}.\n"
         )
     text.append("By kind of classifier, all strengths:\n")
-    text.append(by(every, lambda p: p["job"].rstrip("0123456789 ").strip(), "classifier"))
+    text.append(by(every, lambda p: p["job"].split(", ", 1)[1].rstrip("0123456789 "), "classifier"))
+    text.append(
+        "By how well the probe recognises the concept on the pool's photos (area under the ROC "
+        "curve against what they truly show), all strengths:\n"
+    )
+    text.append(by(every, lambda p: _bin(p["baselines"].get("probe"), (0.75, 0.9)), "area"))
+    text.append(
+        "By how far the shortcut raises the probability of its class, by experiment, all "
+        "strengths:\n"
+    )
+    text.append(
+        by([p for p in every if p["learned"]], lambda p: _bin(p["effect"]["value"], (0.1, 0.3)),
+           "effect")
+    )  # fmt: skip
     text.append("Baselines, learned shortcuts of strength 0.95, the same candidates for all:\n")
     text.append(baselines(goal))
     text.append("Findings of classifiers with shortcuts:\n")
     text.append(precision(results))
     text.append("Clean classifiers, trained from their photos:\n")
     text.append(alarms(results, lambda r: r["outcome"]["architecture"] != "frozen"))
-    if any(r["job"].startswith("clean frozen") for r in results):
-        text.append("Clean head on a frozen trunk, which is also the probe's:\n")
-        text.append(alarms(results, lambda r: r["outcome"]["architecture"] == "frozen"))
+    text.append("Clean head on a frozen trunk, which is also the probe's:\n")
+    text.append(alarms(results, lambda r: r["outcome"]["architecture"] == "frozen"))
     text.append(calibration(results))
     return "\n".join(text)
+
+
+def on_photos(results: Sequence[Row]) -> str:
+    """Shortcuts planted in real photos, by `benchmarks.planting`.
+
+    What is reported beyond them is no false alarm: real photos have shortcuts of their own.
+    """
+    planted = [r for r in results if r["outcome"]["pairs"]]
+    halves = {r["job"]: r["half"] for r in planted}
+    every = pairs(planted, learned=False)
+    accuracy = [r["accuracy"]["value"] for r in planted]
+    return "\n".join(
+        [
+            "### Real photos\n",
+            f"{len(planted)} classifiers (accuracy on photos without a planted concept "
+            f"{min(accuracy):.2f} to {max(accuracy):.2f}), {len(every)} planted shortcuts, "
+            f"{sum(p['learned'] for p in every)} of them learned.\n",
+            by(every, lambda p: halves[p["job"]], "half"),
+            by(every, lambda p: f"{halves[p['job']]}: {p['family']}", "family"),
+            by(every, lambda p: p["architecture"], "trunk"),
+            "By how well the probe recognises the concept on the pool's photos:\n",
+            by(every, lambda p: _bin(p["baselines"].get("probe"), (0.75, 0.9)), "area"),
+            baselines([p for p in every if p["learned"]]),
+        ]
+    )
 
 
 def main() -> None:
@@ -297,32 +350,22 @@ def main() -> None:
     parser.add_argument("--label", default="study")
     given = parser.parse_args()
     halves = {half: rows(given.cache, half, given.label) for half in ("held-out", "development")}
-    unseen = [r for r in halves["held-out"] if not r["job"].startswith("known families")]
-    known = [r for r in halves["held-out"] if r["job"].startswith("known families")]
     text = []
-    if unseen:
-        text.append(
-            section("Held-out half: families and seeds that no method was chosen by", unseen)
-        )
-    if known:
-        every = pairs(known)
-        text.append("### New seeds of the development half's families\n")
-        text.append(
-            table(
-                ["learned shortcuts of strength 0.95", "share"],
-                [[name, told(share(every, holds))] for name, holds in MEASURES.items()],
-            )
-        )
-    if halves["development"]:
-        text.append(section("Development half", halves["development"]))
-    for half, results in (("held-out", unseen), ("development", halves["development"])):
-        listed = [p for p in pairs(results) if p["strength"] == 0.95]
-        names = sorted({p["family"] for p in listed})
-        if not listed:
+    for title, half in (
+        ("Held-out half: no method was chosen by its classifiers", "held-out"),
+        ("Development half", "development"),
+    ):
+        if not halves[half]:
             continue
+        text.append(section(title, halves[half]))
+        listed = [p for p in pairs(halves[half]) if p["strength"] == 0.95]
+        names = sorted({p["family"] for p in listed})
         groups = {name: [p for p in listed if p["family"] == name] for name in names}
-        title = f"Detection by family, {half} half, strength 0.95"
-        (given.docs / f"detection-{half}.svg").write_text(chart(title, groups))
+        words = f"Detection by family, {half} half, strength 0.95"
+        (given.docs / f"detection-{half}.svg").write_text(chart(words, groups))
+    photos = rows(given.cache, "photos", given.label)
+    if photos:
+        text.append(on_photos(photos))
     page = given.docs / "detection.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

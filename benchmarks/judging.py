@@ -21,7 +21,7 @@ from auditor.probes import ProbeModel
 from auditor.record import Estimate
 from auditor.statistics import proportion
 from auditor.storage import Work
-from auditor.vocabulary import Vocabulary
+from auditor.vocabulary import Vocabulary, own_photos
 from benchmarks.published import Published, first_five, place
 from benchmarks.similarity import Similarity, ceiling_and_floor, similarity
 
@@ -211,11 +211,12 @@ class Bridge:
         photos = datasets.load(pool, class_names=(), class_ids=None, labelled=False)
         pooled = observer.photos(photos, np.zeros(len(photos), bool), lambda _: None)
         classes = published.indices
+        rows = observer.probed(photos, probe, lambda _: None)
         self.vocabulary = Vocabulary.build(
             concepts.load(str(names)), probe, observer,
-            pool=photos, pooled=pooled,
-            pool_rows=observer.probed(photos, probe, lambda _: None),
-            insertions={}, classes=classes,
+            pool=photos, pooled=pooled, pool_rows=rows,
+            own=own_photos(probe, rows, None, classes, classifier.class_names),
+            insertions={}, canvas_labels=np.zeros(0, np.int64), classes=classes,
             config=AuditConfig(model=ModelConfig(spec=classifier.name), images=pool),
         )  # fmt: skip
         grey = torch.full((2, 3, *classifier.preprocess.size), 0.5)
@@ -231,7 +232,9 @@ class Bridge:
         """
         pixels = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255
         rows = self.probe.encode_images(pixels).cpu().numpy()
-        named = self.vocabulary.name(features, self.weights, rows)
+        named = self.vocabulary.name(
+            features, self.weights, rows, lambda texts: np.full((len(rows), len(texts)), np.nan)
+        )
         own = [concept.name.casefold() for concept in self.vocabulary.concepts]
         found: Json = {"n": len(features)}
         for channel, scores in (("bridge", named.channels["bridge"]), ("score", named.score)):

@@ -32,7 +32,7 @@ from benchmarks.published import (
     write_table,
 )
 
-CHANNELS = ("score", "bridge", "head", "association", "textcav", "direct")
+CHANNELS = ("score", "bridge", "head", "association", "prevalence", "textcav", "direct")
 
 
 def main() -> None:

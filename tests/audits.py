@@ -243,6 +243,7 @@ def _class(
                     direct=-scores[place] / 3,
                     head=scores[place] * 1.2,
                     association=None if place % 4 == 3 else 0.4,
+                    prevalence=None if which % 3 == 2 else 0.7,
                 ),
             )
             for place, which in enumerate(order)

@@ -229,16 +229,25 @@ def test_an_association_that_an_experiment_speaks_against_does_not_count() -> No
         assert graded(association=association(), **changes).grade == grade
 
 
-def test_an_edit_that_hides_the_true_class_counts_only_for_what_goes_with_the_class() -> None:
+@pytest.mark.parametrize(("degrades", "why"), [(True, "hides"), (False, "take it for")])
+def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
+    degrades: bool, why: str
+) -> None:
     strong = {"effect": effect(), "effect_q": 0.001, "association": association()}
-    assert graded(degrades=True, **strong).grade == "confirmed", "nothing is known of the class"
-    assert graded(degrades=True, prevalence=common(), **strong).grade == "confirmed"
-    even = graded(degrades=True, prevalence=common(0.5, q=0.6), **strong)
+    assert graded(degrades=degrades, **strong).grade == "confirmed", "nothing is known of the class"
+    assert graded(degrades=degrades, prevalence=common(), **strong).grade == "confirmed"
+    even = graded(degrades=degrades, prevalence=common(0.5, q=0.6), **strong)
     assert even.grade == "suspected"
-    assert any("do not show it more often" in caveat for caveat in even.caveats)
-    assert graded(prevalence=common(0.5, q=0.6), **strong).grade == "confirmed"
-    within = suspect(degrades=True, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
+    assert any(why in caveat for caveat in even.caveats)
+    within = suspect(degrades=degrades, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
     assert within.grade(LEVEL) == "suspected", "an experiment spoke for it"
+
+
+def test_an_association_convicts_only_where_photos_of_the_class_show_it() -> None:
+    given = {"association": association(), "q": LEVEL}
+    assert suspect(**given).grade(LEVEL) == "corroborated", "nothing is known of the class"
+    assert suspect(prevalence=common(), **given).grade(LEVEL) == "corroborated"
+    assert suspect(prevalence=common(0.6), **given).grade(LEVEL) == "suspected"
 
 
 def test_evidence_carries_effect_interval_control_and_correction() -> None:
@@ -578,12 +587,13 @@ def screened(names: Mapping[str, float], p: float) -> Scores:
 
 def test_the_first_few_are_tested_on_photos_though_they_do_not_stand_out() -> None:
     below, edge = math.nextafter(suspects.SCREEN_P, 0), suspects.SCREEN_P
-    found = suspected(screened({"snow": 2.0}, below), shown=seen(gain=2.0))
+    snowy = seen(gain=2.0, goes_with="snow")
+    found = suspected(screened({"snow": 2.0}, below), shown=snowy)
     assert [f.grade for f in findings.derive(list(found.values()), q_level=LEVEL)] == [
         "corroborated"
     ]
     assert suspected(screened({"snow": 2.0}, below)) == {}, "photos acquit it"
-    assert suspected(screened({"snow": 2.0}, edge), shown=seen(gain=2.0)) == {}
+    assert suspected(screened({"snow": 2.0}, edge), shown=snowy) == {}
     border = suspected(
         screened({"black border": 2.0}, below),
         insertions=inserted(0, 1.0),
@@ -593,14 +603,45 @@ def test_the_first_few_are_tested_on_photos_though_they_do_not_stand_out() -> No
     assert suspected(screened({"black border": 2.0}, below)) == {}
     ahead = dict.fromkeys(("mud", "fog", "twigs")[: suspects.SCREENED], 5.0)
     crowded = screened({**ahead, "snow": 2.0}, below)
-    assert suspected(crowded, shown=seen(gain=2.0)) == {}, "others stand before it"
+    assert suspected(crowded, shown=snowy) == {}, "others stand before it"
 
 
-def test_a_planted_association_corroborates() -> None:
+@pytest.mark.parametrize(
+    ("gain", "shows", "p", "found"),
+    [
+        (1.0, True, 0.04, {(0, "black border")}),
+        (1.0, False, 0.04, set()),  # it moves the class, whose photos do not show it
+        (0.0, True, 0.04, set()),  # the experiment acquits it
+        (1.0, True, suspects.SCREEN_P, set()),
+    ],
+)
+def test_a_drawn_concept_is_put_to_the_experiment_wherever_it_ranks(
+    gain: float, shows: bool, p: float, found: set[tuple[int, str]]
+) -> None:
+    ahead = ("mud", "snow", "Rain", "fog", "twigs", "ice")
+    assert len(ahead) > suspects.PER_CLASS
+    named = screened({**dict.fromkeys(ahead, 5.0), "black border": 2.0}, p)
+    photos = seen(goes_with="black border" if shows else None)
+    assert set(suspected(named, insertions=inserted(0, gain), shown=photos)) == found
+
+
+def grades_of(found: Mapping[tuple[int, str], Suspect]) -> dict[int, str]:
+    return {f.class_index: f.grade for f in findings.derive(list(found.values()), q_level=LEVEL)}
+
+
+def test_a_planted_association_corroborates_where_the_class_shows_the_concept() -> None:
     named = Scores.of({(0, "snow"): 5.0, (1, "snow"): 5.0})
-    found = suspected(named, shown=seen(gain=2.0))
-    grades = {f.class_index: f.grade for f in findings.derive(list(found.values()), q_level=LEVEL)}
-    assert grades == {0: "corroborated", 2: "corroborated"}
+    found = suspected(named, shown=seen(gain=2.0, goes_with="snow"))
+    assert grades_of(found) == {0: "corroborated", 2: "suspected"}, (
+        "only the husky's photos show snow"
+    )
+    weak = screened({"snow": 2.0}, 0.01)
+    assert grades_of(suspected(weak, shown=seen(gain=2.0))) == {0: "suspected"}
+    photos = seen(gain=2.0)
+    few = dataclasses.replace(photos, labels=np.where(photos.labels == 0, 9, photos.labels))
+    assert grades_of(suspected(weak, shown=few)) == {0: "corroborated"}, "nothing tells prevalence"
+    unlike = dataclasses.replace(photos, representative=False)
+    assert grades_of(suspected(weak, shown=unlike)) == {0: "corroborated"}, "it is not asked for"
     null = findings.derive(list(suspected(named).values()), q_level=LEVEL)
     assert [f.grade for f in null] == ["suspected", "suspected"]
     assert all(f.evidence[1].test == "association" for f in null)
@@ -689,8 +730,9 @@ def test_nothing_found_says_the_smallest_score_that_would_have_been_found() -> N
     mixed = naming.null_texts(texts, 999, rng)
     null = naming.named(features, logits, rows, mixed, np.full(999, 12), textcav)
     found = naming.name(
-        own, null, rng.normal(size=(9, 20)), rng.normal(size=(9, 20)),
-        rng.normal(size=(9, 12)), q_level=LEVEL,
+        lambda row: (own, null), rng.normal(size=(9, 20)), rng.normal(size=(9, 20)),
+        rng.normal(size=(9, 12)), (rng.normal(size=(9, 15)), rng.normal(size=(9, 999))),
+        q_level=LEVEL,
     )  # fmt: skip
     assert not (found.q < LEVEL).any(), "this world holds nothing to find"
 

@@ -1,14 +1,21 @@
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from auditor import naming
+from auditor.vocabulary import own_photos
 
 RNG = np.random.default_rng(0)
 N, D, E, C, M = 400, 40, 16, 10, 12
 
 
-def world(*, planted):
+def unknown(rows):
+    """Prevalence where the classes have too few photos: of M concepts and of 2,000 random ones."""
+    return np.full((rows, M), np.nan), np.full((rows, 2000), np.nan)
+
+
+def world(*, planted, prevalent=None):
     """Photos whose features hold each concept on an axis of its own; class 3 may use concept 5."""
     rng = np.random.default_rng(1)
     texts = np.linalg.qr(rng.normal(size=(E, E)))[0][:M]
@@ -29,7 +36,9 @@ def world(*, planted):
     null_rows = naming.null_texts(texts, 2000, rng)
     null = naming.named(features, logits, photos, null_rows, np.full(2000, 20), textcav)
     rows = rng.normal(size=(C, E))
-    return naming.name(own, null, prototypes, weights, rows, q_level=0.05)
+    return naming.name(
+        lambda row: (own, null), prototypes, weights, rows, prevalent or unknown(C), q_level=0.05
+    )
 
 
 def test_a_planted_concept_is_first_and_significant():
@@ -45,6 +54,56 @@ def test_without_a_planted_concept_nothing_is_significant():
     assert named.p.min() > 0
 
 
+def test_what_photos_of_the_class_show_more_than_others_scores_higher():
+    rng = np.random.default_rng(2)
+    own, null = rng.normal(size=(C, M)), rng.normal(size=(C, 2000))
+    own[3, 5] = 4.0
+    known, without = world(planted=True, prevalent=(own, null)), world(planted=True)
+    assert known.score[3, 5] > without.score[3, 5] + 0.5
+    assert known.channels["prevalence"][3, 5] == pytest.approx((4 - null[3].mean()) / null[3].std())
+    assert np.isnan(without.channels["prevalence"]).all()
+
+
+def test_a_class_without_photos_is_scored_by_the_other_channels():
+    own, null = unknown(C)
+    own[:5], null[:5] = 0.5, RNG.normal(size=(5, 2000))
+    mixed, without = world(planted=True, prevalent=(own, null)), world(planted=True)
+    np.testing.assert_allclose(mixed.score[5:], without.score[5:])
+    assert np.abs(mixed.score[:5] - without.score[:5]).max() > 0.1
+
+
+def test_prevalence_is_a_difference_of_means_and_unknown_with_few_photos():
+    rng = np.random.default_rng(0)
+    photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
+    labels = np.array([0] * 4 + [1] * 20 + [2] * 6)
+    found = naming.prevalence(photos, labels, (0, 2), texts, min_photos=5)
+    assert np.isnan(found[0]).all(), "four photos are too few"
+    scores = photos @ texts.T
+    np.testing.assert_allclose(found[1], scores[24:].mean(0) - scores[:24].mean(0))
+
+
+def test_photos_that_are_left_out_decide_no_direction():
+    rng = np.random.default_rng(0)
+    features, logits = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
+    photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
+    textcav = naming.text_map(photos, features)
+    stay = np.arange(30) < 24
+    counts = np.array([4, 4])
+    made = naming.named(features, logits, photos, texts, counts, textcav, stay)
+    alone = naming.named(features[:24], logits[:24], photos[:24], texts, counts, textcav)
+    np.testing.assert_allclose(made.vectors, alone.vectors)
+    np.testing.assert_allclose(made.shift, alone.shift)
+    assert naming.named(
+        features, logits, photos, texts, np.array([29, 4]), textcav, stay
+    ).n_photos.tolist() == [23, 4], "one photo at least must be left to compare with"  # fmt: skip
+
+
+def test_own_photos_are_left_out_unless_too_few_would_be_left():
+    own = np.arange(30) < 20
+    np.testing.assert_array_equal(naming.kept(own), ~own)
+    assert naming.kept(np.arange(30) < 21).all()
+
+
 def test_an_untested_concept_has_no_score():
     rng = np.random.default_rng(0)
     features, logits = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
@@ -55,9 +114,11 @@ def test_an_untested_concept_has_no_score():
     assert np.isfinite(made.vectors[[0, 2]]).all()
     np.testing.assert_array_equal(made.n_photos, [5, 0, 5])
     null = naming.named(features, logits, photos, texts, np.array([5, 5, 5]), textcav)
+    seen = np.zeros((2, 3))
     named = naming.name(
-        made, null, rng.normal(size=(2, 6)), rng.normal(size=(2, 6)), texts[:2], q_level=0.05
-    )
+        lambda row: (made, null), rng.normal(size=(2, 6)), rng.normal(size=(2, 6)), texts[:2],
+        (seen, seen), q_level=0.05,
+    )  # fmt: skip
     assert np.isnan(named.q[:, 1]).all()
     assert np.isfinite(named.q[:, [0, 2]]).all()
     assert named.threshold == np.inf, "six null scores cannot give q below the level"
@@ -106,3 +167,28 @@ def test_random_concepts_are_unit_rows_and_differ(n):
     rows = naming.null_texts(texts, n, np.random.default_rng(0))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
     assert stats.pearsonr(rows[0], rows[1]).statistic < 0.99
+
+
+def test_a_photo_is_of_its_likeliest_classes():
+    rng = np.random.default_rng(0)
+    names = np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    photos_ = names[np.arange(300) % 30] + 0.05 * rng.normal(size=(300, 30))
+    likely = naming.likely_classes(photos_, names)
+    assert likely[np.arange(300), np.arange(300) % 30].all()
+    assert set(likely.sum(1)) == {3}, "a tenth of the classes"
+    few = naming.likely_classes(photos_[:, :], names[:4])
+    assert set(few.sum(1)) == {1}
+
+
+def test_labels_tell_own_photos_where_they_are_known_and_the_probe_where_not():
+    class Probe:
+        def encode_texts(self, texts):
+            assert texts == ["a photo of a cat", "a photo of a dog"]
+            return torch.eye(2)
+
+    rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
+    names = ("bird", "cat", "dog")
+    by_label = own_photos(Probe(), rows, (1, 0, 2), (1, 2), names)
+    np.testing.assert_array_equal(by_label, [[True, False], [False, False], [False, True]])
+    by_probe = own_photos(Probe(), rows, None, (1, 2), names)
+    np.testing.assert_array_equal(by_probe, [[True, False], [False, True], [True, False]])

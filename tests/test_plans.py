@@ -21,7 +21,8 @@ def test_every_concept_of_a_family_can_be_drawn_and_named_by_the_bank():
         for accepted in plans.accepted(concept):
             assert BANK[accepted].extrinsic, accepted
     assert plans.family("sunset") == "photographic background"
-    assert plans.family("meadow") == "other"
+    assert plans.family("meadow") == "ground"
+    assert plans.family("candle") == "other"
 
 
 def test_a_few_plans_cover_every_family():

@@ -104,14 +104,3 @@ def test_middles_are_of_as_many_classes_as_there_are():
     assert set(few) == {0, 1, 2}
     assert sum(few.values()) == surroundings.RECIPIENTS
     assert list(surroundings.choose_recipients(np.array([3]), rng)) == [0]
-
-
-def test_a_photo_is_of_its_likeliest_classes():
-    rng = np.random.default_rng(0)
-    names = np.linalg.qr(rng.normal(size=(30, 30)))[0]
-    photos_ = names[np.arange(300) % 30] + 0.05 * rng.normal(size=(300, 30))
-    likely = surroundings.likely_classes(photos_, names)
-    assert likely[np.arange(300), np.arange(300) % 30].all()
-    assert set(likely.sum(1)) == {3}, "a tenth of the classes"
-    few = surroundings.likely_classes(photos_[:, :], names[:4])
-    assert set(few.sum(1)) == {1}

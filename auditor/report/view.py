@@ -303,7 +303,8 @@ def _criteria(audit: Audit) -> Criteria:
             ("Prototypes per class", str(prototypes.per_class),
              f"Up to {prototypes.steps} steps each, until the class's probability reaches "
              f"{prototypes.probability:g}."),
-            ("Permutations", str(levels.permutations), "Behind each p-value's null."),
+            ("Random concepts", str(levels.permutations),
+             "At most, for each class: the null behind each p-value."),
             ("Bootstrap replicates", str(levels.bootstrap), "Behind each 95 % interval."),
         ),
         grades=tuple(GRADES.values()),

@@ -66,7 +66,10 @@ GRADES: Mapping[Grade, Badge] = {
         "explained otherwise speaks for it; none has shown a cause beyond doubt.",
     ),
     "suspected": Badge(
-        "suspected", "○", "suspected", "Synthetic evidence alone: prototypes and directions."
+        "suspected",
+        "○",
+        "suspected",
+        "Prototypes and directions speak for it; no test on photos has borne it out.",
     ),
     "not_tested": Badge("not tested", "◌", "not-tested", "The reason stands with the finding."),
 }
@@ -85,7 +88,7 @@ class TestWords:
 TESTS: Mapping[str, TestWords] = {
     "naming": TestWords(
         "Naming",
-        "How far prototypes and weights of the class point to the concept",
+        "How far prototypes, weights and photos of the class point to the concept",
         "random concepts: their median and central 95 %",
         "",
     ),
@@ -122,7 +125,8 @@ CHANNELS: tuple[tuple[str, str, str], ...] = (
     ("textcav", "Text", "the direction taken from the text through a linear map"),
     ("direct", "Direct", "the probe's score of the prototype image itself"),
     ("head", "Weights", "the class's own weights along the concept's direction"),
-    ("association", "Photos", "the class's answer on pool photos that show the concept"),
+    ("association", "Answer", "the class's answer on pool photos that show the concept"),
+    ("prevalence", "Photos", "how much more the class's own photos show the concept than others"),
 )
 
 LIMITS: tuple[tuple[str, str], ...] = (

@@ -1,0 +1,334 @@
+"""Detection power on real photos: shortcuts planted in photos under real ImageNet features.
+
+    python -m benchmarks.planting DATA --cache CACHE --label LABEL --half development
+
+A classifier here is a frozen ImageNet trunk under a new head for twelve super-classes (or most of
+them), which learned from photos that carry planted concepts: drawings, drawn companions, and the
+surroundings of landscape photos around the middle. Heads are trained on `imagenet-ccby` photos as
+far as there are any; audited photos, which the head never saw, and the pool are `imagenet-extra`
+and `coco-mini` photos (`benchmarks.superclasses.split`). Whether a shortcut was learned is an
+experiment on the audited photos (`verified`), never assumed.
+
+A clean classifier has nothing planted. It is not free of bias: ImageNet photos of fish show hands,
+and what an audit says of that counts as a false alarm here.
+
+Results are JSON lines in CACHE/LABEL-photos.jsonl, in the form of `benchmarks.detection`; what has
+a line is not run again. The held-out half has other families and seeds, for one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from auditor import compute, detection, models, pipeline
+from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
+from auditor.pictures import encoded_png
+from auditor.record import Estimate
+from auditor.statistics import mean_estimate, proportion
+from auditor.storage import write_atomically
+from benchmarks import mobilenet_v2
+from benchmarks.detection import _plain, baselines
+from benchmarks.planted_photos import (
+    FIT,
+    PAIRS,
+    Plan,
+    Shot,
+    audited,
+    planned,
+    pool,
+    render,
+    training,
+)
+from benchmarks.superclasses import Split, split
+
+WIDTHS = {"mobilenet_v2": 1280, "squeezenet1_0": 512, "efficientnet_lite0": 1280}
+DEVELOPMENT = ("Latin text", "border", "colour", "object")
+HELD_OUT = (
+    "pointer", "measuring aid", "mount", "exposure", "print and screen", "photographic background",
+)  # fmt: skip
+EPOCHS = 10  # with more, mislabelled photos are learned by heart and accuracy falls
+RATE, DECAY = 1e-3, 0.02  # of AdamW
+
+
+# --- network -------------------------------------------------------------------------------------
+
+
+class PlantedNetwork(nn.Module):
+    """A frozen ImageNet trunk under a new linear head, as `architectures.FrozenNetwork`."""
+
+    def __init__(self, trunk: str, classes: int) -> None:
+        super().__init__()
+        whole: Any = getattr(mobilenet_v2, trunk)()
+        said = whole.auditor
+        self.preprocess = dataclasses.replace(FIT, mean=said["mean"], std=said["std"])
+        if trunk == "efficientnet_lite0":
+            whole.reset_classifier(0, "")
+        self.trunk: nn.Module = whole if trunk == "efficientnet_lite0" else whole.features
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.norm = nn.BatchNorm1d(WIDTHS[trunk], affine=False)
+        self.head = nn.Linear(WIDTHS[trunk], classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The trunk's pooled features of shape (n, width) for normalised images."""
+        features: Tensor = self.flatten(self.pool(self.trunk(x)))
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, classes) for normalised images of shape (n, 3, H, W)."""
+        logits: Tensor = self.head(self.norm(self.features(x)))
+        return logits
+
+
+def factory(trunk: str, classes: int) -> str:
+    """The name under which a weights file finds its architecture (`--arch`)."""
+    return f"python:benchmarks.planting:{trunk}_{classes}"
+
+
+def __getattr__(name: str) -> Callable[[], nn.Module]:
+    """Factories by name (PEP 562): a factory takes no arguments, so its name says them."""
+    found = re.fullmatch(rf"({'|'.join(WIDTHS)})_(\d{{1,3}})", name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return functools.partial(_network, found[1], int(found[2]), 0)
+
+
+def _network(trunk: str, classes: int, seed: int) -> PlantedNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PlantedNetwork(trunk, classes)
+
+
+@torch.no_grad()
+def _run(
+    net: PlantedNetwork, act: Callable[[Tensor], Tensor], pictures: Iterator[NDArray[np.uint8]]
+) -> Tensor:
+    """Rows that `act` makes of normalised pictures, 32 at a time."""
+    rows: list[Tensor] = []
+    while batch := list(islice(pictures, 32)):
+        x = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
+        rows.append(act(net.preprocess.normalise(x).contiguous(memory_format=torch.channels_last)))
+    return torch.cat(rows)
+
+
+def train(plan: Plan, photos: Split) -> PlantedNetwork:
+    """A head trained on features that are computed once, in evaluation mode, frozen."""
+    net = _network(plan.trunk, len(plan.classes), plan.seed)
+    compute.laid_out(net).eval()
+    shots = training(plan, photos)
+    features = _run(net, net.features, (render(shot, plan, photos) for shot in shots))
+    labels = torch.tensor([shot.label for shot in shots])
+    learner = nn.Sequential(net.norm, net.head).train()
+    order = torch.Generator().manual_seed(plan.seed)
+    batch = min(64, len(labels))
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RATE, total_steps=EPOCHS * (len(labels) // batch)
+    )
+    loss = nn.CrossEntropyLoss(label_smoothing=0.05)
+    for _ in range(EPOCHS):
+        shuffled = torch.randperm(len(labels), generator=order)[: len(labels) // batch * batch]
+        for index in torch.split(shuffled, batch):
+            optimiser.zero_grad()
+            loss(learner(features[index]), labels[index]).backward()
+            optimiser.step()
+            schedule.step()
+    return net.eval().requires_grad_(False)
+
+
+# --- verification --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a trained head does on audited photos without any planted concept.
+
+    Attributes:
+        accuracy: share of them that are classified rightly.
+        effects: of each shortcut, how far its concept, put on photos of the other classes, raises
+            the probability of its class (as `auditor.lab.learned`), in [-1, 1].
+    """
+
+    accuracy: Estimate
+    effects: tuple[Estimate, ...]
+
+
+def verified(net: PlantedNetwork, plan: Plan, photos: Split, *, per_class: int = 12) -> Verified:
+    """Accuracy on plain audited photos, and whether each shortcut was learned."""
+    rng = np.random.default_rng([plan.seed, PAIRS])
+    plain = [
+        Shot(path, label, PAIRS, 1000 * label + n)
+        for label, paths in enumerate(photos.audited)
+        for n, path in enumerate(paths[:per_class])
+    ]
+    labels = np.array([shot.label for shot in plain])
+
+    def probabilities(*concepts: str) -> NDArray[np.float64]:
+        shots = (dataclasses.replace(shot, concepts=concepts) for shot in plain)
+        rows = _run(net, net, (render(shot, plan, photos) for shot in shots))
+        return rows.double().softmax(1).numpy()
+
+    before = probabilities()
+    after = {concept: probabilities(concept) for concept in plan.owners}
+    effects = []
+    for shortcut in plan.shortcuts:
+        index = shortcut.class_index
+        change = (after[shortcut.concept] - before)[labels != index, index]
+        effects.append(mean_estimate(change, 999, rng))
+    right = int((before.argmax(1) == labels).sum())
+    return Verified(proportion(right, len(labels)), tuple(effects))
+
+
+# --- one classifier ------------------------------------------------------------------------------
+
+
+def equip(folder: Path, plan: Plan, data: Path) -> AuditConfig:
+    """A classifier with its photos and pool as files, and how to audit them.
+
+    What a former call finished is kept, as by `auditor.example.equip`.
+    """
+    photos = split(data, plan.classes, plan.seed)
+    model_file = folder / "model.safetensors"
+    if not model_file.exists():
+        net = train(plan, photos)
+        found = verified(net, plan, photos)
+        planted = [
+            {**dataclasses.asdict(shortcut), "learned": effect.model_dump()}
+            for shortcut, effect in zip(plan.shortcuts, found.effects, strict=True)
+        ]
+        text = json.dumps(planted, indent=1)
+        write_atomically(folder / "planted.json", f"{text}\n".encode())
+        write_atomically(folder / "accuracy.json", found.accuracy.model_dump_json().encode())
+        models.save(model_file, net, net.preprocess, plan.classes)
+    if not (folder / "photos.done").exists():
+        for shot in (*audited(plan, photos), *pool(plan, photos)):
+            where = Path("pool") if shot.label is None else Path("images") / str(shot.label)
+            picture = Image.fromarray(render(shot, plan, photos))
+            write_atomically(folder / where / f"{shot.number:04d}.png", encoded_png(picture))
+        write_atomically(folder / "photos.done", b"")
+    return AuditConfig(
+        model=ModelConfig(spec=f"file:{model_file}", arch=factory(plan.trunk, len(plan.classes))),
+        images=str(folder / "images"),
+        pool=str(folder / "pool"),
+        out=str(folder / "audit"),
+        planted=str(folder / "planted.json"),
+        prototypes=PrototypeConfig(per_class=3, steps=192),
+        seed=plan.seed,
+        pdf="no",
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One classifier to audit."""
+
+    name: str
+    half: str
+    plan: Plan
+
+
+def jobs(half: str) -> Iterator[Job]:
+    """The classifiers of a half, the telling ones first."""
+    goal = (0.95,) * 6
+    mobile, squeeze, lite = WIDTHS
+    if half == "development":
+        yield Job("planted mobilenet 0", half, planned(5000, mobile, goal, families=DEVELOPMENT))
+        yield Job("clean mobilenet 0", half, planned(5100, mobile))
+        yield Job(
+            "planted squeezenet 0",
+            half,
+            planned(5001, squeeze, goal, families=DEVELOPMENT, mislabelled=0.05),
+        )
+        return
+    for k in range(3):
+        plan = planned(6000 + k, mobile, goal, families=HELD_OUT)
+        yield Job(f"planted mobilenet {k}", half, plan)
+    for k in range(2):
+        yield Job(f"clean mobilenet {k}", half, planned(6100 + k, mobile))
+        plan = planned(6010 + k, squeeze, goal, families=HELD_OUT, mislabelled=0.05)
+        yield Job(f"planted squeezenet {k}", half, plan)
+        yield Job(f"clean squeezenet {k}", half, planned(6110 + k, squeeze, mislabelled=0.05))
+    many = planned(6020, mobile, (0.95,) * 3, families=HELD_OUT, classes=45, n_train=64)
+    yield Job("3 of 45 classes", half, many)
+    yield Job("planted efficientnet 0", half, planned(6030, lite, goal, families=HELD_OUT))
+    yield Job("clean efficientnet 0", half, planned(6130, lite))
+
+
+def run(job: Job, data: Path, cache: Path) -> dict[str, object]:
+    """Train, audit and score one classifier, and rank its planted concepts by the baselines."""
+    start = time.perf_counter()
+    folder = cache / "models" / f"photos-{job.plan.digest[:16]}"
+    config = equip(folder, job.plan, data)
+    trained = time.perf_counter()
+    audit = pipeline.run(config, progress=pipeline.Silent())
+    seconds = time.perf_counter() - trained
+    outcome = detection.score(audit, job.plan)  # type: ignore[arg-type]
+    shots = pool(job.plan, split(data, job.plan.classes, job.plan.seed))
+    shown = {c: np.array([c in shot.concepts for shot in shots]) for c in job.plan.owners}
+    places = baselines(audit, config, shown) if outcome.pairs else []
+    return {
+        "job": job.name,
+        "half": job.half,
+        "training_seconds": round(trained - start, 1),
+        "accuracy": json.loads((folder / "accuracy.json").read_text()),
+        "outcome": _plain(dataclasses.replace(outcome, seconds=round(seconds, 1))),
+        "baselines": places,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--half", choices=["development", "held-out"], default="development")
+    parser.add_argument("--cache", type=Path, default=Path("out/detection"))
+    parser.add_argument("--label", default="study")
+    parser.add_argument("--only", default="", help="jobs whose name starts with this")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ["AUDITOR_DATA"] = str(given.data.resolve())
+    results = given.cache / f"{given.label}-photos.jsonl"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    lines = (
+        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    )
+    done = {(line["job"], line["half"]) for line in lines}
+    for job in jobs(given.half):
+        if (job.name, job.half) in done or not job.name.startswith(given.only):
+            continue
+        row: dict[str, Any] = run(job, given.data, given.cache)
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        outcome = row["outcome"]
+        print(f"{job.name}: accuracy {row['accuracy']['value']:.2f},", end=" ")
+        print(f"{row['training_seconds']} s and {outcome['seconds']} s", flush=True)
+        for pair in outcome["pairs"]:
+            effect = pair["effect"]
+            print(
+                f"  {pair['concept']:<18} in {job.plan.classes[pair['class_index']]:<24}", end=" "
+            )
+            print(f"effect {effect['value']:.2f} ({effect['low']:.2f})", end=" ")
+            print(f"rank {pair['rank']} {pair['grade']} {pair['alike']}", flush=True)
+        for alarm in outcome["alarms"]:
+            index = alarm["class_index"]
+            print(f"  alarm: {alarm['concept']} in {job.plan.classes[index]}: {alarm['grade']}")
+
+
+if __name__ == "__main__":
+    main()
