@@ -197,18 +197,20 @@ def kept(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return ~own if (~own).mean() >= LEAST_KEPT else np.ones_like(own)
 
 
-def likely_classes(photos: Floats, names: Floats) -> NDArray[np.bool_]:
+def likely_classes(photos: Floats, names: Floats, most: int | None = None) -> NDArray[np.bool_]:
     """Which classes each photo may show, to the probe's eye: the best tenth of the class names.
 
     Args:
         photos: float array of shape (n, e), the probe's unit rows of photos.
         names: float array of shape (C, e), its unit rows of the class names.
+        most: classes that a photo may show; by default as many as a tenth is.
 
     Returns:
         Bool array of shape (n, C), at least one class in each row.
     """
     scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
     places = max(1, round(0.1 * len(names)))
+    places = places if most is None else min(places, most)
     edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
     return np.asarray(scores >= edge)
 

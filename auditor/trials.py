@@ -24,6 +24,7 @@ from auditor.record import (
 )
 from auditor.results import Results, places
 from auditor.statistics import interval
+from auditor.vocabulary import name_rows
 
 __all__ = ["findings"]
 
@@ -51,7 +52,7 @@ def findings(
     donors = suspects.Donors(
         around=results.around,
         shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[rows],
-        own=results.own[rows],
+        own=_own(results, rows) if known is None else results.own[rows],
         labels=known,
     )
     found = suspects.find(
@@ -73,6 +74,12 @@ def _sight(results: Results, j: int) -> Floats:
     assert drawing_name is not None
     plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
     return naming.sight(plain, drawn, results.pool_rows, results.rows)
+
+
+def _own(results: Results, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which audited classes each donor may show by the probe, rather one too many than too few."""
+    names = [results.classifier.class_names[index] for index in results.classes]
+    return naming.likely_classes(results.pool_rows[rows], name_rows(results.probe, names))
 
 
 def _log_odds(logits: Floats, index: int) -> Floats:

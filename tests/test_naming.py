@@ -183,12 +183,22 @@ def test_a_photo_is_of_its_likeliest_classes():
 def test_labels_tell_own_photos_where_they_are_known_and_the_probe_where_not():
     class Probe:
         def encode_texts(self, texts):
-            assert texts == ["a photo of a cat", "a photo of a dog"]
-            return torch.eye(2)
+            assert texts == ["a photo of a bird", "a photo of a cat", "a photo of a dog"]
+            return torch.eye(3)
 
-    rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
+    rows = np.eye(3)
     names = ("bird", "cat", "dog")
     by_label = own_photos(Probe(), rows, (1, 0, 2), (1, 2), names)
     np.testing.assert_array_equal(by_label, [[True, False], [False, False], [False, True]])
     by_probe = own_photos(Probe(), rows, None, (1, 2), names)
-    np.testing.assert_array_equal(by_probe, [[True, False], [False, True], [True, False]])
+    wanted = [[False, False], [True, False], [False, True]]
+    np.testing.assert_array_equal(by_probe, wanted, "the bird is no cat, though it is not audited")
+
+
+def test_a_photo_shows_few_of_many_classes():
+    rng = np.random.default_rng(0)
+    names = np.linalg.qr(rng.normal(size=(300, 300)))[0]
+    photos = names[:40] + 0.01 * rng.normal(size=(40, 300))
+    likely = naming.likely_classes(photos, names, most=10)
+    assert set(likely.sum(1)) == {10}
+    assert likely[np.arange(40), np.arange(40)].all()
