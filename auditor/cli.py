@@ -30,6 +30,7 @@ from rich.text import Text
 from auditor.config import AuditConfig
 from auditor.errors import AuditorError, ConfigError
 from auditor.record import Audit, json_schema
+from auditor.report.words import lead
 
 __all__ = ["app", "main"]
 
@@ -258,22 +259,22 @@ def run(config: AuditConfig) -> Audit:
 def summary(done: Audit) -> None:
     """The findings above `suspected`, and what stands beside them, on the terminal."""
     names = {c.index: c.name for c in done.classes}
-    table = Table(title="Findings, each with its clearest test", title_justify="left")
+    table = Table(title="Findings, each with the test that it rests on", title_justify="left")
     for column in ("class", "concept", "grade", "test", "q"):
         table.add_column(column)
     strong = [f for f in done.findings if f.grade != "suspected"]
     for finding in strong[:20]:
-        told = [e for e in finding.evidence if e.q is not None]
-        best = min(told, key=lambda e: e.q or 0.0, default=None)
+        best = lead(finding)
         table.add_row(
             Text(_plain(names[finding.class_index])), Text(_plain(finding.concept)),
-            finding.grade, best.test if best else "", f"{best.q:.2g}" if best else "",
+            finding.grade, best.test if best else "",
+            f"{best.q:.2g}" if best and best.q is not None else "",
         )  # fmt: skip
     if strong:
         console.print(table)
     rest = len(done.findings) - len(strong)
     console.print(
-        f"{len(strong)} findings on photos, {rest} suspected on synthetic evidence alone, among "
+        f"{len(strong)} findings on photos, {rest} suspected only, among "
         f"{done.coverage.hypotheses} pairs of class and concept; "
         f"{len(done.coverage.not_tested)} things were not tested.",
         highlight=False,

@@ -15,10 +15,10 @@ from auditor import plans
 from auditor.findings import strength
 from auditor.lab import LEARNED
 from auditor.plans import Plan
-from auditor.record import Audit, AuditedClass, Estimate, Finding, Grade, Planted, Rate
+from auditor.record import Audit, ConceptScore, Estimate, Finding, Grade, Planted, Rate
 from auditor.statistics import poisson_rate, proportion
 
-__all__ = ["GRADES", "Alarm", "Outcome", "Pair", "rates", "score"]
+__all__ = ["GRADES", "Alarm", "Outcome", "Pair", "candidates", "rates", "score"]
 
 GRADES: tuple[Grade, ...] = ("suspected", "corroborated", "confirmed")
 """From the weakest to the strongest."""
@@ -29,7 +29,7 @@ class Pair:
     """A planted shortcut and what the audit made of it.
 
     `rank` counts the extrinsic concepts of the class that are not core, were tested and were not
-    planted in it beside this one, of which there are `candidates`; `grade` is the strongest of a
+    learned by it beside this one, of which there are `candidates`; `grade` is the strongest of a
     finding that names the concept, `alike` that of one that names or lists it.
     """
 
@@ -48,7 +48,7 @@ class Pair:
     @property
     def learned(self) -> bool:
         """Whether the classifier relies on it, by experiment."""
-        return self.effect.low > LEARNED
+        return learned(self.effect)
 
     def found(self, grade: Grade) -> bool:
         """Whether a finding of this grade or a stronger one names or lists it."""
@@ -99,6 +99,11 @@ class Outcome:
         return not any(pair.learned for pair in self.pairs)
 
 
+def learned(effect: Estimate | None) -> bool:
+    """Whether the effect of a planted concept on its class shows that it was learned."""
+    return effect is not None and effect.low > LEARNED
+
+
 def reaches(grade: Grade | None, level: Grade) -> bool:
     """Whether a grade is this level or stronger."""
     return strength(grade) >= strength(level)
@@ -119,11 +124,7 @@ def score(audit: Audit, plan: Plan) -> Outcome:
     if said != [(s.class_index, s.concept) for s in plan.shortcuts]:
         raise ValueError(f"the audit knows the planted shortcuts {said}, the plan has others")
     extrinsic = {concept.name for concept in audit.concepts if concept.extrinsic}
-    classes = {audited.index: audited for audited in audit.classes}
-    pairs = tuple(
-        _pair(row, classes[row.class_index], extrinsic - _others(row, recorded), audit.findings)
-        for row in recorded
-    )
+    pairs = tuple(_pair(row, candidates(row, audit), audit.findings) for row in recorded)
     real = {p.class_index: set[str]() for p in pairs}
     for pair in pairs:
         if pair.learned:
@@ -160,24 +161,31 @@ def score(audit: Audit, plan: Plan) -> Outcome:
     )
 
 
+def candidates(row: Planted, audit: Audit) -> list[ConceptScore]:
+    """The concepts of a planted concept's class among which it is ranked, best first."""
+    extrinsic = {concept.name for concept in audit.concepts if concept.extrinsic}
+    extrinsic -= _others(row, audit.planted or ())
+    audited = next(each for each in audit.classes if each.index == row.class_index)
+    return [
+        c for c in audited.concepts if c.rank is not None and not c.core and c.concept in extrinsic
+    ]
+
+
 def _others(row: Planted, recorded: Sequence[Planted]) -> set[str]:
-    """Names of what else was planted in the class: it is right, and takes nobody's place."""
+    """Names of what else the class learned: they are right, and take nobody's place."""
     names = {
         name
         for other in recorded
-        if other.class_index == row.class_index and other.concept != row.concept
+        if other.class_index == row.class_index
+        and other.concept != row.concept
+        and learned(other.learned)
         for name in plans.accepted(other.concept)
     }
     return names - set(plans.accepted(row.concept))
 
 
-def _pair(
-    row: Planted, audited: AuditedClass, extrinsic: set[str], findings: Sequence[Finding]
-) -> Pair:
+def _pair(row: Planted, ranked: Sequence[ConceptScore], findings: Sequence[Finding]) -> Pair:
     names = plans.accepted(row.concept)
-    ranked = [
-        c for c in audited.concepts if c.rank is not None and not c.core and c.concept in extrinsic
-    ]
     place = next((i for i, c in enumerate(ranked) if c.concept in names), None)
     own = [f for f in findings if f.class_index == row.class_index]
     effect = row.learned or Estimate(value=0, low=0, high=0, n=0)

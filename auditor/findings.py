@@ -59,6 +59,8 @@ class Suspect:
         naming: the combined score with its interval over prototypes and the concept's photos.
         null: the same score of random concepts, as control.
         surroundings: log-odds with surroundings that show the concept (`auditor.surroundings`).
+        p_model: of the score without what is known of the class's photos alone: a concept that the
+            photos show and the model does not point to is no suspicion.
         prevalence: how well the probe's score of the concept tells photos of the class from others.
         degrades: whether drawing the concept alters or hides part of everything, so that it may
             raise a class merely because the model sees too little of the true one.
@@ -80,6 +82,7 @@ class Suspect:
     alike: tuple[str, ...] = ()
     surroundings: Association | None = None
     prevalence: Association | None = None
+    p_model: float = 0.0
     degrades: bool = False
 
     def grade(self, q_level: float) -> Grade | None:
@@ -95,7 +98,7 @@ class Suspect:
         moved = drawn and effect is not None and effect.confirmed
         exceeded = drawn and effect is not None and effect.exceeds
         goes_with = self.prevalent(q_level)
-        learnable = goes_with or self.prevalence is None
+        learnable = self.prevalence is None or self.prevalence.estimate.value >= PREVALENT
         if moved and learnable:
             return "confirmed"
         against = (effect is not None and not exceeded) or (
@@ -111,7 +114,8 @@ class Suspect:
         )
         if goes_with and (exceeded or transplanted):
             return "corroborated"
-        return "suspected" if moved or associated or self.q < q_level else None
+        named = self.q < q_level and self.p_model < q_level
+        return "suspected" if moved or associated or named else None
 
     def prevalent(self, q_level: float) -> bool:
         """Whether photos of the class show the concept more than others, to the probe's eye."""
@@ -243,6 +247,13 @@ def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
             caveats.append(
                 f"Photos of the class do not show it much more often than others: {why}."
             )
+    if suspect.prevalence is not None and suspect.prevalence.estimate.value < PREVALENT:
+        why = (
+            "drawing it may raise the class only because it hides what speaks for the true one"
+            if suspect.degrades
+            else "the model may take it for the class's own object"
+        )
+        caveats.append(f"Photos of the class hardly show it more often than others: {why}.")
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
         class_index=suspect.class_index,

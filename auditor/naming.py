@@ -24,12 +24,12 @@ set of photos projects farther than a random set.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from auditor.statistics import benjamini_hochberg, empirical_p
 
@@ -62,7 +62,7 @@ WEIGHTS: Mapping[str, float] = {
 PLACES = 0.03  # a photo shows a concept that is among this share of the bank that fits it best
 TOP_SHARE = 0.04  # at most this share of the pool, its best photos, make a direction
 LEAST_KEPT = 1 / 3  # of the pool; where a class would take more of it away, nothing is left out
-BLOCK = 1000  # concepts whose sets of photos are in memory at once
+BLOCK = 1000  # concepts whose scores are in memory at once
 MIN_CLASSES = 8  # with fewer classes the mean over classes says nothing
 
 
@@ -98,12 +98,14 @@ class Naming:
         channels: name -> float array of shape (C, m), in standard deviations of the null.
         score: float array of shape (C, m), the weighted mean of the channels, in the same unit.
         p, q: float arrays of shape (C, m); NaN where not tested.
+        p_model: likewise p, without the channel that looks at the class's photos alone.
     """
 
     channels: Mapping[str, Floats]
     score: Floats
     p: Floats
     q: Floats
+    p_model: Floats
     null: Floats  # (C, R), scores of the random concepts
     threshold: float  # the least score that could have had q below the level; inf if none could
     _prototypes: Floats  # (C, d), centred where channels are
@@ -272,7 +274,7 @@ def named(
     photos: Floats,
     texts: Floats,
     counts: NDArray[np.int64],
-    textcav: Floats,
+    textual: Floats,
     kept: NDArray[np.bool_] | None = None,
 ) -> Directions:
     """Directions of concepts that are named by a text.
@@ -283,26 +285,34 @@ def named(
         photos: float array of shape (n, e), the probe's unit rows of the pool.
         texts: float array of shape (m, e), unit rows.
         counts: int array of shape (m,), how many of the best photos to take; 0 = not tested.
-        textcav: float array of shape (e, d), from `text_map`.
+        textual: float array of shape (m, d), from `textual`.
         kept: bool array of shape (n,), the photos that take part; by default all.
     """
-    mapped = (texts - texts.mean(0)) @ textcav
     if kept is not None and not kept.all():
         features, logits, photos = features[kept], logits[kept], photos[kept]
-        counts = np.minimum(counts, len(photos) - 1)
-    parts = []
+    n = len(photos)
+    counts = np.minimum(counts, n - 1)
+    both = np.concatenate([features, logits], axis=1)
+    chosen: list[NDArray[np.int64]] = []
     for start in range(0, len(texts), BLOCK):
-        block = slice(start, start + BLOCK)
-        scores = presence(photos, texts[block])
-        chosen = np.zeros(scores.T.shape, np.float32)
-        for j, count in enumerate(counts[block]):
-            if count:
-                chosen[j, np.argpartition(scores[:, j], -count)[-count:]] = 1
-        parts.append(_from_sets(features, logits, chosen, texts[block], mapped[block]))
-    return Directions(
-        *(np.concatenate([getattr(part, field.name) for part in parts])
-          for field in dataclasses.fields(Directions))
-    )  # fmt: skip
+        scores = texts[start : start + BLOCK] @ photos.T
+        for row, count in zip(scores, counts[start : start + BLOCK], strict=True):
+            chosen.append(np.argpartition(row, -count)[-count:] if count else np.zeros(0, np.int64))
+    edges = np.cumsum([0, *counts])
+    sets = sparse.csr_array(
+        (np.ones(edges[-1], both.dtype), np.concatenate(chosen), edges), shape=(len(texts), n)
+    )
+    taken = sets @ both
+    inside = np.maximum(counts, 1)[:, None]
+    difference = taken / inside - (both.sum(0) - taken) / (n - counts)[:, None]
+    difference[counts == 0] = np.nan
+    width = features.shape[1]
+    return Directions(unit(difference[:, :width]), textual, difference[:, width:], texts, counts)
+
+
+def textual(texts: Floats, textcav: Floats) -> Floats:
+    """Directions that a map gives texts, unit rows of shape (m, d); `textcav` from `text_map`."""
+    return unit((texts - texts.mean(0)) @ textcav)
 
 
 def text_map(photos: Floats, features: Floats) -> Floats:
@@ -377,41 +387,30 @@ def name(
         channels[key] = (values - centre) / deviation
         nulls[key] = (null_values - centre) / deviation
         scales[key] = centre, deviation
-    score, null_score = _combined(channels), _combined(nulls)
-    scale = null_score.std(1, keepdims=True)
-    scale[scale == 0] = np.inf  # a null without spread is evidence of nothing: scores 0, p 1
-    score, null_score = score / scale, null_score / scale
+    score, null_score, scale, p = _against_null(channels, nulls)
+    model = {key: values for key, values in channels.items() if key != "prevalence"}
+    *_, p_model = _against_null(model, nulls)
     null_all = null_score.ravel()
-    p = np.where(np.isfinite(score), empirical_p(np.nan_to_num(score), null_all), np.nan)
     q = benjamini_hochberg(p)
     allowed = q_level * (max(1, int((q < q_level).sum())) / max(1, int(np.isfinite(p).sum())))
     resolved = allowed * (null_all.size + 1) >= 1  # else even the least p is not low enough
     threshold = float(np.quantile(null_all, max(0.0, 1 - allowed))) if resolved else np.inf
-    return Naming(channels, score, p, q, null_score, threshold, prototypes, weights, scales, scale)
-
-
-def _from_sets(
-    features: Floats, logits: Floats, chosen: Floats, texts: Floats, mapped: Floats
-) -> Directions:
-    n = chosen.shape[1]
-    inside = chosen.sum(1)
-    tested = (inside > 0) & (inside < n)
-    rest = np.where(tested, n - inside, 1)[:, None]
-    share = np.where(tested, inside, 1)[:, None]
-
-    def difference(values: Floats) -> Floats:
-        taken = chosen @ values
-        result = taken / share - (values.sum(0) - taken) / rest
-        result[~tested] = np.nan
-        return np.asarray(result)
-
-    return Directions(
-        _unit(difference(features)),
-        _unit(mapped),
-        difference(logits),
-        texts,
-        np.where(tested, inside, 0).astype(np.int64),
+    return Naming(
+        channels, score, p, q, p_model, null_score, threshold, prototypes, weights, scales, scale
     )
+
+
+def _against_null(
+    channels: Mapping[str, Floats], nulls: Mapping[str, Floats]
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Combined score of these channels, that of the null, their common scale, and p."""
+    score = _combined(channels)
+    null_score = _combined({key: nulls[key] for key in channels})
+    scale = null_score.std(1, keepdims=True)
+    scale[scale == 0] = np.inf  # a null without spread is evidence of nothing: scores 0, p 1
+    score, null_score = score / scale, null_score / scale
+    p = empirical_p(np.nan_to_num(score), null_score.ravel())
+    return score, null_score, scale, np.where(np.isfinite(score), p, np.nan)
 
 
 def _combined(channels: Mapping[str, Floats]) -> Floats:
@@ -424,6 +423,7 @@ def _combined(channels: Mapping[str, Floats]) -> Floats:
     return np.where(np.isfinite(channels["bridge"]), total / np.maximum(weight, 1e-12), np.nan)
 
 
-def _unit(rows: Floats) -> Floats:
+def unit(rows: Floats) -> Floats:
+    """Rows of norm 1; a row of zeros, which has no direction, becomes NaN."""
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(np.divide(rows, norm, out=np.full_like(rows, np.nan), where=norm > 0))

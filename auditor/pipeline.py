@@ -214,7 +214,8 @@ class _Run:
             vocabulary = Vocabulary.build(
                 bank, probe, observer,
                 pool=pool, pooled=pooled, pool_rows=pool_rows, own=own,
-                insertions=insertions, canvas_labels=canvas_labels, classes=classes, config=config,
+                insertions=insertions, canvas_labels=canvas_labels, classes=classes,
+                names=classifier.class_names, config=config,
             )  # fmt: skip
             weights = head_weights(classifier, layers, next(made.batches(config.batch)))
             named = vocabulary.name(
@@ -241,7 +242,7 @@ class _Run:
             config=config, out=self.out, observer=observer, classifier=classifier,
             classes=classes, bank=bank,
             probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
-            pooled=pooled, pool_rows=pool_rows, own=own, canvas=canvas,
+            pooled=pooled, pool_rows=pool_rows, canvas=canvas,
             canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
             of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
             insertions=insertions, around=around, donors=donors, vocabulary=vocabulary,

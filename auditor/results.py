@@ -55,7 +55,6 @@ class Results:
     rows: Floats
     pooled: Activations
     pool_rows: Floats
-    own: NDArray[np.bool_]  # (pool photos, audited classes) that each may show
     canvas: ImageSet
     canvas_labels: NDArray[np.int64]
     recipe: Recipe

@@ -24,7 +24,7 @@ from auditor.config import AuditConfig
 from auditor.errors import ConfigError
 from auditor.pipeline import Progress, Silent
 from auditor.plans import Plan
-from auditor.record import Audit, SelfTest
+from auditor.record import SCHEMA_VERSION, Audit, SelfTest
 from auditor.storage import digest_value, write_atomically
 
 __all__ = ["attach", "plantable", "run"]
@@ -73,6 +73,8 @@ def run(
             config.seed,
             config.batch,
             device.type,
+            config.representative,
+            SCHEMA_VERSION,
             [plan.digest for plan in tested],
             [example.IMAGES_PER_CLASS, example.POOL],
         ]
@@ -87,8 +89,11 @@ def run(
         equipped = example.equip(home, plan, progress=progress or Silent())
         settings = {
             name: getattr(config, name)
-            for name in ("prototypes", "statistics", "probe", "concepts", "seed", "batch", "device")
-        }
+            for name in (
+                "prototypes", "statistics", "representative", "probe", "concepts", "seed", "batch",
+                "device",
+            )
+        }  # fmt: skip
         out = {"out": str(folder / "audits" / key[:32] / plan.digest[:32]), "pdf": "no"}
         audit = pipeline.run(equipped.model_copy(update=settings | out), progress=progress)
         outcomes.append(detection.score(audit, plan))

@@ -180,7 +180,7 @@ def find(
                 insertions[concept.drawing], index, others, replicates=replicates, seed=seed
             )
         own = photos.labels == index
-        if photos.representative and own.sum() >= min_photos:
+        if photos.representative and min(own.sum(), (~own).sum()) >= min_photos:
             view = photos.seen(j, drawn=concept.drawing is not None)
             told = separation(view[own], view[~own])
             if told is not None:
@@ -196,15 +196,17 @@ def find(
     suspects: dict[tuple[int, int], Suspect] = {}
     for (row, j), alike in led.items():
         index, concept = classes[row], vocabulary.concepts[j]
+        score = float(named.score[row, j])
         suspect = Suspect(
             class_index=index,
             class_name=names[index],
             concept=concept.name,
             category=concept.category,
-            naming=intervals(row, j),
+            naming=Estimate(value=score, low=score, high=score, n=0),  # the interval comes last
             null=_null(named, row),
             p=float(named.p[row, j]),
             q=float(named.q[row, j]),
+            p_model=float(named.p_model[row, j]),
             association=associated.get((index, concept.name)),
             surroundings=transplanted.get((row, j)),
             prevalence=prevalent.get((index, concept.name)),
@@ -233,7 +235,7 @@ def find(
         elif leader is not None:
             del suspects[row, leader]
     return tuple(
-        dataclasses.replace(suspect, pictures=illustrate(*key))
+        dataclasses.replace(suspect, naming=intervals(*key), pictures=illustrate(*key))
         for key, suspect in suspects.items()
         if suspect.grade(q_level)
     )

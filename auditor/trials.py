@@ -24,7 +24,7 @@ from auditor.record import (
 )
 from auditor.results import Results, places
 from auditor.statistics import interval
-from auditor.vocabulary import name_rows
+from auditor.vocabulary import own_photos
 
 __all__ = ["findings"]
 
@@ -48,12 +48,19 @@ def findings(
     )
     position = {digest: i for i, digest in enumerate(results.pool.digests)}
     rows = np.array([position[digest] for digest in results.donors.digests])
-    known = None if results.donors.labels is None else np.array(results.donors.labels)
+    known = results.donors.labels
     donors = suspects.Donors(
         around=results.around,
         shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[rows],
-        own=_own(results, rows) if known is None else results.own[rows],
-        labels=known,
+        own=own_photos(
+            results.probe,
+            results.pool_rows[rows],
+            known,
+            results.classes,
+            results.classifier.class_names,
+            most=None,
+        ),
+        labels=None if known is None else np.array(known),
     )
     found = suspects.find(
         results.named, results.vocabulary, is_core, results.classes,
@@ -74,12 +81,6 @@ def _sight(results: Results, j: int) -> Floats:
     assert drawing_name is not None
     plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
     return naming.sight(plain, drawn, results.pool_rows, results.rows)
-
-
-def _own(results: Results, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which audited classes each donor may show by the probe, rather one too many than too few."""
-    names = [results.classifier.class_names[index] for index in results.classes]
-    return naming.likely_classes(results.pool_rows[rows], name_rows(results.probe, names))
 
 
 def _log_odds(logits: Floats, index: int) -> Floats:

@@ -22,14 +22,12 @@ from auditor.observations import Observer
 from auditor.probes import ProbeModel
 from auditor.statistics import bootstrap_weights
 
-__all__ = ["Vocabulary", "name_rows", "own_photos", "prompt_rows"]
+__all__ = ["Vocabulary", "own_photos", "prompt_rows"]
 
 Floats = NDArray[np.floating]
 Source = Literal["named", "drawn", "shown"]
 
-NULL_SCORES = 150_000  # of random concepts, over all classes, at about which p is fine enough
 MOST_LIKELY = 10  # classes that a photo without a label may show
-LEAST_NULL = 499  # random concepts, however many classes there are
 
 
 @dataclass(frozen=True)
@@ -40,35 +38,69 @@ class _Pool:
         features: float array of shape (n, d), standardised.
         logits: float array of shape (n, C), centred over the model's classes.
         rows: float array of shape (n, e), the probe's unit rows.
+        shown: bool array of shape (n, m), the concepts that each photo shows.
         own: bool array of shape (n, C), photos that may show each audited class itself.
-        textcav: float array of shape (e, d), from `naming.text_map`.
+        labelled: whether that is known from labels.
     """
 
     features: Floats
     logits: Floats
     rows: Floats
+    shown: NDArray[np.bool_]
     own: NDArray[np.bool_]
-    textcav: Floats
+    labelled: bool
 
-    def directions(self, texts: Floats, counts: NDArray[np.int64], row: int | None) -> Directions:
-        """Named directions, from the photos that speak for a class, or from all."""
-        kept = None if row is None else naming.kept(self.own[:, row])
+    def kept(self, row: int | None) -> NDArray[np.bool_]:
+        """The photos that speak for a class's row, of shape (n,); without a row, all."""
+        return np.ones(len(self.rows), bool) if row is None else naming.kept(self.own[:, row])
+
+    def directions(
+        self, row: int | None, texts: Floats, counts: NDArray[np.int64], textual: Floats
+    ) -> Directions:
+        """Named directions, from the photos that speak for a class."""
         return naming.named(
-            self.features, self.logits, self.rows, texts, counts, self.textcav, kept
+            self.features, self.logits, self.rows, texts, counts, textual, self.kept(row)
         )
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A concept's rows that are the same for all classes: of drawn pairs, or of example photos.
+class _Pairs:
+    """A drawn concept: the change of k photos by it.
 
     Attributes:
-        members: float array of shape (k, d), whose mean is the direction, but for its length.
-        shift: float array of shape (C,).
+        members: float array of shape (k, d), of standardised features.
+        shift: float array of shape (C,), of the classes' log-odds.
     """
 
     members: Floats
     shift: Floats
+
+    def relative(self, pool: _Pool, row: int | None, least: int) -> tuple[Floats, Floats]:
+        """Members and shift, which are the same for all classes."""
+        return self.members, self.shift
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """A concept that k photos of the user's show.
+
+    Attributes:
+        features, logits, own: of these photos, as in `_Pool`.
+    """
+
+    features: Floats
+    logits: Floats
+    own: NDArray[np.bool_]
+
+    def relative(self, pool: _Pool, row: int | None, least: int) -> tuple[Floats, Floats]:
+        """Members and shift against the pool, both without photos that may show the class."""
+        kept = pool.kept(row)
+        stay = np.ones(len(self.own), bool) if row is None else ~self.own[:, row]
+        stay = stay if stay.sum() >= least else np.ones_like(stay)
+        return (
+            self.features[stay] - pool.features[kept].mean(0),
+            self.logits[stay].mean(0) - pool.logits[kept].mean(0),
+        )
 
 
 @dataclass(frozen=True)
@@ -93,9 +125,11 @@ class Vocabulary:
     scale: Floats
     q_level: float
     _pool: _Pool
+    _least: int  # photos that must show a concept
     _counts: NDArray[np.int64]
-    _given: Mapping[int, _Given]
-    _null: tuple[Floats, NDArray[np.int64]]  # texts and counts of the random concepts
+    _textual: Floats
+    _given: Mapping[int, _Pairs | _Examples]
+    _null: tuple[Floats, NDArray[np.int64], Floats]  # texts, counts and their map, at random
 
     @property
     def tested(self) -> NDArray[np.bool_]:
@@ -115,6 +149,7 @@ class Vocabulary:
         insertions: Mapping[str, Insertions],
         canvas_labels: NDArray[np.int64],
         classes: tuple[int, ...],
+        names: tuple[str, ...],
         config: AuditConfig,
     ) -> Vocabulary:
         """Give every concept of the bank its direction.
@@ -130,24 +165,27 @@ class Vocabulary:
             insertions: by drawing, from `counterfactuals.insert`.
             canvas_labels: int array of shape (k,), classes of the photos that were drawn on.
             classes: the audited classes.
+            names: of all classes.
             config: levels and sizes.
         """
         mean, scale = pooled.features.mean(0), np.maximum(pooled.features.std(0), 1e-6)
         features = (pooled.features - mean) / scale
         logits = _centred(pooled.logits)[:, classes]
         texts = prompt_rows(probe, bank)
-        photos = _Pool(features, logits, pool_rows, own, naming.text_map(pool_rows, features))
-        seen = naming.shows(naming.presence(pool_rows, texts)).sum(0)
+        shown = naming.shows(naming.presence(pool_rows, texts))
+        seen = shown.sum(0)
+        textcav = naming.text_map(pool_rows, features)
         least = config.statistics.min_photos
         counts = np.zeros(len(texts), np.int64)
         n_photos = counts.copy()
         reasons: list[str | None] = [None] * len(texts)
-        given: dict[int, _Given] = {}
+        given: dict[int, _Pairs | _Examples] = {}
         for j, concept in enumerate(bank.concepts):
             if concept.drawing is not None:
                 insertion = insertions[concept.drawing]
-                shift = insertion.shift(canvas_labels)[list(classes)]
-                given[j] = _Given(insertion.features, shift)
+                shift = insertion.shift(canvas_labels)
+                # what fades a photo raises every class's log-odds: of which the mean is taken off
+                given[j] = _Pairs(insertion.features, (shift - shift.mean())[list(classes)])
                 n_photos[j] = len(insertion.features)
             elif concept.photos is not None:
                 examples = datasets.load(
@@ -156,10 +194,13 @@ class Vocabulary:
                 if len(examples) < least:
                     reasons[j] = f"{len(examples)} example photos, {least} are needed"
                     continue
-                shown = observer.photos(examples, np.zeros(len(examples), bool), lambda _: None)
-                rows = (shown.features - mean) / scale - features.mean(0)
-                shift = _centred(shown.logits)[:, classes].mean(0) - logits.mean(0)
-                given[j] = _Given(rows, shift)
+                run = observer.photos(examples, np.zeros(len(examples), bool), lambda _: None)
+                rows = observer.probed(examples, probe, lambda _: None)
+                given[j] = _Examples(
+                    (run.features - mean) / scale,
+                    _centred(run.logits)[:, classes],
+                    own_photos(probe, rows, None, classes, names),
+                )
                 n_photos[j] = len(examples)
             elif seen[j] < least:
                 reasons[j] = (
@@ -169,23 +210,50 @@ class Vocabulary:
                 counts[j] = n_photos[j] = naming.n_photos(int(seen[j]), len(pool))
         rng = np.random.default_rng((config.seed, 0x17))
         typical = counts[counts > 0]
-        size = min(config.statistics.permutations, max(LEAST_NULL, NULL_SCORES // len(classes)))
+        size = config.statistics.permutations
         null_counts = rng.choice(
             typical if len(typical) else np.array([min(least, len(pool) - 1)]), size
         )
+        null_texts = naming.null_texts(texts, size, rng)
         return Vocabulary(
             bank.concepts, tuple(map(_source, bank.concepts)), texts, n_photos, tuple(reasons),
             mean, scale, config.statistics.q_level,
-            photos, counts, given, (naming.null_texts(texts, size, rng), null_counts),
+            _Pool(features, logits, pool_rows, shown, own, pool.labels is not None), least, counts,
+            naming.textual(texts, textcav), given,
+            (null_texts, null_counts, naming.textual(null_texts, textcav)),
         )  # fmt: skip
 
     def directions(self, row: int | None = None) -> Directions:
-        """Directions of all concepts for a class's row, or from all photos; NaN if not tested."""
-        made = self._pool.directions(self.texts, self._counts, row)
+        """Directions of all concepts for a class's row, or from all photos; NaN if not tested.
+
+        Where a labelled pool has too few photos of other classes that show a named concept, it is
+        learned from all, the class's own included: then it cannot be told from the class. Without
+        labels the best of the others are taken all the same: what the probe sees only on photos
+        that it takes for the class mostly belongs to the class ("road" to cars).
+        """
+        counts = self._counts_for(row)
+        made = self._pool.directions(row, self.texts, counts, self._textual)
+        short = (self._counts > 0) & (counts == 0)
+        if short.any():
+            everywhere = self._pool.directions(
+                None, self.texts[short], self._counts[short], self._textual[short]
+            )
+            made.vectors[short], made.shift[short] = everywhere.vectors, everywhere.shift
         for j, given in self._given.items():
-            made.vectors[j] = _unit(given.members.mean(0))
-            made.shift[j] = given.shift
+            members, made.shift[j] = given.relative(self._pool, row, self._least)
+            made.vectors[j] = _unit(members.mean(0))
         return made
+
+    def _counts_for(self, row: int | None) -> NDArray[np.int64]:
+        """How many of the photos that speak for a class make each direction; 0 if too few do.
+
+        As many as from all photos, as in the null; in a labelled pool only if half are left.
+        """
+        if row is None or not self._pool.labelled:
+            return self._counts
+        seen = self._pool.shown[self._pool.kept(row)].sum(0)
+        counts = np.where(2 * seen >= self._counts, self._counts, seen)
+        return np.where(seen >= self._least, counts, 0)
 
     def name(
         self,
@@ -203,7 +271,7 @@ class Vocabulary:
             prevalence: of texts of shape (m, e), from `naming.prevalence`, of shape (C, m).
         """
         return naming.name(
-            lambda row: (self.directions(row), self._pool.directions(*self._null, row)),
+            lambda row: (self.directions(row), self._pool.directions(row, *self._null)),
             (prototypes - self.mean) / self.scale,
             weights * self.scale,
             prototype_rows,
@@ -225,11 +293,12 @@ class Vocabulary:
     def _members(self, row: int, j: int) -> Floats:
         """Rows behind a direction, relative to the mean of the photos that are not."""
         if j in self._given:
-            return self._given[j].members
-        kept = naming.kept(self._pool.own[:, row])
+            return self._given[j].relative(self._pool, row, self._least)[0]
+        count = int(self._counts_for(row)[j])
+        kept = self._pool.kept(row if count else None)
+        count = min(count or int(self._counts[j]), int(kept.sum()) - 1)
         features = self._pool.features[kept]
-        scores = naming.presence(self._pool.rows[kept], self.texts[[j]])[:, 0]
-        count = min(int(self._counts[j]), len(features) - 1)
+        scores = self._pool.rows[kept] @ self.texts[j]
         best = np.argpartition(scores, -count)[-count:]
         rest = (features.sum(0) - features[best].sum(0)) / (len(features) - count)
         return np.asarray(features[best] - rest)
@@ -241,6 +310,7 @@ def own_photos(
     labels: Sequence[int] | None,
     classes: tuple[int, ...],
     names: tuple[str, ...],
+    most: int | None = MOST_LIKELY,
 ) -> NDArray[np.bool_]:
     """Which audited classes each photo may show: by its label or, without one, by the probe.
 
@@ -255,19 +325,15 @@ def own_photos(
         labels: of the photos, where they are known.
         classes: the audited classes.
         names: of all classes.
+        most: classes that a photo without a label may show; `None` for as many as a tenth is.
 
     Returns:
         Bool array of shape (n, C).
     """
     if labels is not None:
         return np.asarray(np.array(labels)[:, None] == np.array(classes))
-    likely = naming.likely_classes(rows, name_rows(probe, names), MOST_LIKELY)
-    return likely[:, list(classes)]
-
-
-def name_rows(probe: ProbeModel, names: Sequence[str]) -> Floats:
-    """The probe's unit rows of class names, of shape (C, e)."""
-    return probe.encode_texts([f"a photo of a {name}" for name in names]).cpu().numpy()
+    texts = probe.encode_texts([f"a photo of a {name}" for name in names])
+    return naming.likely_classes(rows, texts.cpu().numpy(), most)[:, list(classes)]
 
 
 def prompt_rows(probe: ProbeModel, bank: ConceptBank) -> Floats:

@@ -219,15 +219,10 @@ def baselines(
     scores = naming.presence(observer.probed(pool, probe, lambda _: None), texts)
     names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()
     column = {concept.name: j for j, concept in enumerate(bank.concepts)}
-    extrinsic = {concept.name for concept in bank.concepts if concept.extrinsic}
     found = []
     for planted in audit.planted or ():
         index = planted.class_index
-        listed = [
-            c
-            for c in audit.classes[index].concepts
-            if c.rank is not None and not c.core and c.concept in extrinsic
-        ]
+        listed = detection.candidates(planted, audit)
         wrong = (predicted == index) & (labels != index)
         right = (predicted == labels) & np.isin(labels, labels[wrong])
         places: dict[str, float | None] = {"candidates": len(listed)}

@@ -182,6 +182,8 @@ def precision(results: Sequence[Row]) -> str:
 
 def calibration(results: Sequence[Row]) -> str:
     clean = [r for r in results if r["outcome"]["null_pairs"]]
+    if not clean:
+        return "No clean classifier was run.\n"
     n = sum(r["outcome"]["null_pairs"] for r in clean)
     below = sum(r["outcome"]["null_below"] for r in clean)
     significant = sum(r["outcome"]["null_significant"] for r in clean)
@@ -324,24 +326,35 @@ def on_photos(results: Sequence[Row]) -> str:
 
     What is reported beyond them is no false alarm: real photos have shortcuts of their own.
     """
-    planted = [r for r in results if r["outcome"]["pairs"]]
-    halves = {r["job"]: r["half"] for r in planted}
-    every = pairs(planted, learned=False)
-    accuracy = [r["accuracy"]["value"] for r in planted]
-    return "\n".join(
-        [
-            "### Real photos\n",
-            f"{len(planted)} classifiers (accuracy on photos without a planted concept "
-            f"{min(accuracy):.2f} to {max(accuracy):.2f}), {len(every)} planted shortcuts, "
-            f"{sum(p['learned'] for p in every)} of them learned.\n",
-            by(every, lambda p: halves[p["job"]], "half"),
-            by(every, lambda p: f"{halves[p['job']]}: {p['family']}", "family"),
+    text = ["### Real photos\n"]
+    for half in ("held-out", "development"):
+        planted = [r for r in results if r["half"] == half and r["outcome"]["pairs"]]
+        if not planted:
+            continue
+        every = pairs(planted, learned=False)
+        accuracy = [r["accuracy"]["value"] for r in planted]
+        text += [
+            f"{half.capitalize()} half: {len(planted)} classifiers (accuracy on photos without a "
+            f"planted concept {min(accuracy):.2f} to {max(accuracy):.2f}), {len(every)} planted "
+            f"shortcuts, {sum(p['learned'] for p in every)} of them learned.\n",
             by(every, lambda p: p["architecture"], "trunk"),
-            "By how well the probe recognises the concept on the pool's photos:\n",
-            by(every, lambda p: _bin(p["baselines"].get("probe"), (0.75, 0.9)), "area"),
+            table(
+                ["planted", "trunk", "effect", "place", "grade", "area of the probe"],
+                [
+                    [
+                        p["concept"],
+                        p["architecture"],
+                        f"{p['effect']['value']:.2f}" + ("" if p["learned"] else ", not learned"),
+                        str(p["rank"]),
+                        p["alike"] or "no finding",
+                        f"{p['baselines']['probe']:.2f}",
+                    ]
+                    for p in every
+                ],
+            ),
             baselines([p for p in every if p["learned"]]),
         ]
-    )
+    return "\n".join(text)
 
 
 def main() -> None:

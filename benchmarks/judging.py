@@ -217,6 +217,7 @@ class Bridge:
             pool=photos, pooled=pooled, pool_rows=rows,
             own=own_photos(probe, rows, None, classes, classifier.class_names),
             insertions={}, canvas_labels=np.zeros(0, np.int64), classes=classes,
+            names=classifier.class_names,
             config=AuditConfig(model=ModelConfig(spec=classifier.name), images=pool),
         )  # fmt: skip
         grey = torch.full((2, 3, *classifier.preprocess.size), 0.5)

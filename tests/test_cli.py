@@ -390,9 +390,7 @@ def test_the_summary_prints_names_as_text(capsys: pytest.CaptureFixture[str]) ->
     assert "[red]" in err
     assert "rouge[/red]" in "".join(err.split())
     assert "confirmed" in err
-    assert "2 findings on photos, 1 suspected on synthetic evidence alone, among 48 pairs" in (
-        " ".join(err.split())
-    )
+    assert "2 findings on photos, 1 suspected only, among 48 pairs" in (" ".join(err.split()))
     assert "rank 1" in err
 
 

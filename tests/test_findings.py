@@ -243,6 +243,17 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     assert within.grade(LEVEL) == "suspected", "an experiment spoke for it"
 
 
+def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
+    strong = {"effect": effect(), "effect_q": 0.001}
+    assert graded(prevalence=common(0.95, q=0.06), **strong).grade == "confirmed"
+    assert graded(prevalence=common(math.nextafter(PREVALENT, 0)), **strong).grade == "suspected"
+
+
+def test_a_score_that_photos_of_the_class_alone_make_is_no_suspicion() -> None:
+    assert suspect(q=0.001, p_model=0.04).grade(LEVEL) == "suspected"
+    assert suspect(q=0.001, p_model=LEVEL).grade(LEVEL) is None
+
+
 def test_an_association_convicts_only_where_photos_of_the_class_show_it() -> None:
     given = {"association": association(), "q": LEVEL}
     assert suspect(**given).grade(LEVEL) == "corroborated", "nothing is known of the class"
@@ -420,6 +431,7 @@ class Scores:
     score: NDArray[np.float64]
     p: NDArray[np.float64]
     q: NDArray[np.float64]
+    p_model: NDArray[np.float64]
     null: NDArray[np.float64]
     channels: Mapping[str, NDArray[np.float64]]
 
@@ -431,7 +443,9 @@ class Scores:
             score[row, COLUMN[name]] = value
             q[row, COLUMN[name]] = 0.01
         null = np.random.default_rng(0).normal(size=(len(CLASSES), 999))
-        return Scores(score, q / 10, q, null, {"bridge": score, "head": -score, "direct": -score})
+        return Scores(
+            score, q / 10, q, q / 10, null, {"bridge": score, "head": -score, "direct": -score}
+        )
 
 
 def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> suspects.Photos:
@@ -726,9 +740,13 @@ def test_nothing_found_says_the_smallest_score_that_would_have_been_found() -> N
     rows, texts = rng.normal(size=(300, 12)), rng.normal(size=(15, 12))
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     textcav = naming.text_map(rows, features)
-    own = naming.named(features, logits, rows, texts, np.full(15, 12), textcav)
+    own = naming.named(
+        features, logits, rows, texts, np.full(15, 12), naming.textual(texts, textcav)
+    )
     mixed = naming.null_texts(texts, 999, rng)
-    null = naming.named(features, logits, rows, mixed, np.full(999, 12), textcav)
+    null = naming.named(
+        features, logits, rows, mixed, np.full(999, 12), naming.textual(mixed, textcav)
+    )
     found = naming.name(
         lambda row: (own, null), rng.normal(size=(9, 20)), rng.normal(size=(9, 20)),
         rng.normal(size=(9, 12)), (rng.normal(size=(9, 15)), rng.normal(size=(9, 999))),

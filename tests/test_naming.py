@@ -32,9 +32,11 @@ def world(*, planted, prevalent=None):
     logits = features @ weights.T
     textcav = naming.text_map(photos, features)
     counts = np.full(M, 20)
-    own = naming.named(features, logits, photos, texts, counts, textcav)
+    own = naming.named(features, logits, photos, texts, counts, naming.textual(texts, textcav))
     null_rows = naming.null_texts(texts, 2000, rng)
-    null = naming.named(features, logits, photos, null_rows, np.full(2000, 20), textcav)
+    null = naming.named(
+        features, logits, photos, null_rows, np.full(2000, 20), naming.textual(null_rows, textcav)
+    )
     rows = rng.normal(size=(C, E))
     return naming.name(
         lambda row: (own, null), prototypes, weights, rows, prevalent or unknown(C), q_level=0.05
@@ -52,6 +54,16 @@ def test_without_a_planted_concept_nothing_is_significant():
     named = world(planted=False)
     assert named.q.min() > 0.05
     assert named.p.min() > 0
+
+
+def test_what_photos_show_and_the_model_does_not_point_to_is_no_evidence_of_the_model():
+    rng = np.random.default_rng(2)
+    own, null = rng.normal(size=(C, M)), rng.normal(size=(C, 2000))
+    own[3, 5] = 30.0
+    named = world(planted=False, prevalent=(own, null))
+    assert named.p[3, 5] < 0.001
+    assert named.p_model[3, 5] > 0.05
+    np.testing.assert_allclose(named.p_model, world(planted=False).p)
 
 
 def test_what_photos_of_the_class_show_more_than_others_scores_higher():
@@ -86,15 +98,15 @@ def test_photos_that_are_left_out_decide_no_direction():
     rng = np.random.default_rng(0)
     features, logits = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
     photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
-    textcav = naming.text_map(photos, features)
+    textual = naming.textual(texts, naming.text_map(photos, features))
     stay = np.arange(30) < 24
     counts = np.array([4, 4])
-    made = naming.named(features, logits, photos, texts, counts, textcav, stay)
-    alone = naming.named(features[:24], logits[:24], photos[:24], texts, counts, textcav)
+    made = naming.named(features, logits, photos, texts, counts, textual, stay)
+    alone = naming.named(features[:24], logits[:24], photos[:24], texts, counts, textual)
     np.testing.assert_allclose(made.vectors, alone.vectors)
     np.testing.assert_allclose(made.shift, alone.shift)
     assert naming.named(
-        features, logits, photos, texts, np.array([29, 4]), textcav, stay
+        features, logits, photos, texts, np.array([29, 4]), textual, stay
     ).n_photos.tolist() == [23, 4], "one photo at least must be left to compare with"  # fmt: skip
 
 
@@ -108,12 +120,12 @@ def test_an_untested_concept_has_no_score():
     rng = np.random.default_rng(0)
     features, logits = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
     photos, texts = rng.normal(size=(50, 4)), rng.normal(size=(3, 4))
-    textcav = naming.text_map(photos, features)
-    made = naming.named(features, logits, photos, texts, np.array([5, 0, 5]), textcav)
+    textual = naming.textual(texts, naming.text_map(photos, features))
+    made = naming.named(features, logits, photos, texts, np.array([5, 0, 5]), textual)
     assert np.isnan(made.vectors[1]).all()
     assert np.isfinite(made.vectors[[0, 2]]).all()
     np.testing.assert_array_equal(made.n_photos, [5, 0, 5])
-    null = naming.named(features, logits, photos, texts, np.array([5, 5, 5]), textcav)
+    null = naming.named(features, logits, photos, texts, np.array([5, 5, 5]), textual)
     seen = np.zeros((2, 3))
     named = naming.name(
         lambda row: (made, null), rng.normal(size=(2, 6)), rng.normal(size=(2, 6)), texts[:2],
@@ -128,11 +140,11 @@ def test_blocks_do_not_change_a_direction(monkeypatch):
     rng = np.random.default_rng(0)
     features, logits = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
     photos, texts = rng.normal(size=(50, 4)), rng.normal(size=(9, 4))
-    textcav = naming.text_map(photos, features)
+    textual = naming.textual(texts, naming.text_map(photos, features))
     counts = np.arange(9)
-    whole = naming.named(features, logits, photos, texts, counts, textcav)
+    whole = naming.named(features, logits, photos, texts, counts, textual)
     monkeypatch.setattr(naming, "BLOCK", 2)
-    parts = naming.named(features, logits, photos, texts, counts, textcav)
+    parts = naming.named(features, logits, photos, texts, counts, textual)
     np.testing.assert_allclose(parts.vectors, whole.vectors)
     np.testing.assert_allclose(parts.textual, whole.textual)
 
@@ -141,8 +153,8 @@ def test_a_direction_is_the_difference_of_means():
     rng = np.random.default_rng(0)
     features, logits = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
     photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
-    textcav = naming.text_map(photos, features)
-    made = naming.named(features, logits, photos, texts, np.array([4, 4]), textcav)
+    textual = naming.textual(texts, naming.text_map(photos, features))
+    made = naming.named(features, logits, photos, texts, np.array([4, 4]), textual)
     scores = naming.presence(photos, texts)
     best = np.argsort(-scores[:, 0])[:4]
     rest = np.setdiff1d(np.arange(30), best)

@@ -215,10 +215,10 @@ def test_claims_say_no_more_than_their_grade() -> None:
     assert confirmed == (
         "Drawn on photos of other classes, “Chinese watermark” raises the probability of “carton” "
         "by 0.31 (0.25 to 0.37); a matched edit without its meaning changes it by "
-        "0.02 (−0.01 to 0.05)."
+        "0.020 (−0.010 to 0.050)."
     )
     assert corroborated.endswith("q\u00a0=\u00a00.011. No experiment has shown a cause.")
-    assert suspected.endswith("q\u00a0=\u00a00.004. This rests on synthetic evidence alone.")
+    assert suspected.endswith("q\u00a0=\u00a00.004. It was not tested on photos of other classes.")
     assert "relies" not in corroborated + suspected
 
 
@@ -238,7 +238,7 @@ def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
     )
     told = claimed(naming, association, around, drawn)
     assert "raises the probability of “husky” by 0.31 (0.25 to 0.37), on each photo more" in told
-    assert "which changes it by 0.02 (−0.01 to 0.05): part of it may be any mark" in told
+    assert "the edit changes it by 0.020 (−0.010 to 0.050): part of it may be any mark" in told
     vain = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=9)})
     assert claimed(naming, association, vain).startswith("Photos of other classes that show")
 

@@ -53,6 +53,7 @@ prompts = ["a blue sky"]
 # the pool.
 DRAWN = {"photos": 5, "probed": 5, "prototypes": 4, "insertions": 2}
 ALL = {**DRAWN, "surroundings": 1}
+SIGHTS = "sights"  # how many drawings the probe is shown depends on what they score
 SECONDS = 60  # after which a process is stuck
 
 
@@ -162,7 +163,7 @@ def audit(place, out, *, progress=None, killed_at_rename=None):
 
         def counted(self, stage, key, compute):
             def once():
-                computed[stage] += 1
+                computed[stage] += stage != SIGHTS
                 return compute()
 
             return arrays(self, stage, key, once)
@@ -185,7 +186,7 @@ def audit(place, out, *, progress=None, killed_at_rename=None):
             "statistics": {"permutations": 99, "bootstrap": 99},
         }
         pipeline.run(AuditConfig.model_validate(config), progress=progress)
-        Path(f"{out}.computed").write_text(json.dumps(computed))
+        Path(f"{out}.computed").write_text(json.dumps(+computed))
 
     counts = place / f"{out}.computed"
     counts.unlink(missing_ok=True)
@@ -196,7 +197,7 @@ def audit(place, out, *, progress=None, killed_at_rename=None):
 def kept(folder):
     """Finished parts of each stage in a run folder."""
     files = folder.glob("work/*/*.safetensors")
-    return dict(Counter(path.parent.name for path in files))
+    return dict(Counter(path.parent.name for path in files if path.parent.name != SIGHTS))
 
 
 def record(folder):

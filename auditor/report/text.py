@@ -7,6 +7,7 @@ and format characters, which reverse or hide what stands beside them, and runawa
 from __future__ import annotations
 
 import datetime
+import math
 import unicodedata
 from dataclasses import dataclass
 
@@ -81,13 +82,32 @@ def number(value: float | None, digits: int = 2) -> str:
 def estimate(value: Estimate | None, digits: int = 2) -> str:
     """Value and interval in words, so that no sign is taken for a dash.
 
+    A small estimate gets a digit more; what would read 0 and is not gets one significant digit, for
+    whether an interval ends above 0 may decide a grade.
+
     >>> estimate(Estimate(value=0.31, low=-0.02, high=0.6, n=40))
     '0.31 (−0.02 to 0.60)'
+    >>> estimate(Estimate(value=0.0121, low=0.00012, high=0.036, n=64))
+    '0.012 (0.0001 to 0.036)'
     """
     if value is None:
         return MISSING
-    low, high = number(value.low, digits), number(value.high, digits)
-    return f"{number(value.value, digits)} ({low} to {high})"
+    if max(abs(value.low), abs(value.high)) < 0.1:
+        digits = max(digits, 3)
+    shown, low, high = (
+        number(v, digits if abs(v) < 1e-6 else max(digits, significant(v)))
+        for v in (value.value, value.low, value.high)
+    )
+    return f"{shown} ({low} to {high})"
+
+
+def significant(value: float) -> int:
+    """Digits after the point up to the first that is not 0.
+
+    >>> significant(0.00012), significant(3.2)
+    (4, 0)
+    """
+    return max(0, math.ceil(-math.log10(abs(value) * (1 + 1e-9))))
 
 
 def probability(value: float | None) -> str:

@@ -158,15 +158,17 @@ LIMITS: tuple[tuple[str, str], ...] = (
 )
 
 
+ON_PHOTOS = ("association", "surroundings", "insertion")  # tests on photos of other classes
+
+
 def lead(finding: Finding) -> Evidence | None:
     """The evidence that a finding's grade rests on; `None` where there is none.
 
     Of the tests on photos that speak for a corroborated finding, the one with the lowest q.
     """
-    on_photos = ("association", "surroundings", "insertion")
     for tests in {
-        "confirmed": (("insertion",), on_photos, ("naming",)),
-        "corroborated": (on_photos, ("naming",)),
+        "confirmed": (("insertion",), ON_PHOTOS, ("naming",)),
+        "corroborated": (ON_PHOTOS, ("naming",)),
         "suspected": (("naming",),),
         "not_tested": (),
     }[finding.grade]:
@@ -200,8 +202,8 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
         return (
             f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
             f"probability of “{class_name}” by {_size(evidence.effect)}, on each photo more than a "
-            f"matched edit without its meaning{_against(evidence, 'which changes it by')}: part of "
-            "it may be any mark in that place."
+            f"matched edit without its meaning{_against(evidence, 'the edit changes it by')}: "
+            "part of it may be any mark in that place."
         )
     if finding.grade == "corroborated" and evidence.test == "surroundings":
         return (
@@ -214,9 +216,28 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
             f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
             f"{_measured(evidence)}. No experiment has shown a cause."
         )
+    return _suspicion(finding, class_name, concept, evidence)
+
+
+def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evidence) -> str:
+    """What is claimed where no test on photos convicts; a test that speaks for it is told."""
+    on_photos = [e for e in finding.evidence if e.test in ON_PHOTOS]
+    for moved in on_photos:
+        control = moved.control
+        if moved.test == "insertion" and control and moved.effect.low > max(control.high, 0):
+            return (
+                f"Drawn on photos of other classes, “{concept}” raises the probability of "
+                f"“{class_name}” by {_size(moved.effect)}, but photos of the class hardly show it: "
+                "it may look like the class, or hide what speaks for the true one."
+            )
     return (
-        f"Prototypes and weights of “{class_name}” point to “{concept}”: {_measured(evidence)}. "
-        "This rests on synthetic evidence alone."
+        f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
+        f"{_measured(evidence)}. "
+        + (
+            "Tests on photos of other classes have not borne it out."
+            if on_photos
+            else "It was not tested on photos of other classes."
+        )
     )
 
 

@@ -1,0 +1,185 @@
+"""Directions of a bank's concepts for each class: which photos they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from auditor import concepts, naming, vocabulary
+from auditor.activations import Activations
+from auditor.config import AuditConfig
+from auditor.counterfactuals import Insertions
+from auditor.datasets import ImageSet
+from auditor.observations import Observer
+from auditor.probes import ProbeModel
+from auditor.vocabulary import Vocabulary
+
+N, D, E, K = 300, 12, 16, 9
+BANK = "snow\nfog\nmud\nrain\ndust\nsmoke\nneon\nsand\nice\ngrass\n"
+RNG = np.random.default_rng(0)
+TEXTS = np.linalg.qr(RNG.normal(size=(E, E)))[0][:10].astype(np.float32)
+AXES = np.linalg.qr(RNG.normal(size=(D, D)))[0][:10].astype(np.float32)
+
+
+class Probe:
+    """Reads a bank's prompts in its order: each concept's prompts are its own row."""
+
+    def encode_texts(self, texts: list[str]) -> torch.Tensor:
+        per_concept = len(texts) // len(TEXTS)
+        return torch.from_numpy(TEXTS.repeat(per_concept, axis=0))
+
+
+class Photos:
+    """As many photos, with labels or without."""
+
+    def __init__(self, labels: tuple[int, ...] | None) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return N
+
+
+def build(
+    tmp_path: Path, *, own: np.ndarray, labels: tuple[int, ...] | None = (0,) * N
+) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
+    """A vocabulary over photos of which a third show each concept, with rows and features."""
+    (tmp_path / "bank.txt").write_text(BANK)
+    rng = np.random.default_rng(1)
+    shows = rng.random((N, 10)) < 0.15
+    rows = shows @ TEXTS + 0.01 * rng.normal(size=(N, E)).astype(np.float32)
+    features = shows @ AXES + 0.1 * rng.normal(size=(N, D)).astype(np.float32)
+    # the class of row 0 is seen in its own photos alone: they are far out on every axis
+    features[own[:, 0]] += 5 * AXES.sum(0)
+    logits = features @ rng.normal(size=(D, K))
+    pooled = cast(Activations, SimpleNamespace(features=features, logits=logits))
+    config = AuditConfig.load(
+        None, {"model.spec": "x", "images": "y", "statistics.permutations": 99}
+    )
+    made = Vocabulary.build(
+        concepts.load(str(tmp_path / "bank.txt")), cast(ProbeModel, Probe()),
+        cast(Observer, None), pool=cast(ImageSet, Photos(labels)), pooled=pooled, pool_rows=rows,
+        own=own, insertions={}, canvas_labels=np.zeros(0, np.int64), classes=(0, 1),
+        names=tuple(map(str, range(K))), config=config,
+    )  # fmt: skip
+    return made, rows, (features - made.mean) / made.scale
+
+
+def owned(first: int) -> np.ndarray:
+    """The first photos may show the class of row 0, none that of row 1."""
+    own = np.zeros((N, 2), bool)
+    own[:first, 0] = True
+    return own
+
+
+def test_a_direction_comes_from_photos_that_may_not_show_the_class(tmp_path: Path) -> None:
+    made, rows, features = build(tmp_path, own=owned(60))
+    left, whole = made.directions(0), made.directions(1)
+    kept = slice(60, None)
+    count = int(made.n_photos[0])
+    best = np.argsort(-(rows[kept] @ made.texts[0]))[:count]
+    rest = np.setdiff1d(np.arange(N - 60), best)
+    expected = features[kept][best].mean(0) - features[kept][rest].mean(0)
+    np.testing.assert_allclose(left.vectors[0], expected / np.linalg.norm(expected), atol=1e-5)
+    assert left.vectors[0] @ whole.vectors[0] < 0.99
+    np.testing.assert_allclose(whole.vectors, made.directions().vectors)
+
+
+def test_where_most_photos_of_a_concept_may_show_the_class_only_the_others_are_taken(
+    tmp_path: Path,
+) -> None:
+    made, rows, _ = build(tmp_path, own=owned(100))
+    shows = naming.shows(naming.presence(rows, made.texts))
+    mud = np.flatnonzero(shows[:, 2])
+    own = np.zeros((N, 2), bool)
+    own[mud[5:], 0] = True
+    made, _, _ = build(tmp_path, own=own)
+    assert len(made._members(0, 2)) == 5 < made.n_photos[2] / 2
+    assert len(made._members(1, 2)) == made.n_photos[2]
+
+
+def test_bootstrap_members_are_those_of_the_class_s_direction(tmp_path: Path) -> None:
+    made, _, _ = build(tmp_path, own=owned(60))
+    for row in (0, 1):
+        mean = made._members(row, 3).mean(0)
+        own = made.directions(row).vectors[3]
+        np.testing.assert_allclose(mean / np.linalg.norm(mean), own, atol=1e-5)
+        drawn = made.resampled(row, 3, 50, np.random.default_rng(0))
+        np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, rtol=1e-5)
+        assert 0.2 < (drawn @ own).mean() < 1 - 1e-6
+    apart = made.directions(0).vectors[3] @ made.directions(1).vectors[3]
+    assert apart < 0.99, "or the test could not tell the rows apart"
+
+
+def test_a_concept_that_only_the_class_s_photos_show_is_learned_from_all(tmp_path: Path) -> None:
+    own = owned(100)
+    made, rows, _ = build(tmp_path, own=own)
+    shown = naming.shows(naming.presence(rows, made.texts))
+    own[:, 0] = shown[:, 2]  # whatever shows mud may show the class
+    made, _, _ = build(tmp_path, own=own)
+    np.testing.assert_allclose(made.directions(0).vectors[2], made.directions().vectors[2])
+    assert np.abs(made.directions(0).vectors[3] - made.directions().vectors[3]).max() > 1e-3
+    guessed, _, _ = build(tmp_path, own=own, labels=None)
+    apart = guessed.directions(0).vectors[2] - guessed.directions().vectors[2]
+    assert np.abs(apart).max() > 1e-3, "what only looks like the class is not taken for it"
+
+
+def test_the_null_leaves_out_the_same_photos_and_each_class_is_scored_by_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _, _ = build(tmp_path, own=owned(60))
+    asked: list[tuple[int, int]] = []
+    real = naming.named
+
+    def counted(*given: Any) -> naming.Directions:
+        asked.append((len(given[3]), int(given[-1].sum())))
+        return real(*given)
+
+    monkeypatch.setattr(naming, "named", counted)
+    rng = np.random.default_rng(0)
+    prototypes, weights = rng.normal(size=(2, D)), rng.normal(size=(2, D))
+    named = made.name(
+        prototypes, weights, rng.normal(size=(2, E)), lambda texts: np.full((2, len(texts)), np.nan)
+    )
+    assert asked == [(10, 240), (99, 240), (10, 300), (99, 300)]
+    assert named.null.shape == (2, 99), "as many random concepts as were asked for"
+    for row in (0, 1):
+        along = made.directions(row).vectors @ ((prototypes[row] - made.mean) / made.scale)
+        scored = named.channels["bridge"][row]
+        assert np.corrcoef(along, scored)[0, 1] == pytest.approx(1)
+
+
+def test_example_photos_that_may_show_the_class_do_not_speak_for_it(tmp_path: Path) -> None:
+    made, _, _ = build(tmp_path, own=owned(60))
+    own = np.zeros((12, 2), bool)
+    own[:6, 0] = True
+    examples = vocabulary._Examples(
+        np.concatenate([np.full((6, D), 9.0), np.ones((6, D))]), np.zeros((12, 2)), own
+    )
+    members, _ = examples.relative(made._pool, 0, 5)
+    kept = made._pool.features[60:]
+    np.testing.assert_allclose(members, 1 - kept.mean(0, keepdims=True).repeat(6, 0))
+    everywhere, _ = examples.relative(made._pool, 1, 5)
+    assert len(everywhere) == 12
+
+
+def test_a_drawing_s_shift_is_of_log_odds_on_photos_of_other_classes() -> None:
+    plain = np.log(np.array([[0.5, 0.5], [0.2, 0.8], [0.1, 0.9]], np.float32))
+    drawn = np.log(np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]], np.float32))
+    found = Insertions(np.zeros((3, 1), np.float32), np.stack([plain, drawn, plain])).shift(
+        np.array([0, 1, 1])
+    )
+
+    def odds(p: float) -> float:
+        return float(np.log(p / (1 - p)))
+
+    first = ((odds(0.5) - odds(0.2)) + (odds(0.2) - odds(0.1))) / 2
+    np.testing.assert_allclose(found, [first, odds(0.1) - odds(0.5)], rtol=1e-5)
+    alone = Insertions(np.zeros((3, 1), np.float32), np.stack([plain, drawn, plain])).shift(
+        np.zeros(3, np.int64)
+    )
+    assert np.isfinite(alone).all(), "where all photos are of one class, all are taken for it"
