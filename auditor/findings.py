@@ -6,7 +6,8 @@ class, so that the class's own object cannot explain it, or a weak experiment; `
 experiment that beats its matched control. Both also ask that the class's own photos, where there
 are enough, show the concept more than others do: a class hardly learns from its photos what they do
 not show. What moves a class all the same may look like its object, or hide what speaks for the true
-one (blur, a frame), so that any class rises.
+one (blur, a frame), so that any class rises: that is convicted only where the photos are known to
+show it.
 
 A score that stands out of the null is suspected without photos; the first few of each class are put
 to the test whether they stand out or not, and are findings where photos convict them. A concept
@@ -98,7 +99,10 @@ class Suspect:
         moved = drawn and effect is not None and effect.confirmed
         exceeded = drawn and effect is not None and effect.exceeds
         goes_with = self.prevalent(q_level)
-        learnable = self.prevalence is None or self.prevalence.estimate.value >= PREVALENT
+        if self.prevalence is None:
+            learnable = not self.degrades
+        else:
+            learnable = self.prevalence.estimate.value >= PREVALENT
         if moved and learnable:
             return "confirmed"
         against = (effect is not None and not exceeded) or (
@@ -247,12 +251,12 @@ def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
             caveats.append(
                 f"Photos of the class do not show it much more often than others: {why}."
             )
-    if suspect.prevalence is not None and suspect.prevalence.estimate.value < PREVALENT:
-        why = (
-            "drawing it may raise the class only because it hides what speaks for the true one"
-            if suspect.degrades
-            else "the model may take it for the class's own object"
-        )
+    hides = "drawing it may raise the class only because it hides what speaks for the true one"
+    if suspect.prevalence is None:
+        if suspect.degrades:
+            caveats.append(f"Whether photos of the class show it is not known: {hides}.")
+    elif suspect.prevalence.estimate.value < PREVALENT:
+        why = hides if suspect.degrades else "the model may take it for the class's own object"
         caveats.append(f"Photos of the class hardly show it more often than others: {why}.")
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),

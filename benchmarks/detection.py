@@ -151,7 +151,7 @@ def _shared(plan: Plan) -> Plan:
 # --- one classifier ------------------------------------------------------------------------------
 
 
-def run(job: Job, cache: Path, label: str) -> dict[str, object]:
+def run(job: Job, cache: Path, *, representative: bool = True) -> dict[str, object]:
     """Train, audit and score one classifier, and rank its planted concepts by the baselines."""
     folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
     silent = pipeline.Silent()
@@ -162,6 +162,7 @@ def run(job: Job, cache: Path, label: str) -> dict[str, object]:
         update={
             "prototypes": PrototypeConfig(per_class=3, steps=192),
             "seed": job.plan.seed,
+            "representative": representative,
             "pdf": "no",
         }
     )
@@ -274,6 +275,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("out/detection"))
     parser.add_argument("--label", default="study")
     parser.add_argument("--only", default="", help="jobs whose name starts with this")
+    parser.add_argument(
+        "--representative", action=argparse.BooleanOptionalAction, default=True,
+        help="whether audits count what the class's photos show",
+    )  # fmt: skip
     given = parser.parse_args()
     torch.set_num_threads(1)
     results = given.cache / f"{given.label}-{given.half}.jsonl"
@@ -283,7 +288,7 @@ def main() -> None:
     for job in jobs(given.half):
         if job.name in done or not job.name.startswith(given.only):
             continue
-        row = run(job, given.cache, given.label)
+        row = run(job, given.cache, representative=given.representative)
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
         outcome = row["outcome"]

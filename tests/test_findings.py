@@ -234,7 +234,9 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     degrades: bool, why: str
 ) -> None:
     strong = {"effect": effect(), "effect_q": 0.001, "association": association()}
-    assert graded(degrades=degrades, **strong).grade == "confirmed", "nothing is known of the class"
+    unknown = graded(degrades=degrades, **strong)
+    assert unknown.grade == ("suspected" if degrades else "confirmed"), "nothing is known of it"
+    assert any("is not known" in caveat for caveat in unknown.caveats) == degrades
     assert graded(degrades=degrades, prevalence=common(), **strong).grade == "confirmed"
     even = graded(degrades=degrades, prevalence=common(0.5, q=0.6), **strong)
     assert even.grade == "suspected"

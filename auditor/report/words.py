@@ -227,8 +227,8 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
         if moved.test == "insertion" and control and moved.effect.low > max(control.high, 0):
             return (
                 f"Drawn on photos of other classes, “{concept}” raises the probability of "
-                f"“{class_name}” by {_size(moved.effect)}, but photos of the class hardly show it: "
-                "it may look like the class, or hide what speaks for the true one."
+                f"“{class_name}” by {_size(moved.effect)}, but photos of the class are not known "
+                "to show it: it may look like the class, or hide what speaks for the true one."
             )
     return (
         f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
