@@ -44,19 +44,13 @@ class Insertions:
     features: Floats
     log_probabilities: Floats
 
-    @property
-    def log_odds(self) -> NDArray[np.float64]:
-        """log p / (1 - p), of shape (3, n, K); a p that rounds to 1 counts as 1 - 1e-9."""
-        logs = np.minimum(self.log_probabilities.astype(np.float64), -1e-9)
-        return np.asarray(logs - np.log(-np.expm1(logs)))
-
     def shift(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Mean change of each class's log-odds by the concept on photos of other classes, (K,).
 
         Args:
             labels: int array of shape (n,); a class that all photos show gets their mean.
         """
-        plain, edited, _ = self.log_odds
+        plain, edited = _log_odds(self.log_probabilities[:2])
         others = labels[:, None] != np.arange(plain.shape[1])
         others |= ~others.any(0)
         return np.asarray(((edited - plain) * others).sum(0) / others.sum(0))
@@ -187,5 +181,11 @@ def test(
     p = 1.0
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
-    odds = insertions.log_odds[:, eligible, class_index]
+    odds = _log_odds(logs)
     return Effect(effect, null, float(np.median(odds[1] - odds[2])), p, excess)
+
+
+def _log_odds(logs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """log p / (1 - p) of log-probabilities; a p that rounds to 1 counts as 1 - 1e-9."""
+    logs = np.minimum(logs.astype(np.float64), -1e-9)
+    return np.asarray(logs - np.log(-np.expm1(logs)))

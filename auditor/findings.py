@@ -30,8 +30,7 @@ from auditor.statistics import benjamini_hochberg, stratified_difference
 
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id", "strength"]
 
-# Area under the ROC curve from which a concept goes with a class. On development classifiers the
-# false alarms of surroundings lay below (0.71, 0.72), what was right above (0.76 to 1.0).
+# Area under the ROC curve from which a concept goes with a class (see `Suspect.grade`).
 PREVALENT = 0.75
 # Of surroundings. Whose object is left in them is known through the probe alone, so less than the
 # level is asked for; not all that the probe takes for the concept is it, so half the odds' gain is.
@@ -180,7 +179,7 @@ def strength(grade: Grade | None) -> int:
 def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...]:
     """Grade suspects and order them: strongest grade first, then the lower q, then the score."""
     graded = [(suspect, suspect.grade(q_level)) for suspect in suspects]
-    findings = [(_finding(suspect, grade, q_level), suspect) for suspect, grade in graded if grade]
+    findings = [(_finding(suspect, grade), suspect) for suspect, grade in graded if grade]
     findings.sort(
         key=lambda pair: (
             -strength(pair[0].grade),
@@ -198,7 +197,7 @@ def finding_id(class_index: int, class_name: str, concept: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
+def _finding(suspect: Suspect, grade: Grade) -> Finding:
     evidence = [
         Evidence(
             test="naming",
@@ -242,15 +241,6 @@ def _finding(suspect: Suspect, grade: Grade, q_level: float) -> Finding:
                 unit="probability of the class",
             )
         )
-        if suspect.prevalence is not None and not suspect.prevalent(q_level):
-            why = (
-                "the edit may raise the class only because it hides what speaks for the true one"
-                if suspect.degrades
-                else "the model may take it for the class's own object"
-            )
-            caveats.append(
-                f"Photos of the class do not show it much more often than others: {why}."
-            )
     hides = "drawing it may raise the class only because it hides what speaks for the true one"
     if suspect.prevalence is None:
         if suspect.degrades:

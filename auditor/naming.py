@@ -75,18 +75,16 @@ class Directions:
         textual: float array of shape (m, d), unit rows by the linear map from texts.
         shift: float array of shape (m, C): change of each audited class's centred logit.
         texts: float array of shape (m, e), the probe's unit text rows.
-        n_photos: int array of shape (m,), photos behind each direction.
     """
 
     vectors: Floats
     textual: Floats
     shift: Floats
     texts: Floats
-    n_photos: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         m = len(self.vectors)
-        if not len(self.textual) == len(self.shift) == len(self.texts) == len(self.n_photos) == m:
+        if not len(self.textual) == len(self.shift) == len(self.texts) == m:
             raise ValueError("all parts of the directions must have one row for each concept")
 
 
@@ -307,7 +305,7 @@ def named(
     difference = taken / inside - (both.sum(0) - taken) / (n - counts)[:, None]
     difference[counts == 0] = np.nan
     width = features.shape[1]
-    return Directions(unit(difference[:, :width]), textual, difference[:, width:], texts, counts)
+    return Directions(unit(difference[:, :width]), textual, difference[:, width:], texts)
 
 
 def textual(texts: Floats, textcav: Floats) -> Floats:

@@ -158,3 +158,15 @@ def test_separation_is_the_share_of_pairs_in_order():
     same = separation(np.ones(5), np.ones(6))
     assert same is not None
     assert (same[0].value, same[1]) == (0.5, pytest.approx(0.5, abs=0.5))
+
+
+def test_what_else_the_class_learned_takes_nobodys_place_and_what_it_did_not_does():
+    saved = planted()
+    first = detection.candidates(saved.planted[0], saved)
+    other = next(c.concept for c in first if c.concept != "chinese watermark")
+    for effect, counts in ((LEARNED, False), (NOT, True)):
+        beside = saved.planted[0].model_copy(update={"concept": other, "learned": effect})
+        both = saved.model_copy(update={"planted": (*saved.planted, beside)})
+        listed = [c.concept for c in detection.candidates(both.planted[0], both)]
+        assert (other in listed) is counts
+        assert len(listed) == len(first) - (not counts)

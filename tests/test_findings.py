@@ -240,6 +240,7 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     assert graded(degrades=degrades, prevalence=common(), **strong).grade == "confirmed"
     even = graded(degrades=degrades, prevalence=common(0.5, q=0.6), **strong)
     assert even.grade == "suspected"
+    assert sum("Photos of the class" in caveat for caveat in even.caveats) == 1
     assert any(why in caveat for caveat in even.caveats)
     within = suspect(degrades=degrades, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
     assert within.grade(LEVEL) == "suspected", "an experiment spoke for it"

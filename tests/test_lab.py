@@ -99,6 +99,14 @@ def test_the_digest_is_of_everything_in_the_plan():
 # --- photos --------------------------------------------------------------------------------------
 
 
+def test_a_scene_shows_its_ground_what_lies_beside_and_what_is_drawn_on_it():
+    scene = Scene("car", "brick wall", ("red ball",), ("time_stamp",))
+    for concept in ("brick wall", "red ball", "time stamp"):
+        assert lab.shows(scene, concept)
+    for concept in ("snow", "coin", "caption"):
+        assert not lab.shows(scene, concept)
+
+
 def test_a_planted_concept_goes_with_its_class_and_no_other():
     n = 400
     of_class = {label: [] for label in range(4)}

@@ -105,9 +105,8 @@ def test_photos_that_are_left_out_decide_no_direction():
     alone = naming.named(features[:24], logits[:24], photos[:24], texts, counts, textual)
     np.testing.assert_allclose(made.vectors, alone.vectors)
     np.testing.assert_allclose(made.shift, alone.shift)
-    assert naming.named(
-        features, logits, photos, texts, np.array([29, 4]), textual, stay
-    ).n_photos.tolist() == [23, 4], "one photo at least must be left to compare with"  # fmt: skip
+    more = naming.named(features, logits, photos, texts, np.array([29, 4]), textual, stay)
+    assert np.isfinite(more.vectors).all(), "one photo at least is left to compare with"
 
 
 def test_own_photos_are_left_out_unless_too_few_would_be_left():
@@ -124,7 +123,6 @@ def test_an_untested_concept_has_no_score():
     made = naming.named(features, logits, photos, texts, np.array([5, 0, 5]), textual)
     assert np.isnan(made.vectors[1]).all()
     assert np.isfinite(made.vectors[[0, 2]]).all()
-    np.testing.assert_array_equal(made.n_photos, [5, 0, 5])
     null = naming.named(features, logits, photos, texts, np.array([5, 5, 5]), textual)
     seen = np.zeros((2, 3))
     named = naming.name(

@@ -222,6 +222,27 @@ def test_claims_say_no_more_than_their_grade() -> None:
     assert "relies" not in corroborated + suspected
 
 
+def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
+    finding = audit().findings[1].model_copy(update={"grade": "suspected"})
+    naming, association = finding.evidence
+    naming = naming.model_copy(update={"q": 0.5})
+    moved = audit().findings[0].evidence[2]
+    assert moved.test == "insertion"
+    names = text.name("husky"), text.name("snow")
+
+    def claimed(*evidence: Evidence) -> str:
+        return words.claim(finding.model_copy(update={"evidence": evidence}), *names)
+
+    assert claimed(naming).endswith("It was not tested on photos of other classes.")
+    told = claimed(naming, association)
+    assert told.startswith("Photos of other classes that show “snow” lean towards “husky”: +1.42")
+    assert claimed(naming, association, moved).startswith(
+        "Drawn on photos of other classes, “snow”"
+    )
+    vain = association.model_copy(update={"q": 0.9})
+    assert claimed(naming, vain).endswith("have not borne it out.")
+
+
 def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
     finding = audit().findings[1]
     naming, association = finding.evidence

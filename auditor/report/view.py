@@ -304,7 +304,7 @@ def _criteria(audit: Audit) -> Criteria:
              f"Up to {prototypes.steps} steps each, until the class's probability reaches "
              f"{prototypes.probability:g}."),
             ("Random concepts", str(levels.permutations),
-             "At most, for each class: the null behind each p-value."),
+             "For each class: the null behind each p-value."),
             ("Bootstrap replicates", str(levels.bootstrap), "Behind each 95 % interval."),
         ),
         grades=tuple(GRADES.values()),

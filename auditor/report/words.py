@@ -69,7 +69,7 @@ GRADES: Mapping[Grade, Badge] = {
         "suspected",
         "○",
         "suspected",
-        "Prototypes and directions speak for it; no test on photos has borne it out.",
+        "Something speaks for it, a score or a test; no test on photos convicts it.",
     ),
     "not_tested": Badge("not tested", "◌", "not-tested", "The reason stands with the finding."),
 }
@@ -222,13 +222,19 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
 def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evidence) -> str:
     """What is claimed where no test on photos convicts; a test that speaks for it is told."""
     on_photos = [e for e in finding.evidence if e.test in ON_PHOTOS]
-    for moved in on_photos:
-        control = moved.control
-        if moved.test == "insertion" and control and moved.effect.low > max(control.high, 0):
+    by_score = 1.0 if evidence.q is None else evidence.q
+    for told in reversed(on_photos):  # an experiment before an association
+        control = told.control
+        if told.test == "insertion" and control and told.effect.low > max(control.high, 0):
             return (
                 f"Drawn on photos of other classes, “{concept}” raises the probability of "
-                f"“{class_name}” by {_size(moved.effect)}, but photos of the class are not known "
+                f"“{class_name}” by {_size(told.effect)}, but photos of the class are not known "
                 "to show it: it may look like the class, or hide what speaks for the true one."
+            )
+        if told.test == "association" and told.effect.low > 0 and (told.q or 0) < by_score:
+            return (
+                f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
+                f"{_measured(told)}; but photos of the class are not known to show it."
             )
     return (
         f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
