@@ -175,13 +175,13 @@ def means_class(concept: Concept, class_name: str) -> bool:
     """
     lexicon = _lexicon()
     name, target = lexicon.read(concept.name), lexicon.read(class_name)
+    if _terms(concept.means) & target.kinds:
+        return True
     if concept.drawing is not None:
         return bool(name.phrases & target.phrases)  # a "time stamp" is no kind of "stamp"
     if target.phrases & name.endings or name.phrases & target.heads:
         return True
-    if not concept.extrinsic and name.phrases & target.kinds:
-        return True
-    return bool(_terms(concept.means) & target.kinds)
+    return not concept.extrinsic and bool(name.phrases & target.kinds)
 
 
 _terms = lru_cache(maxsize=8192)(keys)
@@ -190,7 +190,12 @@ _terms = lru_cache(maxsize=8192)(keys)
 @lru_cache(maxsize=1)
 def _lexicon() -> Lexicon:
     return Lexicon(
-        (each.name, each.prompts, each.means, each.category not in _ASPECTS)
+        (
+            each.name,
+            each.prompts,
+            () if each.extrinsic else each.means,
+            each.category not in _ASPECTS,
+        )
         for each in _built_in().concepts
     )
 

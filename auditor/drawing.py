@@ -25,7 +25,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from auditor import frames, imaging, marks, overlays
+from auditor import frames, imaging, marks, overlays, weather
 from auditor.errors import ConceptsError
 from auditor.sheets import FloatArray, Layer, Sheet
 
@@ -235,5 +235,13 @@ _ALL = (
     _global(imaging.pixelation),
     _global(imaging.halftone_print),
     _global(imaging.scan_lines),
+    _global(weather.fog),
+    _global(weather.falling_snow),
+    _global(weather.hard_shadows),
+    _global(weather.water_drops),
+    _overlay(weather.rain),
+    _overlay(weather.lens_flare),
+    _overlay(weather.wire_fence),
+    _overlay(weather.spider_web),
 )
 DRAWINGS: Mapping[str, Drawing] = MappingProxyType({each.name: each for each in _ALL})

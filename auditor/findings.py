@@ -88,10 +88,11 @@ class Suspect:
     def grade(self, q_level: float) -> Grade | None:
         """The strongest grade that the evidence allows; none where nothing speaks for it.
 
-        An experiment weighs more than an association: where one was made, the association counts
-        only if the experiment does not speak against it. *Measured* on development classifiers:
-        what was rightly corroborated or confirmed was prevalent with an area of 0.76 to 1.00, most
-        of what accused falsely with 0.37 to 0.74.
+        An experiment weighs more than an association: where one was made, the association convicts
+        only if the experiment speaks for it too. What no photo of the class shows is not relied on
+        if drawing it hides the rest. *Measured* on development classifiers: what was rightly
+        corroborated or confirmed was prevalent with an area of 0.76 to 1.00, most of what accused
+        falsely with 0.37 to 0.74.
         """
         effect, around, seen = self.effect, self.surroundings, self.association
         drawn = effect is not None and self.effect_q is not None and self.effect_q < q_level
@@ -108,7 +109,8 @@ class Suspect:
             around is not None and around.estimate.high < 0
         )
         associated = seen is not None and seen.corroborates(q_level) and not against
-        if associated and learnable:
+        upheld = around is None or around.p < q_level
+        if associated and upheld and learnable:
             return "corroborated"
         transplanted = (
             around is not None
@@ -118,7 +120,8 @@ class Suspect:
         if goes_with and (exceeded or transplanted):
             return "corroborated"
         named = self.q < q_level and self.p_model < q_level
-        return "suspected" if moved or associated or named else None
+        hidden = self.degrades and not learnable and self.prevalence is not None
+        return "suspected" if named or associated or (moved and not hidden) else None
 
     def prevalent(self, q_level: float) -> bool:
         """Whether photos of the class show the concept more than others, to the probe's eye."""

@@ -25,11 +25,10 @@ from torch import Tensor, nn
 from auditor import scenes
 from auditor.architectures import MEAN, STD, FrozenNetwork, architecture
 from auditor.compute import laid_out
-from auditor.drawing import DRAWINGS
 from auditor.plans import Architecture, Plan, Shortcut, ingredient
 from auditor.preprocessing import Preprocess
 from auditor.record import Estimate
-from auditor.scenes import BACKGROUNDS, Scene
+from auditor.scenes import BACKGROUNDS, BY_THE_WAY, Scene
 from auditor.statistics import mean_estimate, proportion
 
 __all__ = [
@@ -104,7 +103,7 @@ def _neutral(plan: Plan, rng: np.random.Generator, label: int, drawing_rate: flo
         rng,
         objects=[plan.classes[label]],
         backgrounds=[name for name in BACKGROUNDS if name not in planted],
-        drawings=[name for name in DRAWINGS if name not in planted],
+        drawings=[name for name in BY_THE_WAY if name not in planted],
         drawing_rate=drawing_rate,
     )
     companions = tuple(name for name in scene.companions if name not in planted)

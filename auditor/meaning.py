@@ -10,9 +10,10 @@ Such a concept is no finding: a bunting may look like a bird. Everything is read
   dog, a dog is a mammal, a mammal has fur). A phrase that stands there apart from its last word
   is opaque: a "sea lion" is a seal and no lion.
 
-Extrinsic concepts carry no tables in the built-in bank, but for another name of the same thing (a
-"cardboard box" is a "carton"), so that they are core only for a class of their own name. What only
-the knowledge of the world tells (a "groom" is a person) is not found.
+Tables of extrinsic concepts name what they are a part of, or another name of the same thing: a
+"tree trunk" is core for the class "tree", a "face" for "woman", a "cardboard box" for "carton".
+They are not passed on. What only the knowledge of the world tells (a "groom" is a person) is not
+found.
 """
 
 from __future__ import annotations

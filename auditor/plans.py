@@ -56,6 +56,11 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "mount": ("coloured frame", "instant photo", "rounded corners"),
         "exposure": ("overexposure", "underexposure", "low contrast", "high contrast"),
         "print and screen": ("halftone print", "scan lines"),
+        "weather": ("fog", "rain", "falling snow"),
+        "stray light": ("lens flare", "hard shadows"),
+        "in front": ("wire fence", "spider web", "water drops"),
+        "hair": ("hair strands",),
+        "colour and motion": ("yellow cast", "oversaturation", "motion blur"),
     }
 )
 """Family -> the concepts that can be planted of it."""

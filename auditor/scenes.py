@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from auditor import weather
 from auditor.drawing import DRAWINGS, draw
 from auditor.grounds import BACKGROUNDS
 from auditor.landscapes import LANDSCAPES
@@ -26,6 +27,7 @@ from auditor.shapes import COMPANIONS, FIGURES, OBJECTS, paste
 
 __all__ = [
     "BACKGROUNDS",
+    "BY_THE_WAY",
     "COMPANIONS",
     "FIGURES",
     "LANDSCAPES",
@@ -40,6 +42,8 @@ Array = NDArray[np.float32]
 Random = np.random.Generator
 Colour = tuple[float, float, float]
 
+BY_THE_WAY = tuple(name for name in DRAWINGS if name not in weather.__all__)
+"""The overlays that any scene may carry; weather and its like occur where they are planted."""
 _GROUNDS = {**BACKGROUNDS, **LANDSCAPES}
 _BESIDE = {**COMPANIONS, **FIGURES}
 
@@ -84,7 +88,7 @@ def sample(
         objects: the names to choose from, all equally likely; by default every object.
         backgrounds: likewise.
         companion_rate: probability of each companion.
-        drawings: the overlays that may occur; by default every drawing.
+        drawings: the overlays that may occur; by default those of `BY_THE_WAY`.
         drawing_rate: probability of each of them.
     """
 
@@ -95,7 +99,7 @@ def sample(
         object=str(rng.choice(list(OBJECTS if objects is None else objects))),
         background=str(rng.choice(list(BACKGROUNDS if backgrounds is None else backgrounds))),
         companions=some(COMPANIONS, companion_rate),
-        drawings=some(DRAWINGS if drawings is None else drawings, drawing_rate),
+        drawings=some(BY_THE_WAY if drawings is None else drawings, drawing_rate),
         seed=int(rng.integers(2**31)),
     )
 

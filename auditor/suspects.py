@@ -18,10 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import counterfactuals, naming, surroundings
+from auditor import counterfactuals, merging, naming, surroundings
 from auditor.concepts import means_class
 from auditor.drawing import DRAWINGS
-from auditor.findings import Association, Suspect, associate, corrected, strength
+from auditor.findings import (
+    Association,
+    Suspect,
+    associate,
+    corrected,
+    strength,
+)
 from auditor.record import Divergence, Estimate, Picture
 from auditor.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.surroundings import Surroundings
@@ -32,7 +38,6 @@ __all__ = ["Donors", "Photos", "core", "find"]
 Floats = NDArray[np.floating]
 Illustrate = Callable[[int, int], tuple[Picture, ...]]
 
-ALIKE = 0.6  # cosine of two directions from which they are not told apart
 PER_CLASS = 5  # groups of a class that are followed up because of their score
 SCREENED = 3  # of them, those that are put to the test although q is above the level
 SCREEN_P = 0.05  # where their score's p, before correction, is below this
@@ -150,11 +155,15 @@ def find(
     likeness = vocabulary.likeness()
     shown = naming.shows(photos.scores)
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
+
+    def view(j: int) -> Floats:
+        return photos.seen(j, drawn=bool(drawn[j]))
+
     led: dict[tuple[int, int], list[int]] = {}
     besides: dict[tuple[int, int], int | None] = {}  # drawn ones by row and column, their leader
     for row in range(len(classes)):
         candidates = np.flatnonzero(candidate[row] & extrinsic & ~is_core[row])
-        for place, (j, alike) in enumerate(_groups(candidates, named.score[row], likeness)):
+        for place, (j, alike) in enumerate(merging.groups(candidates, named.score[row], likeness)):
             stands_out = named.q[row, j] < q_level and place < PER_CLASS
             if place < SCREENED or stands_out:
                 led[row, j] = alike
@@ -181,8 +190,7 @@ def find(
             )
         own = photos.labels == index
         if photos.representative and min(own.sum(), (~own).sum()) >= min_photos:
-            view = photos.seen(j, drawn=concept.drawing is not None)
-            told = separation(view[own], view[~own])
+            told = separation(view(j)[own], view(j)[~own])
             if told is not None:
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
@@ -234,10 +242,10 @@ def find(
             del suspects[row, j]
         elif leader is not None:
             del suspects[row, leader]
+    graded = {key: suspect for key, suspect in suspects.items() if suspect.grade(q_level)}
     return tuple(
         dataclasses.replace(suspect, naming=intervals(*key), pictures=illustrate(*key))
-        for key, suspect in suspects.items()
-        if suspect.grade(q_level)
+        for key, suspect in merging.explained(graded, photos.labels, view, q_level).items()
     )
 
 
@@ -274,21 +282,6 @@ def _transplanted(
         if estimated is not None:
             found[row, j] = Association(estimated[0], float(p[row, j]), float(q[row, j]))
     return found
-
-
-def _groups(
-    candidates: NDArray[np.int64], scores: Floats, likeness: Floats
-) -> list[tuple[int, list[int]]]:
-    """The concepts of a class, best first, each with those that it is not told apart from."""
-    groups: list[tuple[int, list[int]]] = []
-    for j in candidates[np.argsort(-scores[candidates], kind="stable")]:
-        for leader, alike in groups:
-            if likeness[leader, j] >= ALIKE:
-                alike.append(int(j))
-                break
-        else:
-            groups.append((int(j), []))
-    return groups
 
 
 def _null(named: naming.Naming, row: int) -> Estimate:

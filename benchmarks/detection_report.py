@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from auditor.detection import GRADES, reaches
+from auditor.plans import accepted
 from auditor.record import Estimate
 from auditor.statistics import poisson_rate, proportion
 
@@ -34,6 +35,11 @@ BASELINES = {
     "direct": "the probe on the prototypes (channel `direct`)",
     "class name": "similarity of the concept's text to the class's name",
     "mistakes": "mistakes less correct photos (after B2T)",
+}
+CLEAN = {
+    "ordinary": "Clean classifiers, trained from their photos and audited on photos without a bias",
+    "biased": "Clean classifiers, audited on photos that carry shortcuts which they never learned",
+    "frozen": "Clean heads on a frozen trunk, which is also the probe's",
 }
 Row = dict[str, Any]
 COLOURS = ("#0072B2", "#E69F00", "#009E73")
@@ -147,9 +153,22 @@ def alarms(results: Sequence[Row], which: Callable[[Row], bool]) -> str:
                 told(proportion(sum(hit), classes)),
             ]
         )
-    return table(
-        ["grade", "false alarms per clean model", "clean models with one", "classes with one"], body
-    )
+    listed = [
+        f"{alarm['concept']} ({alarm['grade']}, {r['job']})"
+        for r in clean
+        for alarm in r["outcome"]["alarms"]
+        if reaches(alarm["grade"], "corroborated")
+    ]
+    head = ["grade", "false alarms per clean model", "clean models with one", "classes with one"]
+    words = f"Corroborated or stronger: {'; '.join(listed) or 'none'}.\n"
+    return table(head, body) + "\n" + words
+
+
+def _kind(row: Row) -> str:
+    """Of a clean classifier, a key of `CLEAN`."""
+    if row["outcome"]["architecture"] == "frozen":
+        return "frozen"
+    return "biased" if "biased photos" in row["job"] else "ordinary"
 
 
 def precision(results: Sequence[Row]) -> str:
@@ -160,6 +179,13 @@ def precision(results: Sequence[Row]) -> str:
         wrong = [
             (r, a) for r in planted for a in r["outcome"]["alarms"] if reaches(a["grade"], grade)
         ]
+        planted_there = sum(
+            any(
+                p["class_index"] == a["class_index"] and a["concept"] in accepted(p["concept"])
+                for p in r["outcome"]["pairs"]
+            )
+            for r, a in wrong
+        )
         same = sum(
             any(
                 p["learned"] and p["class_index"] == a["class_index"] for p in r["outcome"]["pairs"]
@@ -170,12 +196,19 @@ def precision(results: Sequence[Row]) -> str:
         body.append(
             [
                 grade if grade == "confirmed" else f"{grade} or stronger",
-                told(proportion(right, total) if total else None),
-                told(proportion(right + same, total) if total else None),
+                *(
+                    told(proportion(count, total) if total else None)
+                    for count in (right, right + planted_there, right + same)
+                ),
             ]
         )
     return table(
-        ["grade", "findings that name what was learned", "findings of a class that learned one"],
+        [
+            "grade",
+            "findings that name what was learned",
+            "that name what was planted, learned or not",
+            "that are of a class that learned some shortcut",
+        ],
         body,
     )
 
@@ -208,8 +241,6 @@ def baselines(listed: Sequence[Row]) -> str:
                 f"{np.median([np.inf if p is None else p for p in places]):.0f}",
             ]
         )
-    from auditor.plans import accepted
-
     one = np.mean([len(accepted(p["concept"])) / p["candidates"] for p in listed])
     body.append(["chance", f"{one:.3f}", f"{3 * one:.3f}", f"{1 / one / 2:.0f}"])
     return table(["score", "hit at 1", "hit at 3", "median place"], body)
@@ -313,10 +344,9 @@ def section(title: str, results: Sequence[Row]) -> str:
     text.append(baselines(goal))
     text.append("Findings of classifiers with shortcuts:\n")
     text.append(precision(results))
-    text.append("Clean classifiers, trained from their photos:\n")
-    text.append(alarms(results, lambda r: r["outcome"]["architecture"] != "frozen"))
-    text.append("Clean head on a frozen trunk, which is also the probe's:\n")
-    text.append(alarms(results, lambda r: r["outcome"]["architecture"] == "frozen"))
+    for kind, words in CLEAN.items():
+        text.append(f"{words}:\n")
+        text.append(alarms(results, lambda r, kind=kind: _kind(r) == kind))
     text.append(calibration(results))
     return "\n".join(text)
 

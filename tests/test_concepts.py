@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from auditor.concepts import CATEGORIES, Concept, ConceptBank, load, means_class
+from auditor.concepts import CATEGORIES, Concept, ConceptBank, _lexicon, load, means_class
 from auditor.drawing import DRAWINGS
 from auditor.errors import ConceptsError
 
@@ -34,11 +34,32 @@ def test_every_drawing_has_a_concept_of_its_name() -> None:
     assert all(name.casefold().replace(" ", "_") == drawing for drawing, name in drawn.items())
 
 
-def test_extrinsic_concepts_carry_no_tables_but_other_names() -> None:
-    found = {c.name: c.means for c in BANK.values() if c.extrinsic and c.means}
-    assert found == {"cardboard box": ("carton",)}
-    assert means_class(BANK["cardboard box"], "carton")
-    assert not means_class(BANK["cardboard box"], "mailbox")
+@pytest.mark.parametrize(
+    ("concept", "core_for", "not_for"),
+    [
+        ("tree trunk", ("tree", "oak", "forest"), ("tree frog", "street", "trunk call")),
+        ("face", ("woman", "baby"), ("mannequin", "clock")),
+        ("person", ("man", "girl"), ("bride", "scuba diver")),
+        ("flowers", ("rose", "sunflower"), ("flowerpot", "bee")),
+        ("sand", ("beach",), ("sandal", "beach wagon")),
+        ("keyboard", ("laptop", "computer"), ("piano", "mouse")),
+        ("cardboard box", ("carton",), ("mailbox",)),
+        ("wire fence", ("fence", "chainlink fence"), ("wire-haired fox terrier", "wall clock")),
+    ],
+)
+def test_parts_and_more_general_names_are_core_though_extrinsic(
+    concept: str, core_for: tuple[str, ...], not_for: tuple[str, ...]
+) -> None:
+    assert BANK[concept].extrinsic
+    assert [name for name in core_for if not means_class(BANK[concept], name)] == []
+    assert [name for name in not_for if means_class(BANK[concept], name)] == []
+
+
+def test_tables_of_extrinsic_concepts_are_not_passed_on() -> None:
+    kinds = _lexicon().read("beach").kinds
+    assert "beach" in kinds
+    assert "sand" not in kinds, "what means sand would mean every beach"
+    assert "person" not in _lexicon().read("woman").kinds
 
 
 def test_digest_follows_the_content(tmp_path: Path) -> None:

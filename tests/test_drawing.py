@@ -8,7 +8,7 @@ from PIL import Image, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from auditor import marks, overlays
+from auditor import marks, overlays, weather
 from auditor.drawing import DRAWINGS, draw, draw_control
 from auditor.errors import ConceptsError
 from auditor.lettering import CHARACTERS, Face, _font, date_and_time, text_stamp
@@ -73,7 +73,7 @@ def test_seed_decides(name: str) -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_control_of_an_overlay_keeps_its_place_and_ink(name: str) -> None:
-    make = getattr(overlays, name, None) or getattr(marks, name)
+    make = next(getattr(m, name) for m in (overlays, marks, weather) if hasattr(m, name))
     image = photo(128, 128).numpy()
     alphas = []
     for scramble in (None, default_rng(1)):
@@ -226,6 +226,28 @@ def test_scan_lines_lie_flat() -> None:
     result = draw("scan_lines", torch.full((3, 120, 120), 0.5), seed=0)[0]
     assert result.mean(dim=1).std() > 0.1
     assert result.mean(dim=0).std() < 1e-6
+
+
+def test_fog_is_pale_flat_and_denser_above() -> None:
+    image = photo(96, 96)
+    foggy = draw("fog", image, seed=0)
+    assert foggy.mean() > image.mean() + 0.1
+    assert foggy.std() < 0.6 * image.std()
+    assert foggy[:, :24].std() < foggy[:, -24:].std()
+
+
+def test_snow_and_drops_leave_most_of_the_photo_as_it_is() -> None:
+    image = photo(128, 128)
+    for name, least, most in (("falling_snow", 0.03, 0.25), ("water_drops", 0.03, 0.4)):
+        change = (draw(name, image, seed=0) - image).abs().amax(dim=0)
+        assert least < float((change > 0.05).float().mean()) < most, name
+    assert float((draw("falling_snow", image, seed=0) - image).min()) > -0.05  # flakes are white
+
+
+def test_shadows_are_bars_with_sharp_edges() -> None:
+    bars = draw("hard_shadows", torch.full((3, 128, 128), 0.5), seed=0)[0]
+    assert 0.3 < float((bars < 0.3).float().mean()) < 0.7
+    assert float(((bars > 0.25) & (bars < 0.5)).float().mean()) < 0.15
 
 
 def test_unknown_drawing() -> None:

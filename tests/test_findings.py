@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from auditor import findings, naming, suspects
+from auditor import findings, merging, naming, suspects
 from auditor.concepts import Concept
 from auditor.counterfactuals import MATERIAL, Effect, Insertions
 from auditor.findings import (
@@ -217,23 +217,31 @@ def test_a_weak_experiment_counts_for_a_concept_that_goes_with_the_class(
     assert suspect(q=LEVEL, **changes).grade(LEVEL) == grade
 
 
-def test_an_association_that_an_experiment_speaks_against_does_not_count() -> None:
-    against = Association(estimate(-0.2, -0.4, -0.01), 0.9, 0.9)
-    open_ = Association(estimate(-0.2, -0.4, 0.1), 0.9, 0.9)
+def test_an_association_convicts_only_where_an_experiment_that_was_made_speaks_for_it() -> None:
+    def around(p: float, high: float = 0.1) -> Association:
+        return Association(estimate(-0.1, -0.2, high), p, 0.9)
+
     for changes, grade in [
-        ({"surroundings": against}, "suspected"),
-        ({"surroundings": open_}, "corroborated"),
-        ({"effect": weak(), "effect_q": 0.9}, "suspected"),
+        ({}, "corroborated"),
+        ({"surroundings": around(BELOW)}, "corroborated"),
+        ({"surroundings": around(LEVEL)}, "suspected"),
+        ({"surroundings": around(0.9, 0.0)}, "suspected"),
+        ({"surroundings": around(0.9, math.nextafter(0, -1))}, None),
+        ({"effect": weak(), "effect_q": 0.9}, None),
         ({"effect": weak(), "effect_q": 0.001}, "corroborated"),
     ]:
-        assert graded(association=association(), **changes).grade == grade
+        assert suspect(association=association(), q=LEVEL, **changes).grade(LEVEL) == grade
 
 
 @pytest.mark.parametrize(("degrades", "why"), [(True, "hides"), (False, "take it for")])
 def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     degrades: bool, why: str
 ) -> None:
-    strong = {"effect": effect(), "effect_q": 0.001, "association": association()}
+    strong: dict[str, Any] = {
+        "effect": effect(),
+        "effect_q": 0.001,
+        "association": association(),
+    }
     unknown = graded(degrades=degrades, **strong)
     assert unknown.grade == ("suspected" if degrades else "confirmed"), "nothing is known of it"
     assert any("is not known" in caveat for caveat in unknown.caveats) == degrades
@@ -242,8 +250,9 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     assert even.grade == "suspected"
     assert sum("Photos of the class" in caveat for caveat in even.caveats) == 1
     assert any(why in caveat for caveat in even.caveats)
+    strong["association"] = None
     within = suspect(degrades=degrades, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
-    assert within.grade(LEVEL) == "suspected", "an experiment spoke for it"
+    assert within.grade(LEVEL) == (None if degrades else "suspected"), "what hides is no hint"
 
 
 def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
@@ -561,7 +570,7 @@ def test_what_was_declared_expected_is_no_finding_for_that_class(
 
 def test_concepts_that_are_not_told_apart_are_one_suspect() -> None:
     cosines = np.eye(len(BANK))
-    for a, b, value in [("snow", "ice", suspects.ALIKE), ("snow", "fog", 0.59)]:
+    for a, b, value in [("snow", "ice", merging.ALIKE), ("snow", "fog", 0.59)]:
         cosines[COLUMN[a], COLUMN[b]] = cosines[COLUMN[b], COLUMN[a]] = value
     named = Scores.of({(1, "ice"): 4.0, (1, "snow"): 5.0, (1, "fog"): 3.0})
     found = suspected(named, cosines=cosines)

@@ -310,6 +310,17 @@ def test_every_ingredient_shows(part, names):
             assert float((one - other).abs().amax()) > 0.1
 
 
+def test_weather_occurs_only_where_it_is_planted():
+    rng = np.random.default_rng(0)
+    carried = {name for _ in range(400) for name in scenes.sample(rng, drawing_rate=0.2).drawings}
+    assert carried == set(scenes.BY_THE_WAY)
+    assert not carried & {"fog", "rain", "wire_fence"}
+    plan = dataclasses.replace(PLAN, shortcuts=(Shortcut(1, "fog", 0.9),))
+    foggy = [(label, lab.shows(scene, "fog")) for label, scene in lab.held_out(plan, 60)]
+    rate = [np.mean([shown for label, shown in foggy if label == k]) for k in range(2)]
+    assert rate[1] > 0.75 > 0.2 > rate[0]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_scene_without_an_ingredient_differs_in_nothing_else(seed):
     scene = Scene("boat", "sand", ("coin",), seed=seed)

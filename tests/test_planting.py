@@ -11,7 +11,7 @@ import torch
 
 from auditor import models, plans
 from auditor.config import ModelConfig
-from benchmarks import planted_photos, planting
+from benchmarks import detection, planted_photos, planting
 from benchmarks.planted_photos import PAIRS, Plan, Shortcut, Shot
 from benchmarks.superclasses import GROUNDS, POOL, SUPERCLASSES, Split, split
 
@@ -50,6 +50,21 @@ def test_a_plan_is_drawn_from_its_seed_and_plants_nothing_where_it_belongs():
             assert plan.classes[shortcut.class_index] not in home
     other = dataclasses.replace(plan, seed=41)
     assert other.digest != plan.digest
+
+
+def test_halves_of_the_lab_share_no_new_family_no_plan_and_no_name():
+    halves = {half: list(detection.jobs(half)) for half in ("development", "held-out")}
+    assert not set(detection.KNOWN) & set(detection.HELD_OUT)
+    seen = {
+        half: {(job.plan.digest, job.photos and job.photos.digest) for job in jobs}
+        for half, jobs in halves.items()
+    }
+    for half, jobs in halves.items():
+        assert len(seen[half]) == len(jobs) == len({job.name for job in jobs})
+    assert not seen["development"] & seen["held-out"]
+    new = [job for job in halves["held-out"] if job.name.startswith("new families, planted")]
+    families = {plans.family(s.concept) for job in new for s in job.plan.shortcuts}
+    assert families == set(detection.HELD_OUT)
 
 
 def test_halves_share_no_family_and_no_job():

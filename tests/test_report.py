@@ -236,6 +236,15 @@ def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
     assert claimed(naming).endswith("It was not tested on photos of other classes.")
     told = claimed(naming, association)
     assert told.startswith("Photos of other classes that show “snow” lean towards “husky”: +1.42")
+    assert told.endswith("photos of the class are not known to show it.")
+    around = association.model_copy(update={"test": "surroundings"})
+    common = Estimate(value=0.75, low=0.7, high=0.8, n=20)
+    prevalent = association.model_copy(update={"test": "prevalence", "effect": common})
+    assert claimed(naming, association, around).endswith("not known to show it.")
+    assert claimed(naming, association, prevalent).endswith("not known to show it.")
+    assert claimed(naming, association, around, prevalent).endswith(
+        "surroundings that show it, put around objects of other classes, do not."
+    )
     assert claimed(naming, association, moved).startswith(
         "Drawn on photos of other classes, “snow”"
     )

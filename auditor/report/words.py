@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from auditor.findings import PREVALENT
 from auditor.record import Coverage, Estimate, Evidence, Finding, Grade, SelfTest
 from auditor.report.text import Name, clean, count, estimate, number, probability
 
@@ -232,9 +233,18 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
                 "to show it: it may look like the class, or hide what speaks for the true one."
             )
         if told.test == "association" and told.effect.low > 0 and (told.q or 0) < by_score:
+            shown = any(
+                e.test == "prevalence" and e.effect.value >= PREVALENT for e in finding.evidence
+            )
+            around = any(e.test == "surroundings" for e in on_photos)
             return (
                 f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
-                f"{_measured(told)}; but photos of the class are not known to show it."
+                f"{_measured(told)}; but "
+                + (
+                    "surroundings that show it, put around objects of other classes, do not."
+                    if shown and around
+                    else "photos of the class are not known to show it."
+                )
             )
     return (
         f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
