@@ -24,10 +24,10 @@ from auditor import (
     datasets,
     divergence,
     models,
-    naming,
     parameterisations,
     probes,
     prototypes,
+    showing,
 )
 from auditor.activations import find_layers, head_weights
 from auditor.assembly import assemble
@@ -223,7 +223,7 @@ class _Run:
                 (weights - weights.mean(0))[list(classes)],
                 per_class(made_rows, made_classes, classes),
                 functools.partial(
-                    naming.prevalence, rows, labels, classes,
+                    showing.prevalence, rows, labels, classes,
                     min_photos=(
                         config.statistics.min_photos if config.representative else len(labels)
                     ),
@@ -234,7 +234,7 @@ class _Run:
             groups = clusters.group(
                 seen.features[inside], labels[inside], of_made.features, seed=config.seed
             )
-            scores = naming.presence(rows[inside], vocabulary.texts)
+            scores = showing.presence(rows[inside], vocabulary.texts)
             names = clusters.name_groups(
                 groups, scores, vocabulary.tested, q_level=config.statistics.q_level
             )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import counterfactuals, merging, naming, surroundings
+from auditor import counterfactuals, merging, naming, showing, surroundings
 from auditor.concepts import means_class
 from auditor.drawing import DRAWINGS
 from auditor.findings import (
@@ -153,7 +153,7 @@ def find(
     extrinsic = np.array([concept.extrinsic for concept in vocabulary.concepts], bool)
     candidate = (np.nan_to_num(named.p, nan=1.0) < SCREEN_P) & (named.score > 0)
     likeness = vocabulary.likeness()
-    shown = naming.shows(photos.scores)
+    shown = showing.shows(photos.scores)
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
 
     def view(j: int) -> Floats:

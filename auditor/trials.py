@@ -12,7 +12,7 @@ from scipy import special
 from auditor import (
     counterfactuals,
     drawing,
-    naming,
+    showing,
     suspects,
 )
 from auditor.findings import derive
@@ -41,7 +41,7 @@ def findings(
     photos = suspects.Photos(
         labels=results.labels,
         log_odds=log_odds,
-        scores=naming.presence(results.rows, results.vocabulary.texts),
+        scores=showing.presence(results.rows, results.vocabulary.texts),
         canvas_labels=results.canvas_labels,
         representative=config.representative,
         sight=functools.cache(functools.partial(_sight, results)),
@@ -51,7 +51,7 @@ def findings(
     known = results.donors.labels
     donors = suspects.Donors(
         around=results.around,
-        shown=naming.shows(naming.presence(results.pool_rows, results.vocabulary.texts))[rows],
+        shown=showing.shows(showing.presence(results.pool_rows, results.vocabulary.texts))[rows],
         own=own_photos(
             results.probe,
             results.pool_rows[rows],
@@ -80,7 +80,7 @@ def _sight(results: Results, j: int) -> Floats:
     drawing_name = results.bank.concepts[j].drawing
     assert drawing_name is not None
     plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
-    return naming.sight(plain, drawn, results.pool_rows, results.rows)
+    return showing.sight(plain, drawn, results.pool_rows, results.rows)
 
 
 def _log_odds(logits: Floats, index: int) -> Floats:
@@ -134,7 +134,7 @@ def _illustrate(
             save(control, "control", f"Control edit: {probability(logs[2, place])}"),
         ]  # fmt: skip
         return tuple(pictures)
-    scores = naming.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
+    scores = showing.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
     logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
     others = np.flatnonzero(results.labels != index)
     for kind, chosen in (

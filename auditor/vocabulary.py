@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import datasets, naming
+from auditor import datasets, naming, showing
 from auditor.activations import Activations
 from auditor.concepts import Concept, ConceptBank
 from auditor.config import AuditConfig
@@ -172,7 +172,7 @@ class Vocabulary:
         features = (pooled.features - mean) / scale
         logits = _centred(pooled.logits)[:, classes]
         texts = prompt_rows(probe, bank)
-        shown = naming.shows(naming.presence(pool_rows, texts))
+        shown = showing.shows(showing.presence(pool_rows, texts))
         seen = shown.sum(0)
         textcav = naming.text_map(pool_rows, features)
         least = config.statistics.min_photos
@@ -268,7 +268,7 @@ class Vocabulary:
             prototypes: float array of shape (C, d), mean features of each class's prototypes.
             weights: float array of shape (C, d), from `activations.head_weights`.
             prototype_rows: float array of shape (C, e), the probe's mean rows of the prototypes.
-            prevalence: of texts of shape (m, e), from `naming.prevalence`, of shape (C, m).
+            prevalence: of texts of shape (m, e), from `auditor.showing`, of shape (C, m).
         """
         return naming.name(
             lambda row: (self.directions(row), self._pool.directions(row, *self._null)),
@@ -333,7 +333,7 @@ def own_photos(
     if labels is not None:
         return np.asarray(np.array(labels)[:, None] == np.array(classes))
     texts = probe.encode_texts([f"a photo of a {name}" for name in names])
-    return naming.likely_classes(rows, texts.cpu().numpy(), most)[:, list(classes)]
+    return showing.likely_classes(rows, texts.cpu().numpy(), most)[:, list(classes)]
 
 
 def prompt_rows(probe: ProbeModel, bank: ConceptBank) -> Floats:

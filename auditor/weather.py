@@ -83,20 +83,25 @@ def water_drops(image: FloatArray, rng: Generator) -> FloatArray:
     """Drops on the lens: each shows the photo upside down, with a dark rim and a highlight."""
     height, width = image.shape[1:]
     side = min(height, width)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     result = image.copy()
     for _ in range(int(rng.integers(13, 19))):
         radius = max(2.2, float(rng.uniform(0.04, 0.085)) * side)
         top, left = rng.uniform(0, height), rng.uniform(0, width)
-        v, u = (y - top) / radius, (x - left) / radius
+        reach = radius + 2
+        rows = np.arange(max(0, int(top - reach)), min(height, int(top + reach) + 1))
+        columns = np.arange(max(0, int(left - reach)), min(width, int(left + reach) + 1))
+        v, u = (rows[:, None] - top) / radius, (columns[None] - left) / radius
         distance = np.hypot(v, u)
         inside = np.clip((1 - distance) * radius + 0.5, 0, 1)
-        rows = np.clip(top - 3.5 * v * radius, 0, height - 1).astype(np.int64)
-        columns = np.clip(left - 3.5 * u * radius, 0, width - 1).astype(np.int64)
-        seen = image[:, rows, columns] * (1.12 - 0.6 * np.clip(distance, 0, 1) ** 4)
+        turned = (
+            np.clip(top - 3.5 * v * radius, 0, height - 1).astype(np.int64),
+            np.clip(left - 3.5 * u * radius, 0, width - 1).astype(np.int64),
+        )
+        seen = image[:, *turned] * (1.12 - 0.6 * np.clip(distance, 0, 1) ** 4)
         glint = np.clip(1.4 - np.hypot(v + 0.4, u + 0.35) / 0.28, 0, 1)
         drop = seen + glint * (1 - seen)
-        result = result + (inside * (drop - result)).astype(np.float32)
+        near = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        result[near] += (inside * (drop - result[near])).astype(np.float32)
     return result
 
 
@@ -125,8 +130,7 @@ def rain(sheet: Sheet) -> None:
 
 def lens_flare(sheet: Sheet) -> None:
     """A glaring sun with rays, and coloured ghosts on the line through the photo's centre."""
-    stamp = _canvas(sheet)
-    width, height, side = stamp.width, stamp.height, FINER * sheet.side
+    width, height, side = sheet.width, sheet.height, sheet.side
     sun = sheet.uniform(0.1, 0.35) * width, sheet.uniform(0.08, 0.3) * height
     if sheet.rng.random() < 0.5:
         sun = width - sun[0], sun[1]
@@ -134,22 +138,22 @@ def lens_flare(sheet: Sheet) -> None:
     v, u = y - sun[1], x - sun[0]
     distance = np.hypot(v, u) / side
     rays = 1 + 0.6 * np.cos(6 * np.arctan2(v, u) + sheet.uniform(0, 6)) ** 8
-    glow = np.clip(0.055 * rays / (distance + 0.03) - 0.1, 0, 1)
     pixels = np.empty((height, width, 4), np.uint8)
     pixels[..., :3] = (255, 250, 225)
-    pixels[..., 3] = 255 * glow
-    stamp.alpha_composite(Image.fromarray(pixels, "RGBA"))
+    pixels[..., 3] = 255 * np.clip(0.055 * rays / (distance + 0.03) - 0.1, 0, 1)
+    stamp = Image.fromarray(pixels, "RGBA")
     colours = ((120, 255, 160), (255, 140, 90), (130, 170, 255), (255, 230, 120))
-    for place, share in enumerate((0.55, 0.85, 1.2, 1.5)):
-        ghost = blank(width, height, colours[place])
-        radius = sheet.uniform(0.05, 0.11) * side
-        centre = (
-            sun[0] + share * (width / 2 - sun[0]) * 1.3,
-            sun[1] + share * (height / 2 - sun[1]) * 1.3,
-        )
-        ImageDraw.Draw(ghost).regular_polygon((*centre, radius), 6, fill=(*colours[place], 110))
-        stamp.alpha_composite(ghost)
-    _lay(sheet, stamp)
+    for colour, place in zip(colours, (0.7, 1.1, 1.55, 1.95), strict=True):
+        radius = round(FINER * max(2.0, sheet.uniform(0.05, 0.11) * side))
+        ghost = blank(2 * radius, 2 * radius, colour)
+        ImageDraw.Draw(ghost).regular_polygon((radius, radius, radius), 6, fill=(*colour, 110))
+        ghost = reduced(ghost, FINER)
+        left = round(sun[0] + place * (width / 2 - sun[0]) - ghost.width / 2)
+        top = round(sun[1] + place * (height / 2 - sun[1]) - ghost.height / 2)
+        layer = blank(width, height, colour)
+        layer.paste(ghost, (left, top))
+        stamp.alpha_composite(layer)
+    sheet.put(stamp, width / 2, height / 2)
 
 
 def wire_fence(sheet: Sheet) -> None:

@@ -35,10 +35,10 @@ from auditor import (
     example,
     lab,
     models,
-    naming,
     pipeline,
     plans,
     probes,
+    showing,
 )
 from auditor.activations import find_layers
 from auditor.config import AuditConfig, PrototypeConfig
@@ -239,7 +239,7 @@ def baselines(
     rows = observer.probed(images, probe, lambda _: None)
     texts = prompt_rows(probe, bank)
     pool = datasets.load(str(config.pool), class_names=(), class_ids=None, labelled=False)
-    scores = naming.presence(observer.probed(pool, probe, lambda _: None), texts)
+    scores = showing.presence(observer.probed(pool, probe, lambda _: None), texts)
     names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()
     column = {concept.name: j for j, concept in enumerate(bank.concepts)}
     found = []

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from auditor import naming
+from auditor import naming, showing
 from auditor.vocabulary import own_photos
 
 RNG = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_prevalence_is_a_difference_of_means_and_unknown_with_few_photos():
     rng = np.random.default_rng(0)
     photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
     labels = np.array([0] * 4 + [1] * 20 + [2] * 6)
-    found = naming.prevalence(photos, labels, (0, 2), texts, min_photos=5)
+    found = showing.prevalence(photos, labels, (0, 2), texts, min_photos=5)
     assert np.isnan(found[0]).all(), "four photos are too few"
     scores = photos @ texts.T
     np.testing.assert_allclose(found[1], scores[24:].mean(0) - scores[:24].mean(0))
@@ -153,7 +153,7 @@ def test_a_direction_is_the_difference_of_means():
     photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
     textual = naming.textual(texts, naming.text_map(photos, features))
     made = naming.named(features, logits, photos, texts, np.array([4, 4]), textual)
-    scores = naming.presence(photos, texts)
+    scores = showing.presence(photos, texts)
     best = np.argsort(-scores[:, 0])[:4]
     rest = np.setdiff1d(np.arange(30), best)
     expected = features[best].mean(0) - features[rest].mean(0)
@@ -165,7 +165,7 @@ def test_a_photo_shows_few_concepts_and_an_absent_one_is_not_shown():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(200, 100))
     scores[:, 7] *= 0.01
-    shown = naming.shows(scores)
+    shown = showing.shows(scores)
     assert set(shown.sum(1)) == {3}
     assert shown[:, 7].sum() == 0
 
@@ -183,10 +183,10 @@ def test_a_photo_is_of_its_likeliest_classes():
     rng = np.random.default_rng(0)
     names = np.linalg.qr(rng.normal(size=(30, 30)))[0]
     photos_ = names[np.arange(300) % 30] + 0.05 * rng.normal(size=(300, 30))
-    likely = naming.likely_classes(photos_, names)
+    likely = showing.likely_classes(photos_, names)
     assert likely[np.arange(300), np.arange(300) % 30].all()
     assert set(likely.sum(1)) == {3}, "a tenth of the classes"
-    few = naming.likely_classes(photos_[:, :], names[:4])
+    few = showing.likely_classes(photos_[:, :], names[:4])
     assert set(few.sum(1)) == {1}
 
 
@@ -209,6 +209,6 @@ def test_a_photo_shows_few_of_many_classes():
     rng = np.random.default_rng(0)
     names = np.linalg.qr(rng.normal(size=(300, 300)))[0]
     photos = names[:40] + 0.01 * rng.normal(size=(40, 300))
-    likely = naming.likely_classes(photos, names, most=10)
+    likely = showing.likely_classes(photos, names, most=10)
     assert set(likely.sum(1)) == {10}
     assert likely[np.arange(40), np.arange(40)].all()

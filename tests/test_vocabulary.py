@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from auditor import concepts, naming, vocabulary
+from auditor import concepts, naming, showing, vocabulary
 from auditor.activations import Activations
 from auditor.config import AuditConfig
 from auditor.counterfactuals import Insertions
@@ -93,7 +93,7 @@ def test_where_most_photos_of_a_concept_may_show_the_class_only_the_others_are_t
     tmp_path: Path,
 ) -> None:
     made, rows, _ = build(tmp_path, own=owned(100))
-    shows = naming.shows(naming.presence(rows, made.texts))
+    shows = showing.shows(showing.presence(rows, made.texts))
     mud = np.flatnonzero(shows[:, 2])
     own = np.zeros((N, 2), bool)
     own[mud[5:], 0] = True
@@ -118,7 +118,7 @@ def test_bootstrap_members_are_those_of_the_class_s_direction(tmp_path: Path) ->
 def test_a_concept_that_only_the_class_s_photos_show_is_learned_from_all(tmp_path: Path) -> None:
     own = owned(100)
     made, rows, _ = build(tmp_path, own=own)
-    shown = naming.shows(naming.presence(rows, made.texts))
+    shown = showing.shows(showing.presence(rows, made.texts))
     own[:, 0] = shown[:, 2]  # whatever shows mud may show the class
     made, _, _ = build(tmp_path, own=own)
     np.testing.assert_allclose(made.directions(0).vectors[2], made.directions().vectors[2])

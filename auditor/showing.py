@@ -1,0 +1,111 @@
+"""What photos show, to the eye of the CLIP probe: concepts, drawings, and the classes themselves.
+
+The probe's rows of photos and of texts are unit vectors of one space. Everything is relative to the
+photos at hand: a text fits a photo when it fits it better than it fits photos on average.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["likely_classes", "presence", "prevalence", "shows", "sight"]
+
+Floats = NDArray[np.floating]
+
+PLACES = 0.03  # a photo shows a concept that is among this share of the bank that fits it best
+
+
+def presence(photos: Floats, texts: Floats) -> Floats:
+    """How much more each photo fits each text than photos on average do.
+
+    Args:
+        photos: float array of shape (n, e), unit rows.
+        texts: float array of shape (m, e).
+
+    Returns:
+        Float array of shape (n, m), mean 0 over photos.
+    """
+    return np.asarray((photos - photos.mean(0)) @ texts.T)
+
+
+def shows(scores: Floats) -> NDArray[np.bool_]:
+    """Which photos show which concepts: those among the best few of the bank for the photo.
+
+    Centred scores are compared without rescaling them per concept, so a concept that no photo of
+    the pool excites is shown by none.
+
+    Args:
+        scores: float array of shape (n, m), from `presence`.
+    """
+    places = max(3, round(PLACES * scores.shape[1]))
+    if scores.shape[1] <= places:
+        return np.asarray(scores > 0)
+    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
+    return np.asarray((scores >= edge) & (scores > 0))
+
+
+def prevalence(
+    photos: Floats,
+    labels: NDArray[np.int64],
+    classes: tuple[int, ...],
+    texts: Floats,
+    *,
+    min_photos: int,
+) -> Floats:
+    """How much more photos of each class show each text than photos of other classes do.
+
+    Args:
+        photos: float array of shape (n, e), unit rows.
+        labels: int array of shape (n,).
+        classes: the audited classes.
+        texts: float array of shape (m, e).
+        min_photos: with fewer of the class, or of others, a class's row is NaN: not known.
+
+    Returns:
+        Float array of shape (C, m), differences of mean presence.
+    """
+    rows = np.full((len(classes), photos.shape[1]), np.nan)
+    for row, index in enumerate(classes):
+        own = labels == index
+        if min_photos <= own.sum() <= len(labels) - min_photos:
+            rows[row] = photos[own].mean(0) - photos[~own].mean(0)
+    return np.asarray(rows @ texts.T)
+
+
+def sight(plain: Floats, drawn: Floats, pool: Floats, photos: Floats) -> Floats:
+    """How much photos look, to the probe, like photos with a drawing: Fisher's discriminant.
+
+    What a drawing changes in the probe's rows is known from pairs, which says more than a text.
+
+    Args:
+        plain, drawn: float arrays of shape (k, e), rows of photos without and with it.
+        pool: float array of shape (m, e), rows by whose covariance directions are weighed.
+        photos: float array of shape (n, e), rows to be scored.
+
+    Returns:
+        Float array of shape (n,).
+    """
+    centred = pool - pool.mean(0)
+    covariance = centred.T @ centred / len(pool)
+    ridge = 0.1 * np.trace(covariance) / len(covariance)
+    change = (drawn - plain).mean(0)
+    return np.asarray(photos @ np.linalg.solve(covariance + ridge * np.eye(len(change)), change))
+
+
+def likely_classes(photos: Floats, names: Floats, most: int | None = None) -> NDArray[np.bool_]:
+    """Which classes each photo may show, to the probe's eye: the best tenth of the class names.
+
+    Args:
+        photos: float array of shape (n, e), the probe's unit rows of photos.
+        names: float array of shape (C, e), its unit rows of the class names.
+        most: classes that a photo may show; by default as many as a tenth is.
+
+    Returns:
+        Bool array of shape (n, C), at least one class in each row.
+    """
+    scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
+    places = max(1, round(0.1 * len(names)))
+    places = places if most is None else min(places, most)
+    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
+    return np.asarray(scores >= edge)
