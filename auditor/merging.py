@@ -9,7 +9,7 @@ taken from its scores. Either way one finding lists the other, and nothing is lo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from auditor.findings import PREVALENT, Suspect, strength
 from auditor.statistics import separation
 
-__all__ = ["explained", "groups"]
+__all__ = ["explained", "groups", "listed"]
 
 Floats = NDArray[np.floating]
 
@@ -67,6 +67,7 @@ def explained(
         key=lambda key: (-strength(suspects[key].grade(q_level)), -suspects[key].naming.value),
     )
     kept: dict[tuple[int, int], Suspect] = {}
+    lesser_of: dict[tuple[int, int], list[Suspect]] = {}
     for row, j in order:
         lesser = suspects[row, j]
         own = labels == lesser.class_index
@@ -84,9 +85,28 @@ def explained(
         if better is None:
             kept[row, j] = lesser
         else:
-            alike = (*kept[better].alike, lesser.concept, *lesser.alike)
-            kept[better] = dataclasses.replace(kept[better], alike=alike)
-    return kept
+            lesser_of.setdefault(better, []).append(lesser)
+    return {key: _listing(suspect, lesser_of.get(key, ())) for key, suspect in kept.items()}
+
+
+def _listing(suspect: Suspect, explained: Sequence[Suspect]) -> Suspect:
+    """The suspect with the concepts that it explains, and a caveat that says so."""
+    if not explained:
+        return suspect
+    names = [each.concept for each in explained]
+    more = [name for each in explained for name in (each.concept, *each.alike)]
+    caveat = f"Photos of the class show no more of these than it explains: {listed(names)}."
+    return dataclasses.replace(
+        suspect,
+        alike=tuple(dict.fromkeys((*suspect.alike, *more))),
+        caveats=(*suspect.caveats, caveat),
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first four names, and how many there are beside them."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{', '.join(names[:4])}{more}"
 
 
 def _explains(known: Floats, asked: Floats, own: NDArray[np.bool_]) -> bool:

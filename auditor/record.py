@@ -274,7 +274,8 @@ class Finding(Record):
     """A concept that a class is suspected, or was shown, to rely on.
 
     `id` is the same for the same class and concept in every audit. `alike` lists concepts of the
-    bank that this audit cannot tell from it, best first.
+    bank that this audit cannot tell from it, best first, and then those of which photos of the
+    class show no more than it explains.
     """
 
     id: str

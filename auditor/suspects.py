@@ -301,8 +301,7 @@ def _caveats(
 ) -> tuple[str, ...]:
     caveats = []
     if alike:
-        more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
-        caveats.append(f"Not told apart from: {', '.join(alike[:4])}{more}.")
+        caveats.append(f"Not told apart from: {merging.listed(alike)}.")
     if not drawn:
         if auc is None:
             caveats.append("How well the probe recognises this concept is not known.")

@@ -45,6 +45,9 @@ AT_HOME: Mapping[str, tuple[str, ...]] = {
     "book": ("printed matter", "stationery", "shops and restaurants"),
     "flag": ("street furniture", "boats"),
     "traffic cone": ("street furniture",),
+    "wire fence": ("fences and walls",),
+    "spider web": ("insects", "beetles"),
+    "water drops": ("fish", "sea creatures"),
 }
 # Streams of random numbers that must not meet.
 _TRAIN, _AUDITED, _POOL, PAIRS, _MISLABELLED = range(5)

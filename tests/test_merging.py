@@ -70,6 +70,17 @@ def test_the_better_founded_of_two_lists_the_other() -> None:
     assert list(merged(border, higher)) == ["letterbox"], "of two equals the higher score leads"
 
 
+def test_what_is_explained_is_said() -> None:
+    columns = views()
+    keyed = {(0, 0): suspect("black border", corroborated=True), (0, 1): suspect("letterbox")}
+    (kept,) = merging.explained(keyed, LABELS, lambda j: columns[:, j], LEVEL).values()
+    assert kept.caveats == (
+        "Photos of the class show no more of these than it explains: letterbox.",
+    )
+    assert merging.listed(["a", "b", "c", "d"]) == "a, b, c, d"
+    assert merging.listed(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
+
+
 def test_two_concepts_that_a_class_shows_independently_are_two_findings() -> None:
     found = merged(suspect("black border", corroborated=True), suspect("snow"))
     assert found == {"black border": ("black border's like",), "snow": ("snow's like",)}
