@@ -6,7 +6,8 @@ area, opacity and energy (root mean square change over all pixels) without the m
 
 - overlay: the same stamps with their pixels rearranged into blobs (`auditor.sheets`);
 - frame: the same area, made lighter and darker in smooth random patches;
-- global: a smooth random field of light, or of colours, of the same energy.
+- global: a smooth random field of light, or of colours, of the same energy; where the concept is
+  made of many spots (`local`), in those spots alone.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ class Drawing:
 
     Both functions take an image, float32 of shape (3, H, W) in [0, 1], and a seed, and return
     an image of the same shape; the same seed gives the same place, words and angle to both.
+    `degrades`: it alters or hides part of the whole photo, not of one place.
     """
 
     name: str
     kind: Literal["overlay", "frame", "global"]
     draw: Edit
     control: Edit
+    degrades: bool
 
 
 def draw(name: str, image: Tensor, *, seed: int) -> Tensor:
@@ -114,7 +117,7 @@ def _matched(image: FloatArray, change: FloatArray, target: float) -> FloatArray
     return result
 
 
-def _overlay(make: Callable[[Sheet], None]) -> Drawing:
+def _overlay(make: Callable[[Sheet], None], *, degrades: bool = False) -> Drawing:
     name = make.__name__
 
     def layer(image: FloatArray, seed: int, scramble: Generator | None) -> Layer:
@@ -130,7 +133,7 @@ def _overlay(make: Callable[[Sheet], None]) -> Drawing:
         scrambled = layer(image, seed, _generator(name, seed, "control"))
         return _matched(image, _laid(image, scrambled) - image, target)
 
-    return Drawing(name, "overlay", drawn, control)
+    return Drawing(name, "overlay", drawn, control, degrades)
 
 
 def _frame(make: Callable[[tuple[int, int], Generator], Layer]) -> Drawing:
@@ -156,11 +159,14 @@ def _frame(make: Callable[[tuple[int, int], Generator], Layer]) -> Drawing:
             alpha = maximum_filter(alpha, 1 + 2 * max(1, min(height, width) // 40))
         return result
 
-    return Drawing(name, "frame", drawn, control)
+    return Drawing(name, "frame", drawn, control, degrades=True)
 
 
 def _global(
-    make: Callable[[FloatArray, Generator], FloatArray], *, colours: bool = False
+    make: Callable[[FloatArray, Generator], FloatArray],
+    *,
+    colours: bool = False,
+    local: bool = False,
 ) -> Drawing:
     name = make.__name__
 
@@ -169,12 +175,17 @@ def _global(
         return edited
 
     def control(image: FloatArray, seed: int) -> FloatArray:
-        target = _energy(drawn(image, seed) - image)
+        change = drawn(image, seed) - image
         _, height, width = image.shape
         rng = _generator(name, seed, "control")
-        return _matched(image, _field(height, width, rng, channels=3 if colours else 1), target)
+        field = _field(height, width, rng, channels=3 if colours else 1)
+        if local:
+            field = (
+                field * np.abs(change).max(0) / np.float32(max(float(np.abs(change).max()), 1e-6))
+            )
+        return _matched(image, field, _energy(change))
 
-    return Drawing(name, "global", drawn, control)
+    return Drawing(name, "global", drawn, control, degrades=True)
 
 
 def _field(
@@ -236,12 +247,12 @@ _ALL = (
     _global(imaging.halftone_print),
     _global(imaging.scan_lines),
     _global(weather.fog),
-    _global(weather.falling_snow),
+    _global(weather.falling_snow, local=True),
     _global(weather.hard_shadows),
-    _global(weather.water_drops),
-    _overlay(weather.rain),
+    _global(weather.water_drops, local=True),
+    _overlay(weather.rain, degrades=True),
     _overlay(weather.lens_flare),
-    _overlay(weather.wire_fence),
-    _overlay(weather.spider_web),
+    _overlay(weather.wire_fence, degrades=True),
+    _overlay(weather.spider_web, degrades=True),
 )
 DRAWINGS: Mapping[str, Drawing] = MappingProxyType({each.name: each for each in _ALL})

@@ -2,12 +2,12 @@
 
 Grades (docs/method.md): `suspected` rests on prototypes and directions, or on photos that do not
 suffice for more; `corroborated` adds an association on photos of *other* classes, within each true
-class, so that the class's own object cannot explain it, or a weak experiment; `confirmed` an
-experiment that beats its matched control. Both also ask that the class's own photos, where there
-are enough, show the concept more than others do: a class hardly learns from its photos what they do
-not show. What moves a class all the same may look like its object, or hide what speaks for the true
-one (blur, a frame), so that any class rises: that is convicted only where the photos are known to
-show it.
+class, so that the class's own object cannot explain it, which no experiment contradicts, or a weak
+experiment; `confirmed` an experiment that beats its matched control. Both also ask that the class's
+own photos, where there are enough, show the concept more than others do: a class hardly learns from
+its photos what they do not show. What moves a class all the same may look like its object, or hide
+what speaks for the true one (blur, a frame), so that any class rises: that is convicted only where
+the photos are known to show it.
 
 A score that stands out of the null is suspected without photos; the first few of each class are put
 to the test whether they stand out or not, and are findings where photos convict them. A concept
@@ -25,15 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.counterfactuals import MATERIAL_LOG_ODDS, Effect
-from auditor.record import Estimate, Evidence, Finding, Grade, Picture
+from auditor.record import PREVALENT, Estimate, Evidence, Finding, Grade, Picture
 from auditor.statistics import benjamini_hochberg, stratified_difference
 
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id", "strength"]
 
-# Area under the ROC curve from which a concept goes with a class (see `Suspect.grade`).
-PREVALENT = 0.75
-# Of surroundings. Whose object is left in them is known through the probe alone, so less than the
-# level is asked for; not all that the probe takes for the concept is it, so half the odds' gain is.
+# The share of the level that is asked for where little else upholds a test: of surroundings, since
+# whose object is left in them is known through the probe alone, and of an association where
+# surroundings exclude a material effect. Not all that the probe takes for the concept is it, so of
+# surroundings half the odds' gain is asked for.
 STRICTER = 0.01
 MATERIAL_AROUND = float(np.log(1.5))
 
@@ -64,6 +64,9 @@ class Suspect:
         prevalence: how well the probe's score of the concept tells photos of the class from others.
         degrades: whether drawing the concept alters or hides part of everything, so that it may
             raise a class merely because the model sees too little of the true one.
+        sketched: whether the drawing merely stands for something natural: a model may rely on fog
+            and not answer to what is drawn for it.
+        explains: lesser suspects of the class that this one explains.
     """
 
     class_index: int
@@ -84,15 +87,17 @@ class Suspect:
     prevalence: Association | None = None
     p_model: float = 0.0
     degrades: bool = False
+    sketched: bool = False
+    explains: tuple[str, ...] = ()
 
     def grade(self, q_level: float) -> Grade | None:
         """The strongest grade that the evidence allows; none where nothing speaks for it.
 
-        An experiment weighs more than an association: where one was made, the association convicts
-        only if the experiment speaks for it too. What no photo of the class shows is not relied on
-        if drawing it hides the rest. *Measured* on development classifiers: what was rightly
-        corroborated or confirmed was prevalent with an area of 0.76 to 1.00, most of what accused
-        falsely with 0.37 to 0.74.
+        An experiment weighs more than an association: where a drawing was made in vain, the
+        association does not count; where surroundings exclude a material effect, which they can
+        only of what lies around the middle, it must be far below the level. *Measured* on
+        development classifiers: what was rightly corroborated or confirmed was prevalent with an
+        area of 0.76 to 1.00, most of what accused falsely with 0.37 to 0.74.
         """
         effect, around, seen = self.effect, self.surroundings, self.association
         drawn = effect is not None and self.effect_q is not None and self.effect_q < q_level
@@ -105,11 +110,11 @@ class Suspect:
             learnable = self.prevalence.estimate.value >= PREVALENT
         if moved and learnable:
             return "confirmed"
-        against = (effect is not None and not exceeded) or (
-            around is not None and around.estimate.high < 0
-        )
+        vain = effect is not None and not exceeded and not self.sketched
+        against = vain or (around is not None and around.estimate.high < 0)
         associated = seen is not None and seen.corroborates(q_level) and not against
-        upheld = around is None or around.p < q_level
+        excluded = around is not None and around.estimate.high < MATERIAL_AROUND
+        upheld = seen is not None and (not excluded or seen.q < q_level * STRICTER)
         if associated and upheld and learnable:
             return "corroborated"
         transplanted = (
@@ -120,7 +125,11 @@ class Suspect:
         if goes_with and (exceeded or transplanted):
             return "corroborated"
         named = self.q < q_level and self.p_model < q_level
-        hidden = self.degrades and not learnable and self.prevalence is not None
+        hidden = (
+            self.degrades
+            and self.prevalence is not None
+            and self.prevalence.estimate.high < PREVALENT
+        )
         return "suspected" if named or associated or (moved and not hidden) else None
 
     def prevalent(self, q_level: float) -> bool:
@@ -244,6 +253,11 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
                 unit="probability of the class",
             )
         )
+    if suspect.explains:
+        caveats.append(
+            "Photos of the class show no more of these than it lets expect: "
+            f"{', '.join(suspect.explains)}."
+        )
     hides = "drawing it may raise the class only because it hides what speaks for the true one"
     if suspect.prevalence is None:
         if suspect.degrades:
@@ -261,4 +275,5 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
         caveats=tuple(caveats),
         pictures=suspect.pictures,
         alike=suspect.alike,
+        explains=suspect.explains,
     )

@@ -18,7 +18,7 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -270,12 +270,16 @@ class Evidence(Record):
     unit: str
 
 
+PREVALENT = 0.75
+"""Area under the ROC curve from which photos of a class are held to show a concept."""
+
+
 class Finding(Record):
     """A concept that a class is suspected, or was shown, to rely on.
 
     `id` is the same for the same class and concept in every audit. `alike` lists concepts of the
-    bank that this audit cannot tell from it, best first, and then those of which photos of the
-    class show no more than it explains.
+    bank that this audit cannot tell from it, best first; `explains` lists lesser suspects of the
+    class, of which its photos show no more than this one lets expect.
     """
 
     id: str
@@ -287,6 +291,7 @@ class Finding(Record):
     caveats: tuple[str, ...]
     pictures: tuple[Picture, ...]
     alike: tuple[str, ...] = ()
+    explains: tuple[str, ...] = ()
 
 
 class Planted(Record):

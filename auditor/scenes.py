@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from auditor import weather
 from auditor.drawing import DRAWINGS, draw
 from auditor.grounds import BACKGROUNDS
 from auditor.landscapes import LANDSCAPES
@@ -42,7 +41,14 @@ Array = NDArray[np.float32]
 Random = np.random.Generator
 Colour = tuple[float, float, float]
 
-BY_THE_WAY = tuple(name for name in DRAWINGS if name not in weather.__all__)
+BY_THE_WAY = tuple(
+    name
+    for name in DRAWINGS
+    if name not in (
+        "falling_snow", "fog", "hard_shadows", "lens_flare", "rain", "spider_web", "water_drops",
+        "wire_fence",
+    )
+)  # fmt: skip
 """The overlays that any scene may carry; weather and its like occur where they are planted."""
 _GROUNDS = {**BACKGROUNDS, **LANDSCAPES}
 _BESIDE = {**COMPANIONS, **FIGURES}

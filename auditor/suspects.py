@@ -41,6 +41,11 @@ Illustrate = Callable[[int, int], tuple[Picture, ...]]
 PER_CLASS = 5  # groups of a class that are followed up because of their score
 SCREENED = 3  # of them, those that are put to the test although q is above the level
 SCREEN_P = 0.05  # where their score's p, before correction, is below this
+SKETCHED = (
+    "weather",
+    "lighting",
+    "object",
+)  # categories whose drawings stand for something natural
 WEAK_AUC = 0.75  # of the probe for a concept, below which the report warns
 
 
@@ -155,6 +160,7 @@ def find(
     likeness = vocabulary.likeness()
     shown = showing.shows(photos.scores)
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
+    sketched = drawn & np.array([c.category in SKETCHED for c in vocabulary.concepts])
 
     def view(j: int) -> Floats:
         return photos.seen(j, drawn=bool(drawn[j]))
@@ -195,7 +201,7 @@ def find(
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
     transplanted = _transplanted(
-        donors, extrinsic, drawn, is_core, list(led),
+        donors, extrinsic & ~(drawn & ~sketched) & ~is_core, list(led),
         min_photos=min_photos, replicates=replicates, rng=rng,
     )  # fmt: skip
     keys = list(effects)
@@ -218,7 +224,8 @@ def find(
             association=associated.get((index, concept.name)),
             surroundings=transplanted.get((row, j)),
             prevalence=prevalent.get((index, concept.name)),
-            degrades=concept.drawing is not None and DRAWINGS[concept.drawing].kind != "overlay",
+            degrades=concept.drawing is not None and DRAWINGS[concept.drawing].degrades,
+            sketched=bool(sketched[j]),
             effect=effects.get((row, j)),
             effect_q=effect_q.get((row, j)),
             alike=tuple(vocabulary.concepts[k].name for k in alike),
@@ -251,9 +258,7 @@ def find(
 
 def _transplanted(
     donors: Donors,
-    extrinsic: NDArray[np.bool_],
-    drawn: NDArray[np.bool_],
-    is_core: NDArray[np.bool_],
+    possible: NDArray[np.bool_],
     led: list[tuple[int, int]],
     *,
     min_photos: int,
@@ -267,7 +272,7 @@ def _transplanted(
     p = surroundings.p_values(
         donors.around, donors.shown, donors.own, donors.labels, min_photos=min_photos
     )
-    p[is_core | ~extrinsic | drawn] = np.nan
+    p[~possible] = np.nan
     q = benjamini_hochberg(p)
     strata = np.zeros(len(donors.shown), np.int64) if donors.labels is None else donors.labels
     found = {}
@@ -301,7 +306,8 @@ def _caveats(
 ) -> tuple[str, ...]:
     caveats = []
     if alike:
-        caveats.append(f"Not told apart from: {merging.listed(alike)}.")
+        more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
+        caveats.append(f"Not told apart from: {', '.join(alike[:4])}{more}.")
     if not drawn:
         if auc is None:
             caveats.append("How well the probe recognises this concept is not known.")

@@ -141,19 +141,17 @@ def lens_flare(sheet: Sheet) -> None:
     pixels = np.empty((height, width, 4), np.uint8)
     pixels[..., :3] = (255, 250, 225)
     pixels[..., 3] = 255 * np.clip(0.055 * rays / (distance + 0.03) - 0.1, 0, 1)
-    stamp = Image.fromarray(pixels, "RGBA")
+    sheet.put(Image.fromarray(pixels, "RGBA"), width / 2, height / 2)
     colours = ((120, 255, 160), (255, 140, 90), (130, 170, 255), (255, 230, 120))
     for colour, place in zip(colours, (0.7, 1.1, 1.55, 1.95), strict=True):
         radius = round(FINER * max(2.0, sheet.uniform(0.05, 0.11) * side))
         ghost = blank(2 * radius, 2 * radius, colour)
         ImageDraw.Draw(ghost).regular_polygon((radius, radius, radius), 6, fill=(*colour, 110))
-        ghost = reduced(ghost, FINER)
-        left = round(sun[0] + place * (width / 2 - sun[0]) - ghost.width / 2)
-        top = round(sun[1] + place * (height / 2 - sun[1]) - ghost.height / 2)
-        layer = blank(width, height, colour)
-        layer.paste(ghost, (left, top))
-        stamp.alpha_composite(layer)
-    sheet.put(stamp, width / 2, height / 2)
+        sheet.put(
+            reduced(ghost, FINER),
+            sun[0] + place * (width / 2 - sun[0]),
+            sun[1] + place * (height / 2 - sun[1]),
+        )
 
 
 def wire_fence(sheet: Sheet) -> None:

@@ -74,9 +74,13 @@ def found(pair: Row, grade: str) -> bool:
 MEASURES: dict[str, Callable[[Row], bool]] = {
     "hit at 1": lambda pair: first(pair, 1),
     "hit at 3": lambda pair: first(pair, 3),
+    "named, corroborated or stronger": lambda pair: reaches(pair["grade"], "corroborated"),
     "found, corroborated or stronger": lambda pair: found(pair, "corroborated"),
     "found, confirmed": lambda pair: found(pair, "confirmed"),
 }
+
+
+CHARTED = ("hit at 1", "hit at 3", "found, corroborated or stronger")
 
 
 def share(listed: Sequence[Row], holds: Callable[[Row], bool]) -> Estimate | None:
@@ -248,7 +252,7 @@ def baselines(listed: Sequence[Row]) -> str:
 
 def chart(title: str, groups: dict[str, list[Row]]) -> str:
     """Shares with intervals as an SVG: one line for each group and measure."""
-    measures = list(MEASURES.items())[:3]
+    measures = [(m, MEASURES[m]) for m in CHARTED]
     names = [name for name, members in groups.items() if members]
     left, right, step = 190, 300, 14
     height = 46 + len(names) * (step * len(measures) + 10) + 24

@@ -244,6 +244,21 @@ def test_snow_and_drops_leave_most_of_the_photo_as_it_is() -> None:
     assert float((draw("falling_snow", image, seed=0) - image).min()) > -0.05  # flakes are white
 
 
+@pytest.mark.parametrize("name", ["falling_snow", "water_drops"])
+def test_control_of_many_spots_stays_in_the_spots(name: str) -> None:
+    image = photo(128, 128)
+    drawn = (draw(name, image, seed=0) - image).abs().amax(dim=0)
+    control = (draw_control(name, image, seed=0) - image).abs().amax(dim=0)
+    assert float(control[drawn == 0].amax()) < 1e-6
+    assert np.corrcoef(drawn.ravel(), control.ravel())[0, 1] > 0.4
+
+
+def test_what_covers_the_whole_photo_degrades_it() -> None:
+    found = {name for name in OVERLAYS if DRAWINGS[name].degrades}
+    assert found == {"rain", "wire_fence", "spider_web"}
+    assert all(each.degrades for each in DRAWINGS.values() if each.kind != "overlay")
+
+
 def test_shadows_are_bars_with_sharp_edges() -> None:
     bars = draw("hard_shadows", torch.full((3, 128, 128), 0.5), seed=0)[0]
     assert 0.3 < float((bars < 0.3).float().mean()) < 0.7

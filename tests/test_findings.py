@@ -217,20 +217,25 @@ def test_a_weak_experiment_counts_for_a_concept_that_goes_with_the_class(
     assert suspect(q=LEVEL, **changes).grade(LEVEL) == grade
 
 
-def test_an_association_convicts_only_where_an_experiment_that_was_made_speaks_for_it() -> None:
-    def around(p: float, high: float = 0.1) -> Association:
-        return Association(estimate(-0.1, -0.2, high), p, 0.9)
+def test_an_association_convicts_only_where_no_experiment_contradicts_it() -> None:
+    def around(high: float) -> Association:
+        return Association(estimate(high - 0.2, high - 0.4, high), 0.4, 0.9)
 
+    material = MATERIAL_AROUND
+    far = {"association": association(q=math.nextafter(LEVEL * STRICTER, 0))}
     for changes, grade in [
         ({}, "corroborated"),
-        ({"surroundings": around(BELOW)}, "corroborated"),
-        ({"surroundings": around(LEVEL)}, "suspected"),
-        ({"surroundings": around(0.9, 0.0)}, "suspected"),
-        ({"surroundings": around(0.9, math.nextafter(0, -1))}, None),
+        ({"surroundings": around(material)}, "corroborated"),
+        ({"surroundings": around(math.nextafter(material, 0))}, "suspected"),
+        ({"surroundings": around(math.nextafter(material, 0)), **far}, "corroborated"),
+        ({"surroundings": around(0.0)}, "suspected"),
+        ({"surroundings": around(math.nextafter(0, -1)), **far}, None),
         ({"effect": weak(), "effect_q": 0.9}, None),
+        ({"effect": weak(), "effect_q": 0.9, "sketched": True}, "corroborated"),
         ({"effect": weak(), "effect_q": 0.001}, "corroborated"),
     ]:
-        assert suspect(association=association(), q=LEVEL, **changes).grade(LEVEL) == grade
+        given = {"association": association(), "q": LEVEL, **changes}
+        assert suspect(**given).grade(LEVEL) == grade, changes
 
 
 @pytest.mark.parametrize(("degrades", "why"), [(True, "hides"), (False, "take it for")])
@@ -246,6 +251,8 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     assert unknown.grade == ("suspected" if degrades else "confirmed"), "nothing is known of it"
     assert any("is not known" in caveat for caveat in unknown.caveats) == degrades
     assert graded(degrades=degrades, prevalence=common(), **strong).grade == "confirmed"
+    uncertain = Association(estimate(0.74, 0.45, 1.0), 0.2, 0.2)
+    assert graded(degrades=degrades, prevalence=uncertain, **strong).grade == "suspected"
     even = graded(degrades=degrades, prevalence=common(0.5, q=0.6), **strong)
     assert even.grade == "suspected"
     assert sum("Photos of the class" in caveat for caveat in even.caveats) == 1
@@ -253,6 +260,8 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     strong["association"] = None
     within = suspect(degrades=degrades, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
     assert within.grade(LEVEL) == (None if degrades else "suspected"), "what hides is no hint"
+    edge = suspect(degrades=degrades, prevalence=uncertain, q=LEVEL, **strong)
+    assert edge.grade(LEVEL) == "suspected", "photos of the class may show it"
 
 
 def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:

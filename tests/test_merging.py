@@ -1,12 +1,15 @@
 """Merging: a concept that another explains is listed by it, and one that stands alone is kept."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from auditor import merging
-from auditor.findings import Association, Suspect
+from auditor.counterfactuals import Effect
+from auditor.findings import Association, Suspect, derive
 from auditor.record import Estimate
 
 LEVEL = 0.05
@@ -41,7 +44,7 @@ def suspect(
 
 
 def views(seed: int = 0) -> NDArray[np.float64]:
-    """Scores of 180 photos for four concepts: border and letterbox look alike, snow stands alone.
+    """Scores of photos for four concepts: border and letterbox look alike, snow stands alone.
 
     Class 0 has borders and snow; a letterbox looks half like a border, grass is nowhere.
     """
@@ -53,37 +56,66 @@ def views(seed: int = 0) -> NDArray[np.float64]:
     return np.asarray(shown + 0.04 * rng.normal(size=shown.shape))
 
 
-def merged(*given: Suspect) -> dict[str, tuple[str, ...]]:
-    columns = views()
+def merged(*given: Suspect, columns: NDArray[np.float64] | None = None) -> dict[str, Any]:
+    shown = views() if columns is None else columns
     keyed = {(0, CONCEPTS.index(each.concept)): each for each in given}
-    kept = merging.explained(keyed, LABELS, lambda j: columns[:, j], LEVEL)
+    kept = merging.explained(keyed, LABELS, lambda j: shown[:, j], LEVEL)
     assert all(CONCEPTS[j] == each.concept for (_, j), each in kept.items())
-    return {each.concept: each.alike for each in kept.values()}
+    return {each.concept: each.explains for each in kept.values()}
 
 
 def test_the_better_founded_of_two_lists_the_other() -> None:
     border, letterbox = suspect("black border", corroborated=True), suspect("letterbox", score=9)
-    assert merged(letterbox, border) == {
-        "black border": ("black border's like", "letterbox", "letterbox's like")
-    }
+    assert merged(letterbox, border) == {"black border": ("letterbox",)}
     higher = suspect("letterbox", score=9, corroborated=True)
-    assert list(merged(border, higher)) == ["letterbox"], "of two equals the higher score leads"
+    assert merged(border, higher) == {"letterbox": ("black border",)}, "the higher score leads"
 
 
-def test_what_is_explained_is_said() -> None:
+def test_what_is_explained_is_a_caveat_and_a_field_of_the_finding() -> None:
     columns = views()
     keyed = {(0, 0): suspect("black border", corroborated=True), (0, 1): suspect("letterbox")}
-    (kept,) = merging.explained(keyed, LABELS, lambda j: columns[:, j], LEVEL).values()
-    assert kept.caveats == (
-        "Photos of the class show no more of these than it explains: letterbox.",
-    )
-    assert merging.listed(["a", "b", "c", "d"]) == "a, b, c, d"
-    assert merging.listed(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
+    kept = merging.explained(keyed, LABELS, lambda j: columns[:, j], LEVEL)
+    (finding,) = derive(tuple(kept.values()), q_level=LEVEL)
+    assert finding.explains == ("letterbox",)
+    assert finding.alike == ("black border's like",)
+    said = "Photos of the class show no more of these than it lets expect: letterbox."
+    assert said in finding.caveats
+
+
+def test_what_an_experiment_confirms_stays_a_finding() -> None:
+    effect = Effect(estimate(0.3), estimate(0.0), 2.0, 1e-6, estimate(0.3))
+    border = dataclasses.replace(suspect("black border", score=9), effect=effect, effect_q=1e-6)
+    letterbox = dataclasses.replace(suspect("letterbox"), effect=effect, effect_q=1e-6)
+    assert border.grade(LEVEL) == letterbox.grade(LEVEL) == "confirmed"
+    assert set(merged(border, letterbox)) == {"black border", "letterbox"}
 
 
 def test_two_concepts_that_a_class_shows_independently_are_two_findings() -> None:
     found = merged(suspect("black border", corroborated=True), suspect("snow"))
-    assert found == {"black border": ("black border's like",), "snow": ("snow's like",)}
+    assert found == {"black border": (), "snow": ()}
+
+
+@pytest.mark.parametrize(("correlation", "shift"), [(0.2, 1.2), (0.3, 1.5), (0.3, 2.0)])
+def test_a_loose_correlation_explains_no_shortcut_away(correlation: float, shift: float) -> None:
+    rng = np.random.default_rng(0)
+    mixed = np.array([[1, correlation], [correlation, 1]])
+    scores = rng.multivariate_normal([0, 0], mixed, 180)
+    scores[LABELS == 0] += [3.0, shift]
+    columns = np.column_stack([scores, np.zeros((180, 2))])
+    found = merged(
+        suspect("black border", corroborated=True), suspect("letterbox"), columns=columns
+    )
+    assert set(found) == {"black border", "letterbox"}
+
+
+def test_classes_that_share_two_shortcuts_make_no_slope() -> None:
+    rng = np.random.default_rng(0)
+    shows = rng.random((180, 2)) < np.where(LABELS < 2, 0.9, 0.1)[:, None]  # in classes 0 and 1
+    columns = np.column_stack([shows + 0.1 * rng.normal(size=(180, 2)), np.zeros((180, 2))])
+    found = merged(
+        suspect("black border", corroborated=True), suspect("letterbox"), columns=columns
+    )
+    assert set(found) == {"black border", "letterbox"}
 
 
 def test_what_is_not_known_to_be_prevalent_neither_explains_nor_is_explained() -> None:
@@ -95,7 +127,8 @@ def test_what_is_not_known_to_be_prevalent_neither_explains_nor_is_explained() -
 
 def test_a_suspect_of_another_class_explains_nothing() -> None:
     columns = views()
-    keyed = {(0, 0): suspect("black border", corroborated=True), (1, 1): suspect("letterbox")}
+    other = dataclasses.replace(suspect("letterbox"), class_index=1)
+    keyed = {(0, 0): suspect("black border", corroborated=True), (1, 1): other}
     assert len(merging.explained(keyed, LABELS, lambda j: columns[:, j], LEVEL)) == 2
 
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.findings import PREVALENT
-from auditor.record import Coverage, Estimate, Evidence, Finding, Grade, SelfTest
+from auditor.record import PREVALENT, Coverage, Estimate, Evidence, Finding, Grade, SelfTest
 from auditor.report.text import Name, clean, count, estimate, number, probability
 
 __all__ = [
@@ -236,13 +235,12 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
             shown = any(
                 e.test == "prevalence" and e.effect.value >= PREVALENT for e in finding.evidence
             )
-            around = any(e.test == "surroundings" for e in on_photos)
             return (
                 f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
                 f"{_measured(told)}; but "
                 + (
-                    "surroundings that show it, put around objects of other classes, do not."
-                    if shown and around
+                    "the tests beside it do not bear it out far enough."
+                    if shown
                     else "photos of the class are not known to show it."
                 )
             )
