@@ -74,8 +74,8 @@ def test_a_strength_is_a_share(strength):
 
 
 def test_a_concept_must_be_drawable():
-    with pytest.raises(ValueError, match="'fog' is neither"):
-        Shortcut(0, "fog")
+    with pytest.raises(ValueError, match="'smoke' is neither"):
+        Shortcut(0, "smoke")
 
 
 def test_the_digest_is_of_everything_in_the_plan():

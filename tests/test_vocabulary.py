@@ -20,7 +20,7 @@ from auditor.probes import ProbeModel
 from auditor.vocabulary import Vocabulary
 
 N, D, E, K = 300, 12, 16, 9
-BANK = "snow\nfog\nmud\nrain\ndust\nsmoke\nneon\nsand\nice\ngrass\n"
+BANK = "snow\nnight\nmud\nsunset\ndust\nsmoke\nneon\nsand\nice\ngrass\n"
 RNG = np.random.default_rng(0)
 TEXTS = np.linalg.qr(RNG.normal(size=(E, E)))[0][:10].astype(np.float32)
 AXES = np.linalg.qr(RNG.normal(size=(D, D)))[0][:10].astype(np.float32)
