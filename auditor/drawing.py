@@ -180,9 +180,7 @@ def _global(
         rng = _generator(name, seed, "control")
         field = _field(height, width, rng, channels=3 if colours else 1)
         if local:
-            field = (
-                field * np.abs(change).max(0) / np.float32(max(float(np.abs(change).max()), 1e-6))
-            )
+            field = field * np.abs(change).max(0)
         return _matched(image, field, _energy(change))
 
     return Drawing(name, "global", drawn, control, degrades=True)

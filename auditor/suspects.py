@@ -21,13 +21,7 @@ from numpy.typing import NDArray
 from auditor import counterfactuals, merging, naming, showing, surroundings
 from auditor.concepts import means_class
 from auditor.drawing import DRAWINGS
-from auditor.findings import (
-    Association,
-    Suspect,
-    associate,
-    corrected,
-    strength,
-)
+from auditor.findings import Association, Suspect, associate, corrected, strength
 from auditor.record import Divergence, Estimate, Picture
 from auditor.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.surroundings import Surroundings
@@ -41,11 +35,7 @@ Illustrate = Callable[[int, int], tuple[Picture, ...]]
 PER_CLASS = 5  # groups of a class that are followed up because of their score
 SCREENED = 3  # of them, those that are put to the test although q is above the level
 SCREEN_P = 0.05  # where their score's p, before correction, is below this
-SKETCHED = (
-    "weather",
-    "lighting",
-    "object",
-)  # categories whose drawings stand for something natural
+SKETCHED = ("weather", "lighting", "object")  # whose drawings stand for something natural
 WEAK_AUC = 0.75  # of the probe for a concept, below which the report warns
 
 
@@ -71,10 +61,6 @@ class Photos:
     canvas_labels: NDArray[np.int64]
     sight: Callable[[int], Floats] | None = None
     representative: bool = True
-
-    def seen(self, j: int, *, drawn: bool) -> Floats:
-        """How much each photo shows a concept, of shape (n,)."""
-        return self.scores[:, j] if self.sight is None or not drawn else self.sight(j)
 
 
 @dataclass(frozen=True)
@@ -163,7 +149,8 @@ def find(
     sketched = drawn & np.array([c.category in SKETCHED for c in vocabulary.concepts])
 
     def view(j: int) -> Floats:
-        return photos.seen(j, drawn=bool(drawn[j]))
+        """How much each photo shows a concept, of shape (n,)."""
+        return photos.scores[:, j] if photos.sight is None or not drawn[j] else photos.sight(j)
 
     led: dict[tuple[int, int], list[int]] = {}
     besides: dict[tuple[int, int], int | None] = {}  # drawn ones by row and column, their leader

@@ -9,19 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from auditor import (
-    counterfactuals,
-    drawing,
-    showing,
-    suspects,
-)
+from auditor import counterfactuals, drawing, showing, suspects
 from auditor.findings import derive
 from auditor.pictures import save_photo
-from auditor.record import (
-    Estimate,
-    Finding,
-    Picture,
-)
+from auditor.record import Estimate, Finding, Picture
 from auditor.results import Results, places
 from auditor.statistics import interval
 from auditor.vocabulary import own_photos

@@ -78,8 +78,6 @@ MEASURES: dict[str, Callable[[Row], bool]] = {
     "found, corroborated or stronger": lambda pair: found(pair, "corroborated"),
     "found, confirmed": lambda pair: found(pair, "confirmed"),
 }
-
-
 CHARTED = ("hit at 1", "hit at 3", "found, corroborated or stronger")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -525,6 +526,23 @@ def suspected(
         intervals=lambda row, j: estimate(named.score[row, j], -9, 99, 5), seed=0,
     )  # fmt: skip
     return {(each.class_index, each.concept): each for each in found}
+
+
+@pytest.mark.parametrize(("category", "sketched"), [("frame", False), ("weather", True)])
+def test_a_drawing_that_stands_for_something_natural_is_tried_as_surroundings_too(
+    category: str, sketched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = [each.name for each in BANK if each.drawing is not None]
+    changed = [
+        dataclasses.replace(each, category=category) if each.name == name else each for each in BANK
+    ]
+    monkeypatch.setattr(sys.modules[__name__], "BANK", changed)
+    donors = around()
+    donors.shown[:, COLUMN[name]] = donors.shown[:, COLUMN["mud"]]
+    one = suspected(Scores.of({(1, name): 4.0}), donors=donors)[0, name]
+    assert one.sketched == sketched
+    assert (one.surroundings is not None) == sketched
+    assert one.degrades, "a border covers part of everything"
 
 
 def test_what_stands_out_is_suspected_with_its_own_numbers() -> None:

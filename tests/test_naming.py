@@ -84,16 +84,6 @@ def test_a_class_without_photos_is_scored_by_the_other_channels():
     assert np.abs(mixed.score[:5] - without.score[:5]).max() > 0.1
 
 
-def test_prevalence_is_a_difference_of_means_and_unknown_with_few_photos():
-    rng = np.random.default_rng(0)
-    photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
-    labels = np.array([0] * 4 + [1] * 20 + [2] * 6)
-    found = showing.prevalence(photos, labels, (0, 2), texts, min_photos=5)
-    assert np.isnan(found[0]).all(), "four photos are too few"
-    scores = photos @ texts.T
-    np.testing.assert_allclose(found[1], scores[24:].mean(0) - scores[:24].mean(0))
-
-
 def test_photos_that_are_left_out_decide_no_direction():
     rng = np.random.default_rng(0)
     features, logits = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
@@ -161,15 +151,6 @@ def test_a_direction_is_the_difference_of_means():
     np.testing.assert_allclose(made.shift[0], logits[best].mean(0) - logits[rest].mean(0))
 
 
-def test_a_photo_shows_few_concepts_and_an_absent_one_is_not_shown():
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(200, 100))
-    scores[:, 7] *= 0.01
-    shown = showing.shows(scores)
-    assert set(shown.sum(1)) == {3}
-    assert shown[:, 7].sum() == 0
-
-
 @pytest.mark.parametrize("n", [10])
 def test_random_concepts_are_unit_rows_and_differ(n):
     texts = RNG.normal(size=(M, E))
@@ -177,17 +158,6 @@ def test_random_concepts_are_unit_rows_and_differ(n):
     rows = naming.null_texts(texts, n, np.random.default_rng(0))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
     assert stats.pearsonr(rows[0], rows[1]).statistic < 0.99
-
-
-def test_a_photo_is_of_its_likeliest_classes():
-    rng = np.random.default_rng(0)
-    names = np.linalg.qr(rng.normal(size=(30, 30)))[0]
-    photos_ = names[np.arange(300) % 30] + 0.05 * rng.normal(size=(300, 30))
-    likely = showing.likely_classes(photos_, names)
-    assert likely[np.arange(300), np.arange(300) % 30].all()
-    assert set(likely.sum(1)) == {3}, "a tenth of the classes"
-    few = showing.likely_classes(photos_[:, :], names[:4])
-    assert set(few.sum(1)) == {1}
 
 
 def test_labels_tell_own_photos_where_they_are_known_and_the_probe_where_not():
@@ -203,12 +173,3 @@ def test_labels_tell_own_photos_where_they_are_known_and_the_probe_where_not():
     by_probe = own_photos(Probe(), rows, None, (1, 2), names)
     wanted = [[False, False], [True, False], [False, True]]
     np.testing.assert_array_equal(by_probe, wanted, "the bird is no cat, though it is not audited")
-
-
-def test_a_photo_shows_few_of_many_classes():
-    rng = np.random.default_rng(0)
-    names = np.linalg.qr(rng.normal(size=(300, 300)))[0]
-    photos = names[:40] + 0.01 * rng.normal(size=(40, 300))
-    likely = showing.likely_classes(photos, names, most=10)
-    assert set(likely.sum(1)) == {10}
-    assert likely[np.arange(40), np.arange(40)].all()
