@@ -38,9 +38,9 @@ __all__ = [
     "Directions",
     "Naming",
     "kept",
+    "mixtures",
     "name",
     "named",
-    "null_texts",
 ]
 
 Floats = NDArray[np.floating]
@@ -156,14 +156,13 @@ def n_photos(shown: int, pool: int) -> int:
     return max(1, min(shown, round(TOP_SHARE * pool), pool - 1))
 
 
-def null_texts(texts: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Random visual concepts: random mixtures of the bank's texts, of shape (n, e), unit rows."""
-    centre = texts.mean(0)
-    mixed = rng.normal(size=(n, len(texts))) @ (texts - centre)
-    typical = np.linalg.norm(texts - centre, axis=1).mean()
+def mixtures(rows: Floats, n: int, rng: np.random.Generator) -> Floats:
+    """Random visual concepts: mixtures of the bank's unit rows, unit rows of shape (n, e)."""
+    centre = rows.mean(0)
+    mixed = rng.normal(size=(n, len(rows))) @ (rows - centre)
+    typical = np.linalg.norm(rows - centre, axis=1).mean()
     mixed *= typical / np.linalg.norm(mixed, axis=1, keepdims=True)
-    rows = mixed + centre
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return unit(mixed + centre)
 
 
 def named(
@@ -246,7 +245,8 @@ def name(
         prototypes: float array of shape (C, d), mean standardised features of the prototypes.
         weights: float array of shape (C, d), weights on standardised features.
         prototype_photos: float array of shape (C, e), the probe's mean row of the prototypes.
-        prevalent: from `prevalence`, of the m concepts and of the R random ones.
+        prevalent: how much more photos of each class show the m concepts and the R random ones,
+            float arrays of shape (C, m) and (C, R).
         q_level: for the threshold: the score that a pair needs for q below this level, given how
             many other pairs have it.
     """
@@ -279,9 +279,7 @@ def name(
     for key in WEIGHTS:
         values = np.stack([channel[key] for channel in own_rows])
         null_values = np.stack([channel[key] for channel in null_rows])
-        centre = null_values.mean(1, keepdims=True)
-        deviation = null_values.std(1, keepdims=True)
-        deviation[deviation == 0] = 1.0
+        centre, deviation = scale_of(null_values)
         channels[key] = (values - centre) / deviation
         nulls[key] = (null_values - centre) / deviation
         scales[key] = centre, deviation
@@ -296,6 +294,12 @@ def name(
     return Naming(
         channels, score, p, q, p_model, null_score, threshold, prototypes, weights, scales, scale
     )
+
+
+def scale_of(null: Floats) -> tuple[Floats, Floats]:
+    """Centre and deviation of each class's null, of shape (C, R), by which scores are told."""
+    deviation = null.std(1, keepdims=True)
+    return null.mean(1, keepdims=True), np.where(deviation == 0, 1.0, deviation)
 
 
 def _against_null(

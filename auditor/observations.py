@@ -33,6 +33,7 @@ PATH_PHOTOS = 64  # photos of each audited class whose path is kept
 OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
 GENERIC_PHOTOS = 512  # pool photos whose path is kept: what prototypes are held to
 INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
+SEEN_PHOTOS = 32  # of them, those that the probe is shown with it
 CHUNK_PHOTOS = 2048  # photos that are observed, and kept, together
 WHOLE = ("pixels", "features", "logits")  # what is kept beside the layers
 
@@ -212,26 +213,34 @@ class Observer:
             step(place + 1)
         return found
 
-    def drawn_rows(
-        self, name: str, photos: ImageSet, probe: ProbeModel
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The probe's rows of photos without and with a drawing, each of shape (n, e)."""
+    def changes(
+        self, names: Sequence[str], photos: ImageSet, probe: ProbeModel, step: Step
+    ) -> dict[str, NDArray[np.float32]]:
+        """What each drawn concept changes in the probe's row of a photo, on average, (e,)."""
+        images: Tensor | None = None
+        plain: Tensor | None = None
+        found: dict[str, NDArray[np.float32]] = {}
 
-        def compute() -> Mapping[str, Any]:
-            fit = self.classifier.preprocess.fit
-            images = torch.cat(list(photos.batches(fit, size=self.batch)))
-            edited = counterfactuals.drawn(name, images, seed=self.seed)
-            return {
-                key: torch.cat(
-                    [probe.encode_images(part) for part in torch.split(values, self.batch)]
-                ).numpy()
-                for key, values in (("plain", images), ("drawn", edited))
-            }
+        def encoded(values: Tensor) -> Tensor:
+            parts = torch.split(values, self.batch)
+            return torch.cat([probe.encode_images(part).cpu() for part in parts]).mean(0)
 
-        size = list(self.classifier.preprocess.size)
-        key = [probe.digest, size, photos.digest, name, self.seed]
-        rows = self.work.arrays("sights", key, compute)
-        return rows["plain"], rows["drawn"]
+        for place, name in enumerate(names):
+
+            def compute(name: str = name) -> Mapping[str, Any]:
+                nonlocal images, plain
+                if images is None or plain is None:
+                    fit = self.classifier.preprocess.fit
+                    images = torch.cat(list(photos.batches(fit, size=self.batch)))[:SEEN_PHOTOS]
+                    plain = encoded(images)
+                edited = counterfactuals.drawn(name, images, seed=self.seed)
+                return {"change": (encoded(edited) - plain).numpy()}
+
+            size = list(self.classifier.preprocess.size)
+            key = [probe.digest, size, photos.digest, name, self.seed]
+            found[name] = self.work.arrays("changes", key, compute)["change"]
+            step(place + 1)
+        return found
 
     def surroundings(
         self,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from open_clip.transform import PreprocessCfg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from auditor.errors import ProbeError
 from auditor.storage import digest_bytes
@@ -40,6 +42,7 @@ __all__ = [
     "Card",
     "Quality",
     "assemble",
+    "fold",
     "read_classifier",
     "read_heads",
     "read_trunk",
@@ -166,6 +169,20 @@ class Levels(nn.Module):
                 deviations.append(x.flatten(2).std(2))
         last = net.bn2(net.conv_head(x)).mean((2, 3))
         return torch.cat([last, *means, *deviations], 1)
+
+
+def fold(module: nn.Module) -> None:
+    """Fold the batch normalisations of a timm network into the convolutions before them, in place.
+
+    What the network computes stays the same, to rounding; it must be in evaluation mode.
+    """
+    children = list(module.named_children())
+    for (place, convolution), (following, norm) in pairwise(children):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, place, fuse_conv_bn_eval(convolution, norm))
+            setattr(module, following, getattr(norm, "act", nn.Identity()))
+    for _, child in module.named_children():
+        fold(child)
 
 
 PREPROCESS = PreprocessCfg(

@@ -198,11 +198,12 @@ class _Run:
             judged = None if second is None else self._judged(classifier, second, made)
         scale = np.maximum(pooled.features.std(0), 1e-6)
         drawn = [c.drawing for c in bank.concepts if c.drawing is not None]
-        with self.stage("drawings", len(drawn)) as step:
+        with self.stage("drawings", 2 * len(drawn)) as step:
             places = sample(len(pool), INSERTION_PHOTOS, rng)
             canvas = pool.subset(places.tolist())
             canvas_labels = np.array(pool.labels or pooled.logits.argmax(1))[places]
             insertions = observer.insertions(drawn, canvas, scale, step)
+            changes = observer.changes(drawn, canvas, probe, lambda n: step(len(drawn) + n))
         recipients = choose_recipients(labels, rng)
         donors = pool.subset(sample(len(pool), DONORS, rng).tolist())
         with self.stage("surroundings", len(donors)) as step:
@@ -214,20 +215,18 @@ class _Run:
             vocabulary = Vocabulary.build(
                 bank, probe, observer,
                 pool=pool, pooled=pooled, pool_rows=pool_rows, own=own,
-                insertions=insertions, canvas_labels=canvas_labels, classes=classes,
-                names=classifier.class_names, config=config,
+                insertions=insertions, canvas_labels=canvas_labels, changes=changes,
+                classes=classes, names=classifier.class_names, config=config,
             )  # fmt: skip
             weights = head_weights(classifier, layers, next(made.batches(config.batch)))
+            prevalence = functools.partial(
+                showing.prevalence, rows, labels, classes, min_photos=config.statistics.min_photos
+            )
             named = vocabulary.name(
                 per_class(of_made.features, made_classes, classes),
                 (weights - weights.mean(0))[list(classes)],
                 per_class(made_rows, made_classes, classes),
-                functools.partial(
-                    showing.prevalence, rows, labels, classes,
-                    min_photos=(
-                        config.statistics.min_photos if config.representative else len(labels)
-                    ),
-                ),
+                prevalence if config.representative else None,
             )  # fmt: skip
         with self.stage("clusters", 1):
             inside = np.flatnonzero(np.isin(labels, classes))

@@ -29,11 +29,12 @@ from torch.nn.functional import interpolate, normalize
 from torchvision.transforms import Compose, Normalize
 
 from auditor.errors import ProbeError
-from auditor.offline import FOLDER, Quality, assemble, read_heads
+from auditor.offline import FOLDER, Quality, assemble, fold, read_heads
 
 __all__ = ["ProbeModel", "Quality", "load"]
 
 CHECKPOINTS = {".safetensors", ".pt", ".pth", ".bin"}
+CPU_BATCH = 8  # images at once on a processor, whose caches larger activations leave
 TEXT_BATCH = 64
 
 
@@ -81,10 +82,14 @@ class ProbeModel:
             Float32 of shape (n_images, n_dimensions) with unit rows, on the CPU.
         """
         device = next(self._net.parameters()).device
-        images = images.to(device)
+        if device.type == "cpu":
+            return torch.cat([self._encoded(part) for part in torch.split(images, CPU_BATCH)])
+        return self._encoded(images.to(device)).cpu()
+
+    def _encoded(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) != self.size:
             images = interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
-        return normalize(self._net.encode_image(self._normalise(images)).float(), dim=-1).cpu()
+        return normalize(self._net.encode_image(self._normalise(images)).float(), dim=-1)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -133,7 +138,9 @@ def _offline(folder: Path, *, device: torch.device) -> ProbeModel:
         "The embedded probe: EfficientNet-Lite0 and all-MiniLM-L6-v2 under linear maps trained on "
         f"{card.photos} photos; far weaker than an OpenCLIP model."
     )
-    return _model("offline", note, card.quality, net, tokenize, asdict(preprocess), device)
+    probe = _model("offline", note, card.quality, net, tokenize, asdict(preprocess), device)
+    fold(net.visual.trunk)  # its digest is of the weights as they are
+    return probe
 
 
 def _open_clip(spec: str, rest: str, *, device: torch.device) -> ProbeModel:
@@ -204,7 +211,7 @@ def _model(
         quality=quality,
         size=(height, width),
         logit_scale=float(net.get_parameter("logit_scale").exp()),
-        _net=net,
+        _net=net.to(memory_format=torch.channels_last),
         _fit=Compose(steps),
         _normalise=last,
         _tokenize=tokenize,

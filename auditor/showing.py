@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["likely_classes", "presence", "prevalence", "shows", "sight"]
+__all__ = ["likely_classes", "presence", "prevalence", "shows", "whitening"]
 
 Floats = NDArray[np.floating]
 
@@ -49,17 +49,17 @@ def prevalence(
     photos: Floats,
     labels: NDArray[np.int64],
     classes: tuple[int, ...],
-    texts: Floats,
+    looks: Floats,
     *,
     min_photos: int,
 ) -> Floats:
-    """How much more photos of each class show each text than photos of other classes do.
+    """How much more photos of each class show each concept than photos of other classes do.
 
     Args:
         photos: float array of shape (n, e), unit rows.
         labels: int array of shape (n,).
         classes: the audited classes.
-        texts: float array of shape (m, e).
+        looks: float array of shape (m, e), rows by which concepts are seen.
         min_photos: with fewer of the class, or of others, a class's row is NaN: not known.
 
     Returns:
@@ -70,27 +70,27 @@ def prevalence(
         own = labels == index
         if min_photos <= own.sum() <= len(labels) - min_photos:
             rows[row] = photos[own].mean(0) - photos[~own].mean(0)
-    return np.asarray(rows @ texts.T)
+    return np.asarray(rows @ looks.T)
 
 
-def sight(plain: Floats, drawn: Floats, pool: Floats, photos: Floats) -> Floats:
-    """How much photos look, to the probe, like photos with a drawing: Fisher's discriminant.
+def whitening(pool: Floats) -> Floats:
+    """What makes the probe's rows vary alike in all directions, as far as the pool allows it.
 
-    What a drawing changes in the probe's rows is known from pairs, which says more than a text.
+    What a drawing changes in the probe's rows is known from pairs, which says more of it than a
+    text. The mean change, whitened twice, is Fisher's discriminant: photos told by it are told by
+    what the drawing changes and photos at large do not vary in. Directions in which the pool
+    hardly varies are held back by a tenth of the mean variance.
 
     Args:
-        plain, drawn: float arrays of shape (k, e), rows of photos without and with it.
-        pool: float array of shape (m, e), rows by whose covariance directions are weighed.
-        photos: float array of shape (n, e), rows to be scored.
+        pool: float array of shape (n, e), the probe's rows.
 
     Returns:
-        Float array of shape (n,).
+        Symmetric float array of shape (e, e), the inverse root of their covariance.
     """
     centred = pool - pool.mean(0)
-    covariance = centred.T @ centred / len(pool)
-    ridge = 0.1 * np.trace(covariance) / len(covariance)
-    change = (drawn - plain).mean(0)
-    return np.asarray(photos @ np.linalg.solve(covariance + ridge * np.eye(len(change)), change))
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(pool))
+    values = np.maximum(values, 0) + 0.1 * values.mean()
+    return np.asarray(vectors / np.sqrt(values) @ vectors.T)
 
 
 def likely_classes(photos: Floats, names: Floats, most: int | None = None) -> NDArray[np.bool_]:

@@ -46,20 +46,20 @@ class Photos:
     Attributes:
         labels: int array of shape (n,).
         log_odds: float array of shape (n, C), of each audited class.
-        scores: float array of shape (n, m), the probe's scores, centred.
+        scores: float array of shape (n, m), the probe's scores of the texts, centred.
+        sight: how much each photo shows a concept's column, a drawn one by what it changes, float
+            array of shape (n,).
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
             the model's own prediction where no label is known.
         representative: whether they are like those that the model learned from, so that what a
             class's photos do not show was hardly learned.
-        sight: for a drawn concept's column, how much each photo looks like one with the drawing,
-            float array of shape (n,); by default the probe's score of the concept's text.
     """
 
     labels: NDArray[np.int64]
     log_odds: Floats
     scores: Floats
+    sight: Callable[[int], Floats]
     canvas_labels: NDArray[np.int64]
-    sight: Callable[[int], Floats] | None = None
     representative: bool = True
 
 
@@ -148,10 +148,6 @@ def find(
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
     sketched = drawn & np.array([c.category in SKETCHED for c in vocabulary.concepts])
 
-    def view(j: int) -> Floats:
-        """How much each photo shows a concept, of shape (n,)."""
-        return photos.scores[:, j] if photos.sight is None or not drawn[j] else photos.sight(j)
-
     led: dict[tuple[int, int], list[int]] = {}
     besides: dict[tuple[int, int], int | None] = {}  # drawn ones by row and column, their leader
     for row in range(len(classes)):
@@ -183,7 +179,8 @@ def find(
             )
         own = photos.labels == index
         if photos.representative and min(own.sum(), (~own).sum()) >= min_photos:
-            told = separation(view(j)[own], view(j)[~own])
+            seen = photos.sight(j)
+            told = separation(seen[own], seen[~own])
             if told is not None:
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
@@ -239,7 +236,7 @@ def find(
     graded = {key: suspect for key, suspect in suspects.items() if suspect.grade(q_level)}
     return tuple(
         dataclasses.replace(suspect, naming=intervals(*key), pictures=illustrate(*key))
-        for key, suspect in merging.explained(graded, photos.labels, view, q_level).items()
+        for key, suspect in merging.explained(graded, photos.labels, photos.sight, q_level).items()
     )
 
 

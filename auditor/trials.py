@@ -33,9 +33,9 @@ def findings(
         labels=results.labels,
         log_odds=log_odds,
         scores=showing.presence(results.rows, results.vocabulary.texts),
+        sight=functools.cache(lambda j: results.rows @ results.vocabulary.looks[j]),
         canvas_labels=results.canvas_labels,
         representative=config.representative,
-        sight=functools.cache(functools.partial(_sight, results)),
     )
     position = {digest: i for i, digest in enumerate(results.pool.digests)}
     rows = np.array([position[digest] for digest in results.donors.digests])
@@ -64,14 +64,6 @@ def findings(
         seed=config.seed,
     )  # fmt: skip
     return derive(found, q_level=config.statistics.q_level)
-
-
-def _sight(results: Results, j: int) -> Floats:
-    """How much each photo looks like one with the drawing of a concept."""
-    drawing_name = results.bank.concepts[j].drawing
-    assert drawing_name is not None
-    plain, drawn = results.observer.drawn_rows(drawing_name, results.canvas, results.probe)
-    return showing.sight(plain, drawn, results.pool_rows, results.rows)
 
 
 def _log_odds(logits: Floats, index: int) -> Floats:

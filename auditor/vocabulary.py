@@ -27,6 +27,7 @@ __all__ = ["Vocabulary", "own_photos", "prompt_rows"]
 Floats = NDArray[np.floating]
 Source = Literal["named", "drawn", "shown"]
 
+LEAST_DRAWN = 8  # with fewer drawn concepts their random mixtures are no null
 MOST_LIKELY = 10  # classes that a photo without a label may show
 
 
@@ -111,6 +112,8 @@ class Vocabulary:
         concepts: the bank, in order.
         sources: where each direction comes from.
         texts: float array of shape (m, e), the probe's unit rows of the prompts.
+        looks: float array of shape (m, e), rows by which photos that show a concept are told: its
+            text; for a drawn one the discriminant of what the drawing changes.
         n_photos: int array of shape (m,), photos behind each direction.
         reasons: why a concept was not tested, or `None`.
         mean, scale: float arrays of shape (d,), by which features are standardised.
@@ -119,6 +122,7 @@ class Vocabulary:
     concepts: tuple[Concept, ...]
     sources: tuple[Source, ...]
     texts: Floats
+    looks: Floats
     n_photos: NDArray[np.int64]
     reasons: tuple[str | None, ...]
     mean: Floats
@@ -130,6 +134,7 @@ class Vocabulary:
     _textual: Floats
     _given: Mapping[int, _Pairs | _Examples]
     _null: tuple[Floats, NDArray[np.int64], Floats]  # texts, counts and their map, at random
+    _null_drawn: Floats | None  # looks at random for drawn concepts, where those differ from texts
 
     @property
     def tested(self) -> NDArray[np.bool_]:
@@ -148,6 +153,7 @@ class Vocabulary:
         own: NDArray[np.bool_],
         insertions: Mapping[str, Insertions],
         canvas_labels: NDArray[np.int64],
+        changes: Mapping[str, Floats],
         classes: tuple[int, ...],
         names: tuple[str, ...],
         config: AuditConfig,
@@ -164,6 +170,7 @@ class Vocabulary:
             own: bool array of shape (n, C), from `own_photos`.
             insertions: by drawing, from `counterfactuals.insert`.
             canvas_labels: int array of shape (k,), classes of the photos that were drawn on.
+            changes: by drawing, what it changes in the probe's row, float arrays of shape (e,).
             classes: the audited classes.
             names: of all classes.
             config: levels and sizes.
@@ -214,13 +221,21 @@ class Vocabulary:
         null_counts = rng.choice(
             typical if len(typical) else np.array([min(least, len(pool) - 1)]), size
         )
-        null_texts = naming.null_texts(texts, size, rng)
+        null_texts = naming.mixtures(texts, size, rng)
+        looks, null_drawn = texts, None
+        drawn = {j: c.drawing for j, c in enumerate(bank.concepts) if c.drawing is not None}
+        if len(drawn) >= LEAST_DRAWN:
+            whitening = showing.whitening(pool_rows)
+            whitened = _unit(np.stack([changes[name] for name in drawn.values()]) @ whitening)
+            looks = texts.copy()
+            looks[list(drawn)] = whitened @ whitening
+            null_drawn = naming.mixtures(whitened, size, rng) @ whitening
         return Vocabulary(
-            bank.concepts, tuple(map(_source, bank.concepts)), texts, n_photos, tuple(reasons),
-            mean, scale, config.statistics.q_level,
+            bank.concepts, tuple(map(_source, bank.concepts)), texts, looks, n_photos,
+            tuple(reasons), mean, scale, config.statistics.q_level,
             _Pool(features, logits, pool_rows, shown, own, pool.labels is not None), least, counts,
             naming.textual(texts, textcav), given,
-            (null_texts, null_counts, naming.textual(null_texts, textcav)),
+            (null_texts, null_counts, naming.textual(null_texts, textcav)), null_drawn,
         )  # fmt: skip
 
     def directions(self, row: int | None = None) -> Directions:
@@ -260,7 +275,7 @@ class Vocabulary:
         prototypes: Floats,
         weights: Floats,
         prototype_rows: Floats,
-        prevalence: Callable[[Floats], Floats],
+        prevalence: Callable[[Floats], Floats] | None,
     ) -> Naming:
         """Score all classes and concepts (see `auditor.naming.name`).
 
@@ -268,16 +283,36 @@ class Vocabulary:
             prototypes: float array of shape (C, d), mean features of each class's prototypes.
             weights: float array of shape (C, d), from `activations.head_weights`.
             prototype_rows: float array of shape (C, e), the probe's mean rows of the prototypes.
-            prevalence: of texts of shape (m, e), from `auditor.showing`, of shape (C, m).
+            prevalence: of looks of shape (m, e), from `auditor.showing`, of shape (C, m); `None`
+                where the photos say nothing of what the model learned from.
         """
         return naming.name(
             lambda row: (self.directions(row), self._pool.directions(row, *self._null)),
             (prototypes - self.mean) / self.scale,
             weights * self.scale,
             prototype_rows,
-            (prevalence(self.texts), prevalence(self._null[0])),
+            self._prevalent(len(prototypes), prevalence),
             q_level=self.q_level,
         )
+
+    def _prevalent(
+        self, n_classes: int, prevalence: Callable[[Floats], Floats] | None
+    ) -> tuple[Floats, Floats]:
+        """Prevalence of the concepts and of the null, each kind of looks in units of its own null.
+
+        Shapes (C, m) and (C, R); NaN where it is not known.
+        """
+        size = len(self._null[0])
+        if prevalence is None:
+            return np.full((n_classes, len(self.texts)), np.nan), np.full((n_classes, size), np.nan)
+        null = prevalence(self._null[0])
+        centre, deviation = naming.scale_of(null)
+        prevalent = (prevalence(self.looks) - centre) / deviation
+        if self._null_drawn is not None:
+            drawn = np.array([source == "drawn" for source in self.sources])
+            own_centre, own_deviation = naming.scale_of(prevalence(self._null_drawn))
+            prevalent[:, drawn] = (prevalence(self.looks[drawn]) - own_centre) / own_deviation
+        return prevalent, (null - centre) / deviation
 
     def resampled(self, row: int, j: int, replicates: int, rng: np.random.Generator) -> Floats:
         """Bootstrap replicates of a class's direction over its photos, of shape (replicates, d)."""

@@ -216,7 +216,7 @@ class Bridge:
             concepts.load(str(names)), probe, observer,
             pool=photos, pooled=pooled, pool_rows=rows,
             own=own_photos(probe, rows, None, classes, classifier.class_names),
-            insertions={}, canvas_labels=np.zeros(0, np.int64), classes=classes,
+            insertions={}, canvas_labels=np.zeros(0, np.int64), changes={}, classes=classes,
             names=classifier.class_names,
             config=AuditConfig(model=ModelConfig(spec=classifier.name), images=pool),
         )  # fmt: skip
@@ -233,9 +233,7 @@ class Bridge:
         """
         pixels = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255
         rows = self.probe.encode_images(pixels).cpu().numpy()
-        named = self.vocabulary.name(
-            features, self.weights, rows, lambda texts: np.full((len(rows), len(texts)), np.nan)
-        )
+        named = self.vocabulary.name(features, self.weights, rows, None)
         own = [concept.name.casefold() for concept in self.vocabulary.concepts]
         found: Json = {"n": len(features)}
         for channel, scores in (("bridge", named.channels["bridge"]), ("score", named.score)):

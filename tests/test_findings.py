@@ -482,7 +482,9 @@ def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> su
     if goes_with is not None:
         scores[(np.arange(n) % 4 == 0) & (np.arange(n) % 3 > 0), COLUMN[goes_with]] += 5
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * snowy[:, None]
-    return suspects.Photos(np.arange(n) % 4, log_odds, scores, np.arange(40) % 4)
+    return suspects.Photos(
+        np.arange(n) % 4, log_odds, scores, lambda j: scores[:, j], np.arange(40) % 4
+    )
 
 
 def around(n: int = 200, *, gain: float = 0.0) -> suspects.Donors:
@@ -782,7 +784,7 @@ def test_nothing_found_says_the_smallest_score_that_would_have_been_found() -> N
     own = naming.named(
         features, logits, rows, texts, np.full(15, 12), naming.textual(texts, textcav)
     )
-    mixed = naming.null_texts(texts, 999, rng)
+    mixed = naming.mixtures(texts, 999, rng)
     null = naming.named(
         features, logits, rows, mixed, np.full(999, 12), naming.textual(mixed, textcav)
     )

@@ -33,7 +33,7 @@ def world(*, planted, prevalent=None):
     textcav = naming.text_map(photos, features)
     counts = np.full(M, 20)
     own = naming.named(features, logits, photos, texts, counts, naming.textual(texts, textcav))
-    null_rows = naming.null_texts(texts, 2000, rng)
+    null_rows = naming.mixtures(texts, 2000, rng)
     null = naming.named(
         features, logits, photos, null_rows, np.full(2000, 20), naming.textual(null_rows, textcav)
     )
@@ -155,7 +155,7 @@ def test_a_direction_is_the_difference_of_means():
 def test_random_concepts_are_unit_rows_and_differ(n):
     texts = RNG.normal(size=(M, E))
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    rows = naming.null_texts(texts, n, np.random.default_rng(0))
+    rows = naming.mixtures(texts, n, np.random.default_rng(0))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
     assert stats.pearsonr(rows[0], rows[1]).statistic < 0.99
 

@@ -55,8 +55,9 @@ def test_a_drawing_is_seen_by_what_it_changes():
     drawn = plain + change + 0.5 * loud
     photos = rng.normal(size=(200, 6)) + 5 * rng.normal(size=(200, 1)) * loud
     shown = np.arange(200) % 2 == 0
-    seen = showing.sight(plain, drawn, pool, photos + 2 * np.outer(shown, change))
-    naive = (photos + 2 * np.outer(shown, change)) @ (drawn - plain).mean(0)
+    looks = photos + 2 * np.outer(shown, change)
+    whitening, naive = showing.whitening(pool), (drawn - plain).mean(0)
+    seen, naive = looks @ whitening @ whitening @ naive, looks @ naive
 
     def apart(scores):
         return (scores[shown][:, None] > scores[~shown][None]).mean()

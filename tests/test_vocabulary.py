@@ -63,7 +63,7 @@ def build(
     made = Vocabulary.build(
         concepts.load(str(tmp_path / "bank.txt")), cast(ProbeModel, Probe()),
         cast(Observer, None), pool=cast(ImageSet, Photos(labels)), pooled=pooled, pool_rows=rows,
-        own=own, insertions={}, canvas_labels=np.zeros(0, np.int64), classes=(0, 1),
+        own=own, insertions={}, canvas_labels=np.zeros(0, np.int64), changes={}, classes=(0, 1),
         names=tuple(map(str, range(K))), config=config,
     )  # fmt: skip
     return made, rows, (features - made.mean) / made.scale
