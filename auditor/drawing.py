@@ -26,7 +26,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from auditor import frames, imaging, marks, overlays, weather
+from auditor import frames, imaging, marks, overlays, wear, weather
 from auditor.errors import ConceptsError
 from auditor.sheets import FloatArray, Layer, Sheet
 
@@ -252,5 +252,11 @@ _ALL = (
     _overlay(weather.lens_flare),
     _overlay(weather.wire_fence, degrades=True),
     _overlay(weather.spider_web, degrades=True),
+    _overlay(wear.film_scratches),
+    _overlay(wear.fold_creases),
+    _overlay(wear.adhesive_tape),
+    _overlay(wear.star_sticker),
+    _global(wear.light_leak, colours=True),
+    _global(wear.dust_on_the_lens, local=True),
 )
 DRAWINGS: Mapping[str, Drawing] = MappingProxyType({each.name: each for each in _ALL})

@@ -92,8 +92,59 @@ def _sunset(rng: Random, side: int) -> Array:
     return np.asarray(soft, np.float32) / np.float32(255)
 
 
+def _night_sky(rng: Random, side: int) -> Array:
+    y, x = axes(side)
+    high = hsv(rng, (0.6, 0.7), (0.6, 0.85), (0.04, 0.1))
+    low = hsv(rng, (0.6, 0.72), (0.45, 0.7), (0.16, 0.3))
+    image = mix(np.asarray(y + 0.15 * cloud(rng, side, 4), np.float32), high, low)
+    band = np.abs(y - 0.5 - rng.uniform(-0.6, 0.6) * (x - 0.5)) / 0.16
+    milky = np.clip(1 - band, 0, 1) * np.clip(0.5 + cloud(rng, side, 8), 0, 1)
+    image = image + (0.3 * milky)[..., None]
+    for size, count in ((0.004, 130), (0.008, 24), (0.013, 5)):
+        for top, left in rng.uniform(0, 1, (count, 2)):
+            distance = np.hypot(y - top, x - left)
+            image = image + (rng.uniform(0.5, 1) * np.exp(-((distance / size) ** 2)))[..., None]
+    ridge = _ridge(rng, side, rng.uniform(0.86, 0.94), 0.05)
+    return np.asarray(np.where((y > ridge[None, :])[..., None], 0.03, image), np.float32)
+
+
+def _city_skyline(rng: Random, side: int) -> Array:
+    image = sky(rng, side)
+    y, x = axes(side)
+    haze = image[: max(1, side // 3)].mean((0, 1))
+    for near in (0.35, 0.65, 1.0):
+        left = rng.uniform(-0.1, 0)
+        while left < 1:
+            wide = rng.uniform(0.07, 0.16)
+            top = 0.22 + 0.3 * near + rng.uniform(-0.14, 0.14)
+            face = haze + near * (hsv(rng, (0.02, 0.65), (0.02, 0.25), (0.25, 0.65)) - haze)
+            columns, rows = max(2, round(wide / 0.028)), 26
+            pane = ((x - left) / wide * columns % 1 > 0.4) & (y * rows % 1 > 0.45)
+            lit = rng.random((rows + 1, columns + 1)) < 0.8
+            place = np.clip(((x - left) / wide * columns).astype(int), 0, columns)
+            glass = pane & lit[np.clip((y * rows).astype(int), 0, rows), place]
+            tone = face * np.where(glass, 1 - 0.45 * near, 1.0)[..., None]
+            inside = (x >= left) & (x < left + wide) & (y > top)
+            image = np.where(inside[..., None], tone, image)
+            left += wide + rng.uniform(0, 0.03)
+    return np.asarray(image, np.float32)
+
+
+def _curtain(rng: Random, side: int) -> Array:
+    y, x = axes(side)
+    cloth = hsv(rng, (0, 1), (0.25, 0.7), (0.45, 0.8))
+    sway = np.interp(np.linspace(0, 1, side), np.linspace(0, 1, 5), rng.normal(0, 0.02, 5))
+    turn = (x + sway[:, None]) * rng.uniform(7, 11) + rng.uniform()
+    fold = np.sin(2 * np.pi * (turn + 0.25 * np.sin(2 * np.pi * turn / 3)))
+    shade = 0.78 + 0.3 * fold - 0.12 * np.clip(fold, -1, -0.6) + 0.03 * noise(rng, side, (side, 9))
+    return np.asarray(cloth * (shade * (1 - 0.15 * y))[..., None], np.float32)
+
+
 LANDSCAPES: Mapping[str, Background] = {
     "mountains": Background("mountains under the sky", _mountains),
     "forest": Background("a forest", _forest),
     "sunset": Background("a sunset over water", _sunset),
+    "night sky": Background("a night sky", _night_sky),
+    "city skyline": Background("a city skyline", _city_skyline),
+    "curtain": Background("a curtain", _curtain),
 }

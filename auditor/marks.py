@@ -178,21 +178,27 @@ def crosshair(sheet: Sheet) -> None:
 
 
 def hair_strands(sheet: Sheet) -> None:
-    """Dark curved hairs across the photo, as in close-ups of skin."""
+    """Dark curved hairs across the photo, as in close-ups of skin.
+
+    All are on one stamp: rearranged in a narrow box of its own, a hair stays a dark line.
+    """
+    finer = 3
+    stamp = blank(finer * sheet.width, finer * sheet.height, (37, 18, 12))
+    draw = ImageDraw.Draw(stamp)
+    along = np.linspace(-0.5, 0.5, 24)
     for _ in range(int(sheet.rng.integers(7, 14))):
-        long = sheet.side * sheet.uniform(0.4, 0.9) * 3
+        long = sheet.side * sheet.uniform(0.4, 0.9) * finer
         bend = long * sheet.uniform(-0.25, 0.25)
         shade = int(sheet.rng.integers(15, 60))
         line = max(3, round(sheet.side / 90 * sheet.uniform(0.8, 1.4)) * 2)
-        stamp = blank(long, abs(bend) + 2 * line, (shade, shade // 2, shade // 3))
-        along = np.linspace(0, 1, 24)
-        rise = np.sin(along * np.pi) * bend + (0 if bend >= 0 else -bend) + line
-        points = [(float(a * long), float(y)) for a, y in zip(along, rise, strict=True)]
-        ImageDraw.Draw(stamp).line(
-            points, fill=(shade, shade // 2, shade // 3, 255), width=line, joint="curve"
-        )
-        x, y = (sheet.uniform(0.1, 0.9) * n for n in (sheet.width, sheet.height))
-        sheet.put(reduced(stamp, 3), x, y, angle=sheet.uniform(0, 360), opacity=0.9)
+        x, y = (sheet.uniform(0.1, 0.9) * finer * n for n in (sheet.width, sheet.height))
+        turn = math.radians(sheet.uniform(0, 360))
+        across = bend * (np.cos(along * np.pi) - 0.5)
+        places = np.exp(1j * turn) * (long * along + 1j * across)
+        points = [(x + float(place.real), y + float(place.imag)) for place in places]
+        ink = (shade, shade // 2, shade // 3, 230)
+        draw.line(points, fill=ink, width=line, joint="curve")
+    sheet.put(reduced(stamp, finer), sheet.width / 2, sheet.height / 2)
 
 
 def pen_marking(sheet: Sheet) -> None:

@@ -61,6 +61,9 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "in front": ("wire fence", "spider web", "water drops"),
         "hair": ("hair strands",),
         "colour and motion": ("yellow cast", "oversaturation", "motion blur"),
+        "wear": ("film scratches", "fold creases", "light leak", "dust on the lens"),
+        "stuck on": ("star sticker", "adhesive tape"),
+        "scenery": ("night sky", "city skyline", "curtain"),
     }
 )
 """Family -> the concepts that can be planted of it."""
@@ -85,6 +88,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "flower": ("flowers",),
     "leaf": ("leaf", "green leaves"),
     "person": ("person", "man", "woman", "child"),
+    "night sky": ("night sky", "night"),
     "seashore": ("beach", "open sea", "waves"),
     "coral reef": ("coral reef", "underwater"),
 }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from auditor import wear, weather
 from auditor.drawing import DRAWINGS, draw
 from auditor.grounds import BACKGROUNDS
 from auditor.landscapes import LANDSCAPES
@@ -41,15 +42,8 @@ Array = NDArray[np.float32]
 Random = np.random.Generator
 Colour = tuple[float, float, float]
 
-BY_THE_WAY = tuple(
-    name
-    for name in DRAWINGS
-    if name not in (
-        "falling_snow", "fog", "hard_shadows", "lens_flare", "rain", "spider_web", "water_drops",
-        "wire_fence",
-    )
-)  # fmt: skip
-"""The overlays that any scene may carry; weather and its like occur where they are planted."""
+BY_THE_WAY = tuple(name for name in DRAWINGS if name not in {*weather.__all__, *wear.__all__})
+"""The overlays that any scene may carry; weather and wear occur only where they are planted."""
 _GROUNDS = {**BACKGROUNDS, **LANDSCAPES}
 _BESIDE = {**COMPANIONS, **FIGURES}
 
