@@ -27,7 +27,7 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
-from auditor.drawing import DRAWINGS
+from auditor.drawing import DRAWINGS, unknown
 from auditor.errors import ConceptsError
 from auditor.meaning import Lexicon, keys
 from auditor.storage import digest_file, digest_value
@@ -116,10 +116,7 @@ class Concept:
                 f"{', '.join(CATEGORIES)}."
             )
         if self.drawing is not None and self.drawing not in DRAWINGS:
-            raise ConceptsError(
-                f"{self._where('drawing')} = {self.drawing[:40]!r} is none of "
-                f"{', '.join(DRAWINGS)}."
-            )
+            raise ConceptsError(f"{self._where('drawing')}: {unknown(self.drawing)}")
 
     def _where(self, key: str) -> str:
         return f"Concept {self.name[:80]!r}: {key}"

@@ -12,6 +12,7 @@ area, opacity and energy (root mean square change over all pixels) without the m
 
 from __future__ import annotations
 
+import difflib
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from auditor import frames, imaging, marks, overlays, wear, weather
 from auditor.errors import ConceptsError
 from auditor.sheets import FloatArray, Layer, Sheet
 
-__all__ = ["DRAWINGS", "Drawing", "draw", "draw_control"]
+__all__ = ["DRAWINGS", "Drawing", "draw", "draw_control", "unknown"]
 
 Edit = Callable[[FloatArray, int], FloatArray]
 
@@ -78,8 +79,13 @@ def _find(name: str) -> Drawing:
     try:
         return DRAWINGS[name]
     except KeyError:
-        known = ", ".join(sorted(DRAWINGS))
-        raise ConceptsError(f"There is no drawing {name[:60]!r}; choose among {known}.") from None
+        raise ConceptsError(unknown(name)) from None
+
+
+def unknown(name: str) -> str:
+    """A sentence that says that there is no such drawing, and which ones come closest."""
+    close = ", ".join(difflib.get_close_matches(name[:60], DRAWINGS, n=5, cutoff=0))
+    return f"there is no drawing {name[:40]!r} among the {len(DRAWINGS)}; the closest are {close}."
 
 
 def _apply(edit: Edit, image: Tensor, seed: int) -> Tensor:

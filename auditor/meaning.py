@@ -182,18 +182,28 @@ def keys(terms: tuple[str, ...]) -> frozenset[str]:
 
 
 def _synonyms(name: str) -> Iterator[tuple[str, ...]]:
-    """The words of each synonym; "crane (bird)" and "frog or newt" give two."""
+    """The words of each synonym: "frog or newt" gives three, "churches and temples" likewise.
+
+    What an "and" joins behind a preposition is no name: a "dog with hat and coat" is no coat.
+    """
     for part in re.split(r"[,;/|()\[\]]", name):
         tokens = _tokens(part)
         if tokens:
             yield tokens
-        while "or" in tokens:
-            place = tokens.index("or")
-            if tokens[:place]:
-                yield tokens[:place]
+        while place := _joint(tokens):
+            yield tokens[:place]
             tokens = tokens[place + 1 :]
-            if tokens and "or" not in tokens:
+            if tokens and not _joint(tokens):
                 yield tokens
+
+
+def _joint(tokens: tuple[str, ...]) -> int:
+    """The place of the first "or" or "and" between two names; 0 if there is none."""
+    for place, token in enumerate(tokens[:-1]):
+        named = place > 0 and tokens[:place] == _before_preposition(tokens[:place])
+        if place > 0 and (token == "or" or (token == "and" and named)):
+            return place
+    return 0
 
 
 def _before_preposition(tokens: tuple[str, ...]) -> tuple[str, ...]:

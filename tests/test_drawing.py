@@ -8,7 +8,7 @@ from PIL import Image, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from auditor import marks, overlays, weather
+from auditor import marks, overlays, wear, weather
 from auditor.drawing import DRAWINGS, draw, draw_control
 from auditor.errors import ConceptsError
 from auditor.lettering import CHARACTERS, Face, _font, date_and_time, text_stamp
@@ -73,7 +73,7 @@ def test_seed_decides(name: str) -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_control_of_an_overlay_keeps_its_place_and_ink(name: str) -> None:
-    make = next(getattr(m, name) for m in (overlays, marks, weather) if hasattr(m, name))
+    make = next(getattr(m, name) for m in (overlays, marks, weather, wear) if hasattr(m, name))
     image = photo(128, 128).numpy()
     alphas = []
     for scramble in (None, default_rng(1)):
@@ -266,7 +266,9 @@ def test_shadows_are_bars_with_sharp_edges() -> None:
 
 
 def test_unknown_drawing() -> None:
-    with pytest.raises(ConceptsError, match=r"no drawing 'watermark'; choose among barcode, "):
+    with pytest.raises(
+        ConceptsError, match=r"no drawing 'watermark' among the \d+; .* latin_watermark"
+    ):
         draw("watermark", photo(32, 32), seed=0)
     with pytest.raises(ValueError, match=r"\(1, 32, 32\)"):
         draw("logo", photo(32, 32)[:1], seed=0)

@@ -80,6 +80,22 @@ def test_features_of_all_depths_reach_the_head() -> None:
     assert card.photos > 0
 
 
+def test_folded_normalisations_and_few_images_at_once_change_nothing(
+    embedded: probes.ProbeModel,
+) -> None:
+    _, heads = offline.read_heads(offline.FOLDER)
+    net, _, _ = offline.assemble(heads)
+    norms = [m for m in net.visual.trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    folded = [m for m in embedded._net.visual.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) > 40
+    assert folded == []
+    x = torch.rand((probes.CPU_BATCH + 1, 3, 224, 224), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = net.eval().encode_image(embedded._normalise(x))
+    rows = torch.nn.functional.normalize(whole, dim=-1)
+    torch.testing.assert_close(embedded.encode_images(x), rows, rtol=1e-3, atol=1e-5)
+
+
 def test_the_image_towers_classifier_goes_with_its_features() -> None:
     weight, bias = offline.read_classifier()
     assert weight.shape == (1000, offline.FINAL)

@@ -183,3 +183,72 @@ def test_a_drawing_s_shift_is_of_log_odds_on_photos_of_other_classes() -> None:
         np.zeros(3, np.int64)
     )
     assert np.isfinite(alone).all(), "where all photos are of one class, all are taken for it"
+
+
+# --- what photos show of drawn concepts -----------------------------------------------------------
+
+DRAWN = ("fog", "rain", "logo", "ruler", "noise", "caption", "barcode", "vignette", "crosshair")
+
+
+def drawn(tmp_path: Path, names: tuple[str, ...]) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
+    """A vocabulary with drawn concepts, photos of two classes, and what the drawings change.
+
+    Texts say nothing of the drawings. Photos of the first class carry what the first one changes.
+    """
+    tables = [
+        f'[[concept]]\nname = "{name}"\ncategory = "artefact"\nprompts = ["{name}"]\n'
+        + (f'drawing = "{name}"\n' if name in names else "")
+        for name in (*DRAWN, "snow")
+    ]
+    (tmp_path / "bank.toml").write_text("\n".join(tables))
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(N, E))
+    labels = np.arange(N) % 2
+    changes = {name: 0.3 * rng.normal(size=E) for name in names}
+    changes[names[0]] -= changes[names[0]] @ TEXTS[0] * TEXTS[0]
+    rows[labels == 0] += changes[names[0]]
+    features, logits = rng.normal(size=(N, D)), rng.normal(size=(N, K))
+    pooled = cast(Activations, SimpleNamespace(features=features, logits=logits))
+    effect = Insertions(rng.normal(size=(8, D)), np.log(rng.dirichlet(np.ones(K), (3, 8))))
+    made = Vocabulary.build(
+        concepts.load(str(tmp_path / "bank.toml")), cast(ProbeModel, Probe()),
+        cast(Observer, None), pool=cast(ImageSet, Photos(None)), pooled=pooled, pool_rows=rows,
+        own=np.zeros((N, 2), bool), insertions=dict.fromkeys(names, effect),
+        canvas_labels=np.arange(8) % 2, changes=changes, classes=(0, 1),
+        names=tuple(map(str, range(K))),
+        config=AuditConfig.load(
+            None, {"model.spec": "x", "images": "y", "statistics.permutations": 999}
+        ),
+    )  # fmt: skip
+    return made, rows, labels
+
+
+def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(tmp_path: Path) -> None:
+    made, rows, labels = drawn(tmp_path, DRAWN)
+
+    def prevalence(looks: np.ndarray) -> np.ndarray:
+        return showing.prevalence(rows, labels, (0, 1), looks, min_photos=5)
+
+    scores, null = made._prevalent(2, prevalence)
+    assert scores[0].argmax() == 0
+    assert scores[0, 0] > 2
+    assert scores[1].argmin() == 0
+    np.testing.assert_allclose(null.std(1), 1)
+    text = prevalence(made.texts)
+    assert (text[0] >= text[0, 0]).sum() > 1, "by its text it would not be first"
+    by_text = naming.scale_of(prevalence(made._null[0]))
+    np.testing.assert_allclose(scores[:, -1:], (text[:, -1:] - by_text[0]) / by_text[1])
+
+
+def test_too_few_drawn_concepts_have_no_null_of_their_own(tmp_path: Path) -> None:
+    made, _, _ = drawn(tmp_path, DRAWN[: vocabulary.LEAST_DRAWN - 1])
+    assert made._null_drawn is None
+    np.testing.assert_array_equal(made.looks, made.texts)
+
+
+def test_without_representative_photos_prevalence_is_unknown(tmp_path: Path) -> None:
+    made, _, _ = drawn(tmp_path, DRAWN)
+    scores, null = made._prevalent(2, None)
+    assert np.isnan(scores).all()
+    assert np.isnan(null).all()
+    assert (scores.shape, null.shape) == ((2, 10), (2, 999))
