@@ -97,7 +97,9 @@ class Suspect:
         association does not count; where surroundings exclude a material effect, which they can
         only of what lies around the middle, it must be far below the level. *Measured* on
         development classifiers: what was rightly corroborated or confirmed was prevalent with an
-        area of 0.76 to 1.00, most of what accused falsely with 0.37 to 0.74.
+        area of 0.76 to 1.00, most of what accused falsely with 0.37 to 0.74. Drawings, of which
+        there are many to a class, convict by themselves only where the interval of that area
+        excludes less: it did for 96 of 99 right findings by them and 6 of 14 false ones.
         """
         effect, around, seen = self.effect, self.surroundings, self.association
         drawn = effect is not None and self.effect_q is not None and self.effect_q < q_level
@@ -105,10 +107,11 @@ class Suspect:
         exceeded = drawn and effect is not None and effect.exceeds
         goes_with = self.prevalent(q_level)
         if self.prevalence is None:
-            learnable = not self.degrades
+            learnable = surely = not self.degrades
         else:
             learnable = self.prevalence.estimate.value >= PREVALENT
-        if moved and learnable:
+            surely = self.prevalence.estimate.low >= PREVALENT
+        if moved and surely:
             return "confirmed"
         vain = effect is not None and not exceeded and not self.sketched
         against = vain or (around is not None and around.estimate.high < 0)
@@ -122,7 +125,7 @@ class Suspect:
             and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
             and not (seen is not None and seen.estimate.high < 0)
         )
-        if goes_with and (exceeded or transplanted):
+        if goes_with and ((exceeded and surely) or transplanted):
             return "corroborated"
         named = self.q < q_level and self.p_model < q_level
         hidden = (

@@ -177,7 +177,11 @@ def common(value: float = 0.9, *, q: float = 0.001) -> Association:
         ({"effect": weak(), "effect_q": 0.001}, None),
         ({"effect": weak(), "effect_q": 0.001, "prevalence": common()}, "corroborated"),
         ({"effect": weak(), "effect_q": LEVEL, "prevalence": common()}, None),
-        ({"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT)}, "corroborated"),
+        (
+            {"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT + 0.06)},
+            "corroborated",
+        ),
+        ({"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT + 0.04)}, None),
         (
             {
                 "effect": weak(),
@@ -268,7 +272,9 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
 def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
     strong = {"effect": effect(), "effect_q": 0.001}
     assert graded(prevalence=common(0.95, q=0.06), **strong).grade == "confirmed"
-    assert graded(prevalence=common(math.nextafter(PREVALENT, 0)), **strong).grade == "suspected"
+    for unsure in (math.nextafter(PREVALENT, 0), PREVALENT + 0.04):
+        assert graded(prevalence=common(unsure), **strong).grade == "suspected"
+    assert graded(prevalence=common(PREVALENT + 0.06), **strong).grade == "confirmed"
 
 
 def test_a_score_that_photos_of_the_class_alone_make_is_no_suspicion() -> None:

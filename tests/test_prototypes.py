@@ -42,8 +42,8 @@ def test_a_prototype_shows_what_its_class_is(name):
     pixels = next(result.batches(99)).mean(1)
     across = pixels.diff(dim=2).abs().mean((1, 2))
     down = pixels.diff(dim=1).abs().mean((1, 2))
-    assert across[1] > 1.2 * down[1]  # class 1 is vertical stripes
-    assert down[0] > 1.2 * across[0]
+    assert across[1] > 1.1 * down[1]  # class 1 is vertical stripes
+    assert down[0] > 1.1 * across[0]
 
 
 def test_phases_keep_the_amplitudes_of_their_start():
