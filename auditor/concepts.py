@@ -116,7 +116,7 @@ class Concept:
                 f"{', '.join(CATEGORIES)}."
             )
         if self.drawing is not None and self.drawing not in DRAWINGS:
-            raise ConceptsError(f"{self._where('drawing')}: {unknown(self.drawing)}")
+            raise ConceptsError(f"{self._where('drawing')} = {unknown(self.drawing)}")
 
     def _where(self, key: str) -> str:
         return f"Concept {self.name[:80]!r}: {key}"

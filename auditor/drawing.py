@@ -83,9 +83,9 @@ def _find(name: str) -> Drawing:
 
 
 def unknown(name: str) -> str:
-    """A sentence that says that there is no such drawing, and which ones come closest."""
+    """A sentence that says that this is no drawing, and which ones come closest."""
     close = ", ".join(difflib.get_close_matches(name[:60], DRAWINGS, n=5, cutoff=0))
-    return f"there is no drawing {name[:40]!r} among the {len(DRAWINGS)}; the closest are {close}."
+    return f"{name[:40]!r} is none of the {len(DRAWINGS)} drawings; the closest are {close}."
 
 
 def _apply(edit: Edit, image: Tensor, seed: int) -> Tensor:

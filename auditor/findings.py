@@ -268,6 +268,12 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
     elif suspect.prevalence.estimate.value < PREVALENT:
         why = hides if suspect.degrades else "the model may take it for the class's own object"
         caveats.append(f"Photos of the class hardly show it more often than others: {why}.")
+    elif suspect.effect is not None and suspect.prevalence.estimate.low < PREVALENT:
+        caveats.append(
+            "That photos of the class show it more often than others is not sure "
+            f"({suspect.prevalence.estimate.low:.2f} at least, {PREVALENT} is asked for): drawing "
+            "it convicts nobody by itself."
+        )
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
         class_index=suspect.class_index,

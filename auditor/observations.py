@@ -217,6 +217,7 @@ class Observer:
         self, names: Sequence[str], photos: ImageSet, probe: ProbeModel, step: Step
     ) -> dict[str, NDArray[np.float32]]:
         """What each drawn concept changes in the probe's row of a photo, on average, (e,)."""
+        photos = photos.subset(range(min(SEEN_PHOTOS, len(photos))))
         images: Tensor | None = None
         plain: Tensor | None = None
         found: dict[str, NDArray[np.float32]] = {}
@@ -231,7 +232,7 @@ class Observer:
                 nonlocal images, plain
                 if images is None or plain is None:
                     fit = self.classifier.preprocess.fit
-                    images = torch.cat(list(photos.batches(fit, size=self.batch)))[:SEEN_PHOTOS]
+                    images = torch.cat(list(photos.batches(fit, size=self.batch)))
                     plain = encoded(images)
                 edited = counterfactuals.drawn(name, images, seed=self.seed)
                 return {"change": (encoded(edited) - plain).numpy()}

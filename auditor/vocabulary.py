@@ -134,7 +134,7 @@ class Vocabulary:
     _textual: Floats
     _given: Mapping[int, _Pairs | _Examples]
     _null: tuple[Floats, NDArray[np.int64], Floats]  # texts, counts and their map, at random
-    _null_drawn: Floats | None  # looks at random for drawn concepts, where those differ from texts
+    _null_drawn: Floats | None  # looks at random for drawn concepts, if there are enough of those
 
     @property
     def tested(self) -> NDArray[np.bool_]:
@@ -222,14 +222,14 @@ class Vocabulary:
             typical if len(typical) else np.array([min(least, len(pool) - 1)]), size
         )
         null_texts = naming.mixtures(texts, size, rng)
-        looks, null_drawn = texts, None
+        looks, null_drawn = texts.copy(), None
         drawn = {j: c.drawing for j, c in enumerate(bank.concepts) if c.drawing is not None}
-        if len(drawn) >= LEAST_DRAWN:
+        if drawn:
             whitening = showing.whitening(pool_rows)
             whitened = _unit(np.stack([changes[name] for name in drawn.values()]) @ whitening)
-            looks = texts.copy()
             looks[list(drawn)] = whitened @ whitening
-            null_drawn = naming.mixtures(whitened, size, rng) @ whitening
+            if len(drawn) >= LEAST_DRAWN:
+                null_drawn = naming.mixtures(whitened, size, rng) @ whitening
         return Vocabulary(
             bank.concepts, tuple(map(_source, bank.concepts)), texts, looks, n_photos,
             tuple(reasons), mean, scale, config.statistics.q_level,
@@ -298,7 +298,10 @@ class Vocabulary:
     def _prevalent(
         self, n_classes: int, prevalence: Callable[[Floats], Floats] | None
     ) -> tuple[Floats, Floats]:
-        """Prevalence of the concepts and of the null, each kind of looks in units of its own null.
+        """Prevalence of the concepts and of the null, in units of the null.
+
+        Drawn concepts go by their looks against the null of such; by their texts as the others do
+        where there are too few of them for one.
 
         Shapes (C, m) and (C, R); NaN where it is not known.
         """
@@ -307,7 +310,7 @@ class Vocabulary:
             return np.full((n_classes, len(self.texts)), np.nan), np.full((n_classes, size), np.nan)
         null = prevalence(self._null[0])
         centre, deviation = naming.scale_of(null)
-        prevalent = (prevalence(self.looks) - centre) / deviation
+        prevalent = (prevalence(self.texts) - centre) / deviation
         if self._null_drawn is not None:
             drawn = np.array([source == "drawn" for source in self.sources])
             own_centre, own_deviation = naming.scale_of(prevalence(self._null_drawn))

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from auditor import compute, expectations, prototypes
+from auditor import compute, expectations, offline, probes, prototypes
 from auditor.activations import collect, find_layers
 from auditor.collages import collages
 from auditor.models import Classifier
@@ -57,6 +57,7 @@ def main() -> None:
     print("peak, GFLOP/s:", found["peak_gflops"])
     for name in MODELS:
         found[name] = one(name, found["peak_gflops"])  # type: ignore[arg-type]
+    found["probe"] = probe()
     found["classes"] = by_classes()
     found["sizes"] = by_size()
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +152,25 @@ def one(name: str, peaks: dict[str, float]) -> dict[str, float | str]:
     }
     print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
     return row
+
+
+def probe(n: int = 32) -> dict[str, float]:
+    """Milliseconds per photo of the embedded probe, and of its network as it was assembled."""
+    loaded = probes.load("offline", device=torch.device("cpu"))
+    assembled, _, _ = offline.assemble(offline.read_heads(offline.FOLDER)[1])
+    assembled.requires_grad_(False).eval()
+    images = torch.rand(n, 3, *loaded.size)
+
+    @torch.inference_mode()
+    def plain() -> object:
+        return assembled.encode_image(images)
+
+    found = {
+        "loaded_ms": 1000 * least(lambda: loaded.encode_images(images)) / n,
+        "assembled_ms": 1000 * least(plain) / n,
+    }
+    print("probe:", found)
+    return found
 
 
 def by_classes() -> list[dict[str, float]]:

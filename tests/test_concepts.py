@@ -146,7 +146,10 @@ def test_lines(tmp_path: Path) -> None:
         ("[[concept]]\nname='a'\nextrinsic='no'", r"Concept 'a': extrinsic must be true or false"),
         ("[[concept]]\nname='a'\ncategory='b'", r"Concept 'a': category = 'b' is none of backgr"),
         ("[[concept]]\nname='a'\ncategory=[]", r"Concept 'a': category must be a text"),
-        ("[[concept]]\nname='a'\ndrawing='b'", r"'a': drawing: there is no drawing 'b' among"),
+        (
+            "[[concept]]\nname='a'\ndrawing='b'",
+            r"Concept 'a': drawing = 'b' is none of the \d+ drawings; ",
+        ),
         ("[[concept]]\nname='a'\nphotos='b'", r"Concept 'a': photos = 'b' is not a folder below"),
         ("[[concept]]\nname='a'\nphotos='..'", r"photos = '\.\.' is not a folder below"),
         ("[[concept]]\nname='a'\nphotos='/'", r"photos = '/' is not a folder below"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.random import default_rng
 from PIL import Image, ImageFont
+from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -86,6 +87,19 @@ def test_control_of_an_overlay_keeps_its_place_and_ink(name: str) -> None:
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     inside = control[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].sum()
     assert inside > 0.75 * control.sum()  # corners of what is rotated stick out
+
+
+@pytest.mark.parametrize("name", ["hair_strands", "adhesive_tape", "rain", "spider_web"])
+def test_a_control_does_not_follow_the_lines_that_it_replaces(name: str) -> None:
+    image = torch.full((3, 128, 128), 0.5)
+    apart, room = [], []
+    for seed in range(8):
+        drawn, control = (f(name, image, seed=seed) - image for f in (draw, draw_control))
+        changed, instead = (change.abs().amax(0).numpy() > 0.05 for change in (drawn, control))
+        near = binary_dilation(changed, iterations=4)
+        apart.append((instead & ~near).sum() / instead.sum())
+        room.append((~near).mean())
+    assert np.mean(apart) > 0.7 * np.mean(room), "it lies where the drawing lies"
 
 
 def test_scrambling_keeps_every_pixel_and_loses_the_text() -> None:
@@ -267,7 +281,7 @@ def test_shadows_are_bars_with_sharp_edges() -> None:
 
 def test_unknown_drawing() -> None:
     with pytest.raises(
-        ConceptsError, match=r"no drawing 'watermark' among the \d+; .* latin_watermark"
+        ConceptsError, match=r"'watermark' is none of the \d+ drawings; .* latin_watermark"
     ):
         draw("watermark", photo(32, 32), seed=0)
     with pytest.raises(ValueError, match=r"\(1, 32, 32\)"):

@@ -274,7 +274,12 @@ def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
     assert graded(prevalence=common(0.95, q=0.06), **strong).grade == "confirmed"
     for unsure in (math.nextafter(PREVALENT, 0), PREVALENT + 0.04):
         assert graded(prevalence=common(unsure), **strong).grade == "suspected"
-    assert graded(prevalence=common(PREVALENT + 0.06), **strong).grade == "confirmed"
+    unsure = "That photos of the class show it more often than others is not sure (0.74 at least"
+    lines = graded(prevalence=common(PREVALENT + 0.04), **strong).caveats
+    assert [line for line in lines if line.startswith(unsure)]
+    sure = graded(prevalence=common(PREVALENT + 0.06), **strong)
+    assert sure.grade == "confirmed"
+    assert not [line for line in sure.caveats if "is not sure" in line]
 
 
 def test_a_score_that_photos_of_the_class_alone_make_is_no_suspicion() -> None:

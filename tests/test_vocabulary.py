@@ -241,9 +241,17 @@ def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(tmp_path:
 
 
 def test_too_few_drawn_concepts_have_no_null_of_their_own(tmp_path: Path) -> None:
-    made, _, _ = drawn(tmp_path, DRAWN[: vocabulary.LEAST_DRAWN - 1])
+    made, rows, labels = drawn(tmp_path, DRAWN[: vocabulary.LEAST_DRAWN - 1])
     assert made._null_drawn is None
-    np.testing.assert_array_equal(made.looks, made.texts)
+
+    def prevalence(looks: np.ndarray) -> np.ndarray:
+        return showing.prevalence(rows, labels, (0, 1), looks, min_photos=5)
+
+    scores, _ = made._prevalent(2, prevalence)
+    centre, deviation = naming.scale_of(prevalence(made._null[0]))
+    np.testing.assert_allclose(scores, (prevalence(made.texts) - centre) / deviation)
+    told = prevalence(made.looks)[0]
+    assert told.argmax() == 0, "the test on photos goes by the drawing all the same"
 
 
 def test_without_representative_photos_prevalence_is_unknown(tmp_path: Path) -> None:
