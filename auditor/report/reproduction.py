@@ -53,7 +53,11 @@ def reproduction(audit: Audit) -> Reproduction:
         digests=digests(audit),
         versions=(
             (clean(audit.tool.name), clean(audit.tool.version)),
-            *((clean(package), clean(version)) for package, version in packages),
+            *(
+                (clean(package), clean(version))
+                for package, version in packages
+                if package != audit.tool.name
+            ),
         ),
         run=(
             ("Seeds", ", ".join(map(str, from_audit.seeds)) or "none"),
