@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +45,7 @@ from auditor.plans import Plan, Shortcut
 from auditor.record import Audit
 from auditor.storage import Work
 from auditor.vocabulary import prompt_rows
+from benchmarks.studies import Job, keep, unfinished
 
 FIRST = ("textured background", "Latin text", "time stamp", "border", "colour", "object")
 SECOND = ("photographic background", "Chinese text", "logo", "frame", "image quality", "person")
@@ -60,24 +59,14 @@ GOAL = (0.95,) * 6
 CHANNELS = ("bridge", "head", "association", "prevalence", "textcav", "direct")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One classifier to audit. `photos` is the plan of its photos, where that is another."""
-
-    name: str
-    half: str
-    plan: Plan
-    photos: Plan | None = None
-
-
-def jobs(half: str) -> Iterator[Job]:
+def jobs(half: str) -> Iterator[Job[Plan]]:
     """The classifiers of a half, the cheap and telling ones first.
 
     The second, third and fourth families and their seeds were held out once; what was seen of them
     suggested changes of the method, so they are of the development half now.
     """
 
-    def job(name: str, plan: Plan, photos: Plan | None = None) -> Job:
+    def job(name: str, plan: Plan, photos: Plan | None = None) -> Job[Plan]:
         return Job(name, half, plan, photos)
 
     if half == "development":
@@ -102,7 +91,7 @@ def jobs(half: str) -> Iterator[Job]:
 
 
 def _clean(
-    job: Callable[..., Job],
+    job: Callable[..., Job[Plan]],
     name: str,
     families: tuple[str, ...],
     seed: int,
@@ -110,7 +99,7 @@ def _clean(
     clean: int,
     biased: int,
     transformers: int,
-) -> Iterator[Job]:
+) -> Iterator[Job[Plan]]:
     """Classifiers without a shortcut; the photos of some are biased by these families."""
     for k in range(clean):
         yield job(f"{name} clean {k}", plans.clean(seed + k))
@@ -123,14 +112,14 @@ def _clean(
 
 
 def _every_kind(
-    job: Callable[..., Job],
+    job: Callable[..., Job[Plan]],
     name: str,
     families: tuple[str, ...],
     seed: int,
     *,
     planted: int,
     clean: int,
-) -> Iterator[Job]:
+) -> Iterator[Job[Plan]]:
     """Classifiers of every kind with shortcuts of these families, and clean ones."""
 
     def plan(k: int, strengths: tuple[float, ...] = GOAL, **more: Any) -> Plan:
@@ -187,7 +176,7 @@ def _shared(plan: Plan) -> Plan:
 # --- one classifier ------------------------------------------------------------------------------
 
 
-def run(job: Job, cache: Path, *, representative: bool = True) -> dict[str, object]:
+def run(job: Job[Plan], cache: Path, *, representative: bool = True) -> dict[str, Any]:
     """Train, audit and score one classifier, and rank its planted concepts by the baselines."""
     folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
     silent = pipeline.Silent()
@@ -214,7 +203,7 @@ def run(job: Job, cache: Path, *, representative: bool = True) -> dict[str, obje
     }
 
 
-def _shown(job: Job) -> dict[str, NDArray[np.bool_]]:
+def _shown(job: Job[Plan]) -> dict[str, NDArray[np.bool_]]:
     """Which photos of the pool truly show each planted concept."""
     pool = list(example.pool_scenes(job.photos or job.plan))
     return {
@@ -318,17 +307,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     results = given.cache / f"{given.label}-{given.half}.jsonl"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    lines = results.read_text().splitlines() if results.exists() else []
-    done = {json.loads(line)["job"] for line in lines}
-    for job in jobs(given.half):
-        if job.name in done or not job.name.startswith(given.only):
-            continue
+    for job in unfinished(jobs(given.half), results, given.only):
         row = run(job, given.cache, representative=given.representative)
-        with results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        outcome = row["outcome"]
-        print(job.name, row["training_seconds"], outcome["seconds"], flush=True)
+        keep(row, results)
+        print(job.name, row["training_seconds"], row["outcome"]["seconds"], flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Poisson intervals.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from auditor.detection import GRADES, reaches
 from auditor.plans import accepted
 from auditor.record import Estimate
 from auditor.statistics import poisson_rate, proportion
+from benchmarks.studies import kept
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 BASELINES = {
@@ -43,12 +43,6 @@ CLEAN = {
 }
 Row = dict[str, Any]
 COLOURS = ("#0072B2", "#E69F00", "#009E73")
-
-
-def rows(cache: Path, half: str, label: str) -> list[Row]:
-    """Results of a half, one for each classifier."""
-    path = cache / f"{label}-{half}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def pairs(results: Iterable[Row], *, learned: bool = True) -> list[Row]:
@@ -395,7 +389,10 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     parser.add_argument("--label", default="study")
     given = parser.parse_args()
-    halves = {half: rows(given.cache, half, given.label) for half in ("held-out", "development")}
+    halves = {
+        half: kept(given.cache / f"{given.label}-{half}.jsonl")
+        for half in ("held-out", "development")
+    }
     text = []
     for title, half in (
         ("Held-out half: no method was chosen by its classifiers", "held-out"),
@@ -409,7 +406,7 @@ def main() -> None:
         groups = {name: [p for p in listed if p["family"] == name] for name in names}
         words = f"Detection by family, {half} half, strength 0.95"
         (given.docs / f"detection-{half}.svg").write_text(chart(words, groups))
-    photos = rows(given.cache, "photos", given.label)
+    photos = kept(given.cache / f"{given.label}-photos.jsonl")
     if photos:
         text.append(on_photos(photos))
     page = given.docs / "detection.md"

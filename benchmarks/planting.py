@@ -56,6 +56,7 @@ from benchmarks.planted_photos import (
     render,
     training,
 )
+from benchmarks.studies import Job, keep, unfinished
 from benchmarks.superclasses import Split, split
 
 WIDTHS = {"mobilenet_v2": 1280, "squeezenet1_0": 512, "efficientnet_lite0": 1280}
@@ -236,19 +237,10 @@ def equip(folder: Path, plan: Plan, data: Path) -> AuditConfig:
     )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One classifier to audit."""
-
-    name: str
-    half: str
-    plan: Plan
-
-
-def jobs(half: str) -> Iterator[Job]:
+def jobs(half: str) -> Iterator[Job[Plan]]:
     """The classifiers of a half, the telling ones first."""
 
-    def planted(name: str, trunk: str, seed: int, families: tuple[str, ...]) -> Job:
+    def planted(name: str, trunk: str, seed: int, families: tuple[str, ...]) -> Job[Plan]:
         return Job(f"planted {name}", half, planned(seed, trunk, (0.95,) * 6, families=families))
 
     mobile, squeeze, lite = WIDTHS
@@ -271,7 +263,7 @@ def jobs(half: str) -> Iterator[Job]:
     yield Job("3 of 45 classes", half, many)
 
 
-def run(job: Job, data: Path, cache: Path) -> dict[str, object]:
+def run(job: Job[Plan], data: Path, cache: Path) -> dict[str, Any]:
     """Train, audit and score one classifier, and rank its planted concepts by the baselines."""
     start = time.perf_counter()
     folder = cache / "models" / f"photos-{job.plan.digest[:16]}"
@@ -304,17 +296,9 @@ def main() -> None:
     torch.set_num_threads(1)
     os.environ["AUDITOR_DATA"] = str(given.data.resolve())
     results = given.cache / f"{given.label}-photos.jsonl"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    lines = (
-        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    )
-    done = {(line["job"], line["half"]) for line in lines}
-    for job in jobs(given.half):
-        if (job.name, job.half) in done or not job.name.startswith(given.only):
-            continue
-        row: dict[str, Any] = run(job, given.data, given.cache)
-        with results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    for job in unfinished(jobs(given.half), results, given.only):
+        row = run(job, given.data, given.cache)
+        keep(row, results)
         outcome = row["outcome"]
         print(f"{job.name}: accuracy {row['accuracy']['value']:.2f},", end=" ")
         print(f"{row['training_seconds']} s and {outcome['seconds']} s", flush=True)

@@ -9,7 +9,7 @@ from scipy import stats
 from tiny import stripes
 
 from auditor.activations import collect, find_layers
-from benchmarks import making, similarity
+from benchmarks import making, similarity, studies
 from benchmarks.prototypes import speed
 from benchmarks.published import place
 
@@ -161,3 +161,18 @@ def test_speed_compares_within_turns():
 def test_a_concept_without_a_value_is_behind_all_others():
     values = {"snow": 0.5, "fence": None, "water": 0.9}
     assert [place(values, name) for name in values] == [2, 3, 1]
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path):
+    results = tmp_path / "deep" / "study.jsonl"
+    halves = ("development", "held-out")
+    jobs = [studies.Job(name, half, plan=0) for half in halves for name in ("planted", "clean")]
+    assert list(studies.unfinished(jobs, results)) == jobs
+    studies.keep({"job": "planted", "half": "development", "outcome": {}}, results)
+    studies.keep({"job": "clean", "half": "held-out", "outcome": {}}, results)
+    assert list(studies.unfinished(jobs, results)) == jobs[1:3]
+    assert list(studies.unfinished(jobs, results, "pla")) == [jobs[2]]
+    left = studies.unfinished(jobs, results)
+    assert next(left) == jobs[1]
+    studies.keep({"job": "planted", "half": "held-out"}, results)  # by another process
+    assert list(left) == []
