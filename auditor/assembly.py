@@ -51,6 +51,7 @@ from auditor.record import (
 )
 from auditor.results import Results, places
 from auditor.statistics import proportion, rank_correlation
+from auditor.storage import digest_package
 
 __all__ = ["assemble"]
 
@@ -85,7 +86,7 @@ def assemble(
     finished = now()
     return Audit(
         schema_version=SCHEMA_VERSION,
-        tool=Tool(name="auditor", version=auditor.__version__),
+        tool=Tool(name="auditor", version=auditor.__version__, source=digest_package()),
         created=finished,
         title=config.scope.title or f"Audit of {results.classifier.name}",
         verdict=Verdict(
@@ -314,11 +315,12 @@ def _coverage(results: Results) -> Coverage:
         quarantined=tuple(Quarantined(id=name, reason=why) for name, why in quarantined.items()),
         not_tested=tuple(not_tested),
         smallest_effect=(
-            f"a combined score of {results.named.threshold:.1f} standard deviations of random "
-            f"concepts, for q < {config.statistics.q_level:g} among {hypotheses} pairs"
+            f"by the score alone, {results.named.threshold:.1f} standard deviations of random "
+            f"concepts (q < {config.statistics.q_level:g} among {hypotheses:,} pairs); below that "
+            "only what was tested on photos, of which no smallest effect was estimated"
             if np.isfinite(results.named.threshold)
             else f"none by the score alone: {results.named.null.size} random scores cannot give "
-            f"q < {config.statistics.q_level:g} among {hypotheses} pairs; only photos could"
+            f"q < {config.statistics.q_level:g} among {hypotheses:,} pairs; only photos could"
         ),
     )
 

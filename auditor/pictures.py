@@ -18,7 +18,9 @@ from auditor.storage import digest_bytes, write_atomically
 __all__ = ["encoded_png", "save_photo", "save_prototype", "save_region"]
 
 SIDE = 256  # pixels of the longer side
-Kind = Literal["prototype", "photo", "with", "without", "edited", "control"]
+Kind = Literal[
+    "prototype", "photo", "with", "without", "edited", "control", "surrounded", "unsurrounded"
+]
 
 
 def save_prototype(out: Path, class_index: int, n: int, pixels: NDArray[np.uint8]) -> str:

@@ -244,9 +244,9 @@ class _Run:
             pooled=pooled, pool_rows=pool_rows, canvas=canvas,
             canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
             of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
-            insertions=insertions, around=around, donors=donors, vocabulary=vocabulary,
-            named=named, groups=groups, group_names=names, group_photos=inside, device=device,
-            started=started,
+            insertions=insertions, around=around, donors=donors, recipients=recipients,
+            vocabulary=vocabulary, named=named, groups=groups, group_names=names,
+            group_photos=inside, device=device, started=started,
         )  # fmt: skip
         with self.stage("findings", 1):
             audit = assemble(results, self.clock.seconds, _now, _packages())

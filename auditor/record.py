@@ -18,7 +18,7 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -235,10 +235,16 @@ class ClusterClass(Record):
 
 
 class Picture(Record):
-    """An image file of the run folder, re-encoded from pixels, with what it shows."""
+    """An image file of the run folder, re-encoded from pixels, with what it shows.
+
+    Of the middle of one photo, `surrounded` has surroundings that show the concept by the probe,
+    `unsurrounded` has some that do not.
+    """
 
     file: str
-    kind: Literal["prototype", "photo", "with", "without", "edited", "control"]
+    kind: Literal[
+        "prototype", "photo", "with", "without", "edited", "control", "surrounded", "unsurrounded"
+    ]
     caption: str
 
 
@@ -379,10 +385,11 @@ class Prototyping(Record):
 
 
 class Tool(Record):
-    """The program that wrote the audit."""
+    """The program that wrote the audit; `source` is the SHA-256 of its own Python files."""
 
     name: str
     version: str
+    source: str | None = None
 
 
 class Audit(Record):

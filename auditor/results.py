@@ -68,6 +68,7 @@ class Results:
     insertions: Mapping[str, counterfactuals.Insertions]
     around: Surroundings
     donors: ImageSet
+    recipients: NDArray[np.int64]
     vocabulary: Vocabulary
     named: naming.Naming
     groups: tuple[Group, ...]

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-import auditor
 from auditor import concepts, detection, example, pipeline, plans, probes
 from auditor.compute import choose_device
 from auditor.concepts import ConceptBank
@@ -25,7 +24,7 @@ from auditor.errors import ConfigError
 from auditor.pipeline import Progress, Silent
 from auditor.plans import Plan
 from auditor.record import SCHEMA_VERSION, Audit, SelfTest
-from auditor.storage import digest_value, write_atomically
+from auditor.storage import digest_package, digest_value, write_atomically
 
 __all__ = ["attach", "plantable", "run"]
 
@@ -65,7 +64,7 @@ def run(
     tested = list(_plans(bank, planted, clean, config))
     key = digest_value(
         [
-            auditor.__version__,
+            digest_package(),
             config.prototypes.model_dump(mode="json"),
             config.statistics.model_dump(mode="json"),
             probes.load(config.probe, device=device).digest,

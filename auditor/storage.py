@@ -46,6 +46,13 @@ def digest_value(value: Any) -> str:
     return digest_bytes(text.encode(errors="backslashreplace"))
 
 
+def digest_package() -> str:
+    """SHA-256 of this program's own Python files, with their places in the package."""
+    home = Path(__file__).parent
+    files = sorted(home.rglob("*.py"))
+    return digest_value([[path.relative_to(home).as_posix(), digest_file(path)] for path in files])
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole: on any failure the old file stays as it was.
 

@@ -27,6 +27,7 @@ __all__ = [
     "RECIPIENTS",
     "Surroundings",
     "choose_recipients",
+    "composed",
     "p_values",
     "transplant",
 ]
@@ -80,18 +81,31 @@ def transplant(
         batch: images per forward pass.
     """
     device = next(iter(classifier.net.parameters())).device
-    keep = _mask(*middles.shape[-2:]).to(device)
     middles = middles.to(device)
     others = torch.from_numpy(labels[:, None] != np.array(classes)[None, :])
     per_class = others.sum(0).clamp_min(1)
     rows = []
     with torch.inference_mode():
         for part in donors.batches(classifier.preprocess.fit, size=max(1, batch // len(middles))):
-            around = part.to(device)[:, None] * (1 - keep) + middles[None] * keep
-            logits = classifier.logits(around.flatten(0, 1)).cpu().double()
-            odds = _log_odds(logits)[:, list(classes)].reshape(len(part), len(middles), -1)
+            logits = classifier.logits(composed(middles, part.to(device)).flatten(0, 1))
+            odds = _log_odds(logits.cpu().double())[:, list(classes)]
+            odds = odds.reshape(len(part), len(middles), -1)
             rows.append(((odds * others).sum(1) / per_class).numpy())
     return Surroundings(np.concatenate(rows))
+
+
+def composed(middles: Tensor, donors: Tensor) -> Tensor:
+    """Each donor's surroundings around each middle.
+
+    Args:
+        middles: float tensor of shape (r, 3, H, W) in [0, 1].
+        donors: float tensor of shape (n, 3, H, W) in [0, 1].
+
+    Returns:
+        Float tensor of shape (n, r, 3, H, W) in [0, 1].
+    """
+    keep = _mask(*middles.shape[-2:]).to(middles.device)
+    return donors[:, None] * (1 - keep) + middles[None] * keep
 
 
 def p_values(

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import special
 
-from auditor import counterfactuals, drawing, showing, suspects
+from auditor import counterfactuals, drawing, showing, surroundings, suspects
 from auditor.findings import derive
-from auditor.pictures import save_photo
+from auditor.pictures import Kind, save_photo
 from auditor.record import Estimate, Finding, Picture
 from auditor.results import Results, places
 from auditor.statistics import interval
@@ -57,7 +58,7 @@ def findings(
         results.named, results.vocabulary, is_core, results.classes,
         results.classifier.class_names, photos, donors, results.insertions, results.diverged,
         {name: quality.auc for name, quality in results.probe.quality.items()},
-        lambda row, j: _illustrate(results, files, row, j),
+        lambda row, j: _illustrate(results, donors, files, row, j),
         q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
         replicates=config.statistics.bootstrap,
         intervals=lambda row, j: _score_interval(results, row, j),
@@ -88,9 +89,14 @@ def _score_interval(results: Results, row: int, j: int) -> Estimate:
 
 
 def _illustrate(
-    results: Results, files: Mapping[int, str], row: int, j: int
+    results: Results, donors: suspects.Donors, files: Mapping[int, str], row: int, j: int
 ) -> tuple[Picture, ...]:
-    """A prototype, and photos of other classes with and without the concept, or with it drawn."""
+    """A prototype, and what the concept was tested on: no pick of what speaks for it.
+
+    A drawn one is shown on the photo that it moves by the median of all, another by surroundings
+    with the median log-odds of those that show it and of those that do not, and by the photos of
+    other classes that show it best and not at all.
+    """
     index, concept = results.classes[row], results.bank.concepts[j]
     name = results.classifier.class_names[index]
     save = functools.partial(save_photo, results.out)
@@ -105,18 +111,25 @@ def _illustrate(
 
     if concept.drawing is not None:
         logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
-        gain = np.where(results.canvas_labels != index, logs[1] - np.maximum(logs[0], -20), -np.inf)
-        place = int(gain.argmax())
+        others = np.flatnonzero(results.canvas_labels != index)
+        if not len(others):
+            return tuple(pictures)
+        place = _median(others, np.exp(logs[1, others]) - np.exp(logs[0, others]))
         photo = results.classifier.preprocess.fit(results.canvas.image(place))
         seed = counterfactuals.photo_seed(results.config.seed, place)
         edited = drawing.draw(concept.drawing, photo, seed=seed)
         control = drawing.draw_control(concept.drawing, photo, seed=seed)
         pictures += [
-            save(photo, "without", f"Photo as it is: {probability(logs[0, place])}"),
+            save(
+                photo, "without",
+                f"Photo as it is, of {len(others)} the one with the median change: "
+                f"{probability(logs[0, place])}",
+            ),
             save(edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
             save(control, "control", f"Control edit: {probability(logs[2, place])}"),
         ]  # fmt: skip
         return tuple(pictures)
+    pictures += _surrounded(results, donors, row, j)
     scores = showing.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
     logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
     others = np.flatnonzero(results.labels != index)
@@ -131,3 +144,36 @@ def _illustrate(
             for i in chosen
         ]  # fmt: skip
     return tuple(pictures)
+
+
+def _surrounded(results: Results, donors: suspects.Donors, row: int, j: int) -> list[Picture]:
+    """One photo's middle with surroundings that show the concept, and with some that do not."""
+    index, others = results.classes[row], np.flatnonzero(~donors.own[:, row])
+    kept = results.recipients[results.labels[results.recipients] != index]
+    groups = [others[donors.shown[others, j] == there] for there in (True, False)]
+    if not len(kept) or not all(map(len, groups)):
+        return []
+    odds = donors.around.log_odds[:, row]
+    places = [_median(group, odds[group]) for group in groups]
+    fit = results.classifier.preprocess.fit
+    middle = torch.stack([fit(results.images.image(int(kept[0])))])
+    around = torch.stack([fit(results.donors.image(place)) for place in places])
+    composed = surroundings.composed(middle, around).flatten(0, 1)
+    with torch.inference_mode():
+        chances = results.classifier.logits(composed.to(results.device)).softmax(1)[:, index]
+    name = results.classifier.class_names[index]
+    whose = results.classifier.class_names[int(results.labels[kept[0]])]
+    kinds: tuple[tuple[Kind, str], ...] = (
+        ("surrounded", "surroundings with the median answer of those that show it"),
+        ("unsurrounded", "and of those that do not"),
+    )
+    pictures = []
+    for (kind, words), image, chance in zip(kinds, composed, chances.tolist(), strict=True):
+        caption = f"Middle of {whose}, {words}: p({name}) = {chance:.3f}"
+        pictures.append(save_photo(results.out, image, kind, caption))
+    return pictures
+
+
+def _median(places: NDArray[np.int64], values: Floats) -> int:
+    """The place whose value is the middle one."""
+    return int(places[np.argsort(values, kind="stable")[len(values) // 2]])

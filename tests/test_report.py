@@ -236,11 +236,16 @@ def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
     assert claimed(naming).endswith("It was not tested on photos of other classes.")
     told = claimed(naming, association)
     assert told.startswith("Photos of other classes that show “snow” lean towards “husky”: +1.42")
-    assert told.endswith("photos of the class are not known to show it.")
+    assert told.endswith("but whether photos of the class show it is not known.")
     around = association.model_copy(update={"test": "surroundings"})
     common = Estimate(value=0.75, low=0.7, high=0.8, n=20)
     prevalent = association.model_copy(update={"test": "prevalence", "effect": common})
-    assert claimed(naming, association, around).endswith("not known to show it.")
+    still = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=20)})
+    rare = prevalent.model_copy(update={"effect": Estimate(value=0.6, low=0.5, high=0.7, n=20)})
+    assert claimed(naming, association, still, rare).endswith(
+        "but photos of the class hardly show it more often than others: 0.60 (0.50 to 0.70); "
+        "surroundings that show it, put around other objects, do 0.10 (−0.10 to 0.30)."
+    )
     for evidence in ((association, prevalent), (association, around, prevalent)):
         assert claimed(naming, *evidence).endswith("do not bear it out far enough.")
     assert claimed(naming, association, moved).startswith(
@@ -265,7 +270,7 @@ def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
         "towards “husky”: +1.42 (0.92 to 1.92) in log-odds"
     )
     told = claimed(naming, association, around, drawn)
-    assert "raises the probability of “husky” by 0.31 (0.25 to 0.37), on each photo more" in told
+    assert "raises the probability of “husky” by 0.31 (0.25 to 0.37), on average more" in told
     assert "the edit changes it by 0.020 (−0.010 to 0.050): part of it may be any mark" in told
     vain = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=9)})
     assert claimed(naming, association, vain).startswith("Photos of other classes that show")
@@ -288,14 +293,30 @@ def test_nothing_found_never_stands_alone(tmp_path: Path) -> None:
         follows = shown[place.start() : place.start() + 240]
         assert re.search(r"None among the \d+ hypotheses tested", follows)
         assert "smallest effect that would have been found" in follows
-    assert "None among the 48 hypotheses tested, at this detection power." in shown
+    assert "hypotheses tested, at a detection power that was not measured." in shown
     assert "0.8 in log-odds on 20 photos" in shown
 
 
 def test_an_unknown_smallest_effect_is_said_to_be_unknown() -> None:
     saved = audit(findings=False)
     blind = saved.coverage.model_copy(update={"smallest_effect": None})
-    assert "was not estimated" in words.nothing_found(blind)
+    unknown = saved.model_copy(update={"coverage": blind})
+    assert "was not estimated" in words.nothing_found(unknown, 48)
+    assert "None among the 1 other hypothesis tested" in words.nothing_found(unknown, 1, "other")
+
+
+def test_hypotheses_are_those_that_can_be_findings(page: Element) -> None:
+    saved = audit()
+    inner = {concept.name for concept in saved.concepts if not concept.extrinsic}
+    possible = [
+        s for c in saved.classes for s in c.concepts
+        if s.q is not None and not s.core and s.concept not in inner
+    ]  # fmt: skip
+    tested = [s for c in saved.classes for s in c.concepts if s.q is not None]
+    assert 0 < len(possible) < len(tested)
+    assert f"Hypotheses tested {len(possible)}" in words_of(page)
+    left = len(possible) - len(saved.findings)
+    assert f"None among the {left} other hypotheses tested" in words_of(page)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from auditor.record import Audit, Evidence, Finding
 from auditor.report import charts
-from auditor.report.parts import Gallery, Limits, Names, Shot, galleries, prototype_shot
+from auditor.report.parts import KINDS, Gallery, Limits, Names, Shot, galleries, prototype_shot
 from auditor.report.text import Name, clean, estimate, name, number, probability
 from auditor.report.words import GRADES, TESTS, Badge, claim, lead
 
@@ -183,9 +183,14 @@ def _cover(groups: list[Gallery]) -> tuple[Shot, ...]:
     """A prototype and a photo that shows the concept, or two prototypes where there is none."""
     shots = {group.title: group.shots for group in groups}
     cover = [replace(shot, caption="prototype") for shot in shots.get("Prototypes", ())]
-    for title in ("Photos with the concept put in", "Photos with the concept"):
+    for kind, words in (
+        ("edited", "with the concept"),
+        ("surrounded", "among what shows it"),
+        ("with", "shows it by the probe"),
+    ):
+        title, _ = KINDS[kind]
         if title in shots:
-            cover.insert(1, replace(shots[title][0], caption="with the concept"))
+            cover.insert(1, replace(shots[title][0], caption=words))
             break
     return tuple(cover[:2])
 

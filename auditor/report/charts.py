@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from auditor.record import Estimate, Grade, LayerDivergence
-from auditor.report.text import name
+from auditor.report.text import name, number
 
 __all__ = [
     "Point",
@@ -192,7 +192,7 @@ def comparison(effect: Estimate, control: Estimate | None, title: str) -> Markup
 
 def path(layers: Sequence[LayerDivergence], title: str) -> Markup:
     """Similarity by layer, early to deep, against the bands of other and same classes."""
-    width, height, left, right, top, bottom = 480.0, 216.0, 34.0, 96.0, 10.0, 34.0
+    width, height, left, right, top, bottom = 480.0, 226.0, 34.0, 96.0, 20.0, 34.0
     lines = (
         ("normalised", "k-blue", "k-blue-dot", "k-blue-text", [x.normalised for x in layers]),
         ("class-specific", "k-red", "k-red-dot", "k-red-text", [x.class_specific for x in layers]),
@@ -219,8 +219,8 @@ def path(layers: Sequence[LayerDivergence], title: str) -> Markup:
     if held and len(held) < len(layers):
         edge = max(held) + step / 2
         drawing.line("k-grid", edge, top, edge, floor)
-        drawing.text("k-label", edge - 4, top + 8, "held to photos", "end")
-        drawing.text("k-label", edge + 4, top + 8, "counted")
+        drawing.text("k-label", edge - 4, top - 9, "held to photos", "end")
+        drawing.text("k-label", edge + 4, top - 9, "counted")
     for words, stroke, dot, text, values in lines:
         for run in _runs(values):
             if len(run) > 1:
@@ -228,6 +228,7 @@ def path(layers: Sequence[LayerDivergence], title: str) -> Markup:
             for i, value in run:
                 if abs(value) > limit:
                     drawing.triangle(dot, xs[i], y(value), math.copysign(4, value))
+                    drawing.text("k-label", xs[i] + 7, y(value) + 3.5, number(value, 0))
                 elif dot == "k-blue-dot":
                     drawing.circle(dot, xs[i], y(value), 2.8)
                 else:

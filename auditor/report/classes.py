@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -16,6 +16,8 @@ from auditor.report.parts import (
     Limits,
     Names,
     gallery,
+    hypotheses,
+    intrinsic,
     prototype_shots,
     showing,
 )
@@ -24,7 +26,7 @@ from auditor.report.words import CHANNELS, GRADES, Badge, nothing_found
 
 __all__ = ["ClassPage", "ClassRow", "Ranking", "class_pages", "ranking"]
 
-LABELS = 8  # classes named in the scatter
+LABELS = 12  # classes named in the scatter
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,15 @@ class Ranking:
 
 @dataclass(frozen=True)
 class ConceptRow:
-    """One concept for one class; `bar` is the score's share of the largest shown, in percent."""
+    """One concept for one class; `bar` is the score's share of the largest shown, in percent.
+
+    `tag` says why it can be no finding, where it can be none.
+    """
 
     rank: str
     concept: Name
     category: Name
-    core: bool
+    tag: str
     score: str
     bar: int
     q: str
@@ -162,9 +167,12 @@ def class_pages(
     ordered = _ranked(audit)
     first = sorted(ordered, key=lambda c: c.index not in best)[: limits.class_pages]
     chosen = {c.index for c in first}
-    pages = tuple(_page(audit, c, names, cards, limits) for c in ordered if c.index in chosen)
+    inner = intrinsic(audit)
+    pages = tuple(
+        _page(audit, c, names, cards, inner, limits) for c in ordered if c.index in chosen
+    )
     rest = [c for c in ordered if c.index not in chosen]
-    rows = tuple(_class_row(audit, c, names) for c in rest[: limits.class_rows])
+    rows = tuple(_class_row(audit, c, names, inner) for c in rest[: limits.class_rows])
     if not rest:
         return pages, (), ""
     note = (
@@ -254,15 +262,19 @@ def _correlation(audit: Audit) -> str:
 
 
 def _page(
-    audit: Audit, c: AuditedClass, names: Names, cards: Sequence[Card], limits: Limits
+    audit: Audit,
+    c: AuditedClass,
+    names: Names,
+    cards: Sequence[Card],
+    inner: Set[str],
+    limits: Limits,
 ) -> ClassPage:
     own = tuple(card for card in cards if card.class_index == c.index)
     d = c.divergence
     shots = [
         shot for prototype in c.prototypes for shot in prototype_shots(prototype, names[c.index])
     ]
-    tested = sum(score.q is not None for score in c.concepts)
-    concepts = _concepts(c, own, limits)
+    concepts = _concepts(c, own, inner, limits)
     found = any(card.badge.style != "not-tested" for card in own)
     return ClassPage(
         index=c.index,
@@ -288,7 +300,7 @@ def _page(
         concepts=concepts,
         concepts_note=showing(len(concepts), len(c.concepts), "concepts; all are in audit.json"),
         cards=own,
-        nothing="" if found else _nothing(audit, tested),
+        nothing="" if found else _nothing(audit, hypotheses(c, inner)),
         clusters=tuple(_in_cluster(cluster, c.index) for cluster in audit.clusters
                        if any(share.index == c.index for share in cluster.classes)),
     )  # fmt: skip
@@ -335,7 +347,9 @@ def _path_title(c: AuditedClass, names: Names) -> str:
     )
 
 
-def _concepts(c: AuditedClass, own: Sequence[Card], limits: Limits) -> tuple[ConceptRow, ...]:
+def _concepts(
+    c: AuditedClass, own: Sequence[Card], inner: Set[str], limits: Limits
+) -> tuple[ConceptRow, ...]:
     """The best concepts, and those with a finding wherever they rank."""
     by_concept = {card.concept.full: card for card in own}
     ordered = sorted(c.concepts, key=lambda s: (s.rank is None, s.rank or 0))
@@ -345,16 +359,16 @@ def _concepts(c: AuditedClass, own: Sequence[Card], limits: Limits) -> tuple[Con
         if place < limits.concepts or name(score.concept).full in by_concept
     ]
     top = max((score.score for score in chosen if score.score is not None), default=0.0)
-    return tuple(_concept(s, by_concept.get(name(s.concept).full), top) for s in chosen)
+    return tuple(_concept(s, by_concept.get(name(s.concept).full), inner, top) for s in chosen)
 
 
-def _concept(score: ConceptScore, card: Card | None, top: float) -> ConceptRow:
+def _concept(score: ConceptScore, card: Card | None, inner: Set[str], top: float) -> ConceptRow:
     share = 0 if score.score is None or top <= 0 else round(100 * max(score.score, 0) / top)
     return ConceptRow(
         rank="–" if score.rank is None else str(score.rank),
         concept=name(score.concept),
         category=name(score.category, 24),
-        core=score.core,
+        tag="core" if score.core else "intrinsic" if score.concept in inner else "",
         score=number(score.score),
         bar=share,
         q=probability(score.q),
@@ -367,12 +381,16 @@ def _concept(score: ConceptScore, card: Card | None, top: float) -> ConceptRow:
 def _nothing(audit: Audit, tested: int) -> str:
     if tested == 0:
         return "No hypothesis was tested for this class."
-    return f"Nothing found. {nothing_found(audit.coverage, tested)}"
+    return f"Nothing found. {nothing_found(audit, tested)}"
 
 
 def _in_cluster(cluster: Cluster, index: int) -> str:
     share = next(share for share in cluster.classes if share.index == index)
-    title = f"“{name(cluster.name)}”" if cluster.name else f"unnamed ({name(cluster.id, 16)})"
+    title = (
+        f"nearest to “{name(cluster.name)}”"
+        if cluster.name
+        else f"unnamed ({name(cluster.id, 16)})"
+    )
     others = "shared with other classes" if cluster.shared else "of this class alone"
     return (
         f"{title}: {count(share.n_images, 'photo')} and {count(share.n_prototypes, 'prototype')} "
@@ -380,8 +398,8 @@ def _in_cluster(cluster: Cluster, index: int) -> str:
     )
 
 
-def _class_row(audit: Audit, c: AuditedClass, names: Names) -> ClassRow:
-    scored = [s for s in c.concepts if s.rank is not None and not s.core]
+def _class_row(audit: Audit, c: AuditedClass, names: Names, inner: Set[str]) -> ClassRow:
+    scored = [s for s in c.concepts if s.rank is not None and not s.core and s.concept not in inner]
     top = min(scored, key=lambda s: s.rank or 0, default=None)
     findings = sum(finding.class_index == c.index for finding in audit.findings)
     return ClassRow(

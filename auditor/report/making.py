@@ -41,7 +41,10 @@ def making(audit: Audit) -> Making | None:
         ("Parameterisation", made.parameterisation),
         ("Made from", clean(made.used)),
         ("Layers held", _layers(made)),
-        ("Target reached", f"{sum(reached):,} of {count(len(reached), 'prototype')}"),
+        (
+            f"Reached {audit.spec.prototypes.probability:g}",
+            f"{sum(reached):,} of {count(len(reached), 'prototype')}",
+        ),
         ("Transfer", _transfer(made.transfer)),
         ("Told from photos", _told_apart(made)),
     ]

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from auditor.record import Audit, Picture, Prototype
+from auditor.record import Audit, AuditedClass, Picture, Prototype
 from auditor.report.text import Name, clean, name, number
 
-__all__ = ["HTML", "PDF", "Gallery", "Limits", "Names", "Shot", "gallery", "showing"]
+__all__ = [
+    "HTML",
+    "KINDS",
+    "PDF",
+    "Gallery",
+    "Limits",
+    "Names",
+    "Shot",
+    "gallery",
+    "hypotheses",
+    "intrinsic",
+    "showing",
+]
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "prototype": ("Prototypes", "Prototype"),
-    "with": ("Photos with the concept", "Photo with the concept"),
+    "with": (
+        "Photos of other classes that show it by the probe, which may err",
+        "Photo that shows the concept by the probe",
+    ),
     "without": ("Photos without it", "Photo without the concept"),
     "edited": ("Photos with the concept put in", "Photo with the concept put in"),
+    "surrounded": (
+        "Surroundings that show it by the probe, put around another object",
+        "Surroundings that show the concept by the probe, around another object",
+    ),
+    "unsurrounded": (
+        "Surroundings that do not, around the same object",
+        "Surroundings without the concept, around the same object",
+    ),
     "control": ("The same places, matched control edit", "Photo with the matched control edit"),
     "photo": ("Photos", "Photo"),
 }
@@ -96,6 +119,19 @@ class Names:
 
     def __getitem__(self, index: int) -> Name:
         return self._names.get(index) or name(f"class {index}")
+
+
+def intrinsic(audit: Audit) -> frozenset[str]:
+    """Concepts that are ranked and are no findings of any class."""
+    return frozenset(concept.name for concept in audit.concepts if not concept.extrinsic)
+
+
+def hypotheses(c: AuditedClass, intrinsic: Set[str]) -> int:
+    """How many concepts were tested of a class that can be findings."""
+    return sum(
+        score.q is not None and not score.core and score.concept not in intrinsic
+        for score in c.concepts
+    )
 
 
 def showing(shown: int, total: int, noun: str) -> str:

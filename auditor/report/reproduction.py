@@ -82,12 +82,13 @@ def digests(audit: Audit) -> tuple[tuple[str, str], ...]:
         ("Concept bank", clean(made_from.concepts_digest)),
         ("Probe", clean(made_from.probe.digest)),
         ("Configuration", config_digest(audit.spec)),
+        *((("Program", clean(audit.tool.source)),) if audit.tool.source else ()),
     )
 
 
 def config_digest(spec: AuditConfig) -> str:
-    """SHA-256 of the configuration's canonical JSON."""
-    return digest_value(spec.model_dump(mode="json"))
+    """SHA-256 of the configuration's canonical JSON, without the output folder."""
+    return digest_value(spec.model_dump(mode="json", exclude={"out"}))
 
 
 def command(spec: AuditConfig) -> str:

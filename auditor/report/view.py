@@ -6,16 +6,18 @@ the same report.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditor.record import Audit
+from auditor.record import PREVALENT, Audit, NotTested
 from auditor.report import charts
 from auditor.report.cards import Card, CardRow, Planted, card_rows, cards, planted
 from auditor.report.classes import ClassPage, ClassRow, Ranking, class_pages, ranking
-from auditor.report.parts import Limits, Names, showing
+from auditor.report.parts import Limits, Names, hypotheses, intrinsic, showing
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
 from auditor.report.shortcuts import ClusterCard, Matrix, shared
 from auditor.report.text import Name, clean, count, estimate, instant, moment, name, number
@@ -31,7 +33,8 @@ from auditor.report.words import (
 
 __all__ = ["Report", "build"]
 
-TOP = 3  # findings on the first page
+TOP = 3  # findings on the first page, with pictures
+OTHERS = 5  # and in a line each
 REASONS = 3  # verdict's reasons, and gaps, on the first page
 
 
@@ -54,6 +57,8 @@ class Summary:
     grades: tuple[tuple[Badge, int], ...]
     top: tuple[Card, ...]
     top_note: str
+    others: tuple[Card, ...]
+    others_note: str
     nothing: str
     gaps: tuple[str, ...]
     digests: tuple[tuple[str, str], ...]
@@ -229,13 +234,7 @@ def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
     by_grade = Counter(finding.grade for finding in audit.findings)
     top = tuple(card for card in found if card.badge.style != "not-tested")[:TOP]
     total = len(found) - by_grade["not_tested"]
-    gaps = Counter((gap.kind, clean(gap.reason)) for gap in audit.coverage.not_tested)
-    lines = [
-        f"{count(number_, kind, 'classes' if kind == 'class' else None)}: {_shortened(reason, 110)}"
-        for (kind, reason), number_ in gaps.most_common(REASONS)
-    ]
-    if len(gaps) > REASONS:
-        lines.append(f"{len(gaps) - REASONS} more reasons under Not assessed.")
+    lines = list(_gaps(audit))
     if coverage.quarantined:
         lines.append(f"{count(len(coverage.quarantined), 'photo')} could not be used.")
     if audit.self_test is None:
@@ -247,19 +246,47 @@ def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
         verdict=VERDICTS[audit.verdict.status],
         reasons=tuple(reasons) or (VERDICTS[audit.verdict.status].meaning,),
         figures=(
-            (f"{coverage.classes:,}", f"of {count(coverage.classes_of_model, 'class', 'classes')}"),
-            (f"{coverage.images:,}", "photos" if coverage.images != 1 else "photo"),
-            (f"{coverage.pool:,}", "photos in the pool"),
-            (f"{coverage.hypotheses:,}", "hypotheses tested"),
+            ("Classes", f"{coverage.classes:,} of {coverage.classes_of_model:,}"),
+            ("Photos of the classes", f"{coverage.images:,}"),
+            ("Photos in the pool", f"{coverage.pool:,}"),
+            ("Hypotheses tested", f"{_hypotheses(audit):,}"),
         ),
         grades=tuple((badge, by_grade[grade]) for grade, badge in GRADES.items()
                      if grade != "not_tested" or by_grade[grade]),
         top=top,
-        top_note=showing(len(top), total, "findings; the rest follow under Findings"),
-        nothing="" if top else nothing_found(coverage),
+        top_note=showing(len(top), total, "findings"),
+        others=found[len(top) : total][:OTHERS],
+        others_note=showing(min(total - len(top), OTHERS), total - len(top), "findings"),
+        nothing="" if top else nothing_found(audit, _hypotheses(audit)),
         gaps=tuple(lines) or ("Every audited class and concept was tested.",),
         digests=tuple((label, _shortened(text, 25)) for label, text in digests(audit)),
     )  # fmt: skip
+
+
+def _gaps(audit: Audit) -> Iterator[str]:
+    """What was not tested, told together where the reasons differ in numbers alone."""
+    alike: dict[tuple[str, str], list[NotTested]] = {}
+    for gap in audit.coverage.not_tested:
+        alike.setdefault((gap.kind, re.sub(r"[\d,.]+", "0", gap.reason)), []).append(gap)
+    whole = {"concept": len(audit.concepts), "class": len(audit.classes)}
+    most = sorted(alike.values(), key=len, reverse=True)
+    for gaps in most[:REASONS]:
+        first = gaps[0]
+        told = f"{_shortened(first.what, 60)}: {_shortened(first.reason, 110)}"
+        if len(gaps) == 1:
+            yield told[:1].upper() + told[1:]
+        else:
+            nouns = "classes" if first.kind == "class" else f"{first.kind}s"
+            of = f"of {whole[first.kind]:,} " if first.kind in whole else ""
+            yield f"{len(gaps):,} {of}{nouns}, such as {told}"
+    if len(most) > REASONS:
+        yield f"{count(len(most) - REASONS, 'more reason')} in section “Not assessed”."
+
+
+def _hypotheses(audit: Audit) -> int:
+    """How many pairs of a class and a concept were tested and can be findings."""
+    inner = intrinsic(audit)
+    return sum(hypotheses(c, inner) for c in audit.classes)
 
 
 def _shortened(text: str, limit: int) -> str:
@@ -296,15 +323,19 @@ def _criteria(audit: Audit) -> Criteria:
         verdict=verdict,
         reasons=tuple(clean(reason) for reason in audit.verdict.reasons) or (verdict.meaning,),
         levels=(
-            ("q level", f"{levels.q_level:g}", "Share of false findings that is put up with, "
-             "after Benjamini and Hochberg over all classes and concepts."),
+            ("q level", f"{levels.q_level:g}", "Of each test by itself, after Benjamini and "
+             "Hochberg over all that it was made on. The share of false findings over all tests "
+             "together is not controlled: see Detection power."),
+            ("Prevalence", f"{PREVALENT:g}", "How often a photo of the class must show more of "
+             "the concept than one of another class, to corroborate or confirm; where a drawing "
+             "alone speaks, the whole interval."),
             ("Photos per class, at least", str(levels.min_photos),
              "A class with fewer is not tested, never scored 0."),
             ("Prototypes per class", str(prototypes.per_class),
-             f"Up to {prototypes.steps} steps each, until the class's probability reaches "
-             f"{prototypes.probability:g}."),
+             f"{prototypes.steps} steps each{' at most' if prototypes.early else ''}; one reached "
+             f"its target where the class's probability is {prototypes.probability:g} or more."),
             ("Random concepts", str(levels.permutations),
-             "For each class: the null behind each p-value."),
+             "For each class: the null behind the p-value of naming."),
             ("Bootstrap replicates", str(levels.bootstrap), "Behind each 95 % interval."),
         ),
         grades=tuple(GRADES.values()),
@@ -352,16 +383,19 @@ def _data(audit: Audit, names: Names, limits: Limits) -> Data:
         if quality else "Not known for any concept: read named concepts with care.",
         ruler=charts.ruler(axis, "Scale of AUC, from 0.4 to 1", width=120),
         concepts=lines[: limits.listed],
-        concepts_note=showing(min(limits.listed, len(lines)), len(lines), "concepts"),
+        concepts_note=showing(
+            min(limits.listed, len(lines)), len(lines), "concepts; all are in audit.json"
+        ),
     )  # fmt: skip
 
 
 def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
-    """Concepts as the bank orders them, each with the probe's quality where it is known."""
+    """Concepts of findings, then the others as the bank orders them, with the probe's quality."""
     sources = {"named": "named by the probe", "drawn": "drawn", "shown": "example photos"}
     quality = {q.concept: q for q in audit.provenance.probe.quality}
     lines = []
-    for concept in audit.concepts:
+    found = {finding.concept for finding in audit.findings}
+    for concept in sorted(audit.concepts, key=lambda concept: concept.name not in found):
         known = quality.get(concept.name)
         title = "" if known is None else f"{name(concept.name)}: AUC {number(known.auc)}"
         lines.append(
@@ -389,6 +423,7 @@ def _closing(audit: Audit, limits: Limits) -> Closing:
         for concept in audit.concepts
         if concept.reason and ("concept", name(concept.name).full) not in known
     ]
+    found = [finding for finding in audit.findings if finding.grade != "not_tested"]
     power = (
         "No self-test was run with this configuration: how often it finds a planted shortcut, and "
         "how often it raises a false alarm, is not known for this audit."
@@ -399,7 +434,9 @@ def _closing(audit: Audit, limits: Limits) -> Closing:
         power=power,
         rates=tuple((name(r.name, 80), estimate(r.rate)) for r in (test.rates if test else ())),
         not_tested=tuple(gaps[: limits.listed]),
-        not_tested_note=showing(min(limits.listed, len(gaps)), len(gaps), "entries"),
-        nothing=nothing_found(coverage),
+        not_tested_note=showing(
+            min(limits.listed, len(gaps)), len(gaps), "entries; all are in audit.json"
+        ),
+        nothing=nothing_found(audit, _hypotheses(audit) - len(found), "other" if found else ""),
         limits=LIMITS,
     )

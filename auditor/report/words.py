@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.record import PREVALENT, Coverage, Estimate, Evidence, Finding, Grade, SelfTest
+from auditor.record import PREVALENT, Audit, Estimate, Evidence, Finding, Grade, SelfTest
 from auditor.report.text import Name, clean, count, estimate, number, probability
 
 __all__ = [
@@ -56,14 +56,16 @@ GRADES: Mapping[Grade, Badge] = {
         "confirmed",
         "●",
         "confirmed",
-        "An experiment on photos changed the model's answer more than its matched control did.",
+        "Drawn on photos of other classes, the concept raises the class by more than a matched "
+        "edit does, the intervals apart and the odds at least doubled, and photos of the class "
+        "surely show it more often than others.",
     ),
     "corroborated": Badge(
         "corroborated",
         "◐",
         "corroborated",
-        "Concept and answer go together on photos beyond chance, or an experiment that may be "
-        "explained otherwise speaks for it; none has shown a cause beyond doubt.",
+        "Concept and answer go together on photos beyond chance, or an experiment speaks for it "
+        "that does not tell it apart from its control, or from what else the surroundings show.",
     ),
     "suspected": Badge(
         "suspected",
@@ -90,7 +92,7 @@ TESTS: Mapping[str, TestWords] = {
         "Naming",
         "How far prototypes, weights and photos of the class point to the concept",
         "random concepts: their median and central 95 %",
-        "",
+        "prototypes",
     ),
     "association": TestWords(
         "Association",
@@ -122,10 +124,14 @@ TESTS: Mapping[str, TestWords] = {
 
 CHANNELS: tuple[tuple[str, str, str], ...] = (
     ("bridge", "Bridge", "prototypes projected on the concept's direction in the model's features"),
-    ("textcav", "Text", "the direction taken from the text through a linear map"),
-    ("direct", "Direct", "the probe's score of the prototype image itself"),
+    ("textcav", "Text", "the direction taken from the text through a linear map; no weight"),
+    ("direct", "Direct", "the probe's score of the prototype image itself; no weight"),
     ("head", "Weights", "the class's own weights along the concept's direction"),
-    ("association", "Answer", "the class's answer on pool photos that show the concept"),
+    (
+        "association",
+        "Answer",
+        "the class's answer on pool photos that show the concept, or on photos that it is drawn on",
+    ),
     ("prevalence", "Photos", "how much more the class's own photos show the concept than others"),
 )
 
@@ -138,7 +144,8 @@ LIMITS: tuple[tuple[str, str], ...] = (
     (
         "The probe has blind spots.",
         "A concept that the probe does not see, or that is not in the bank, cannot be found. Its "
-        "quality per concept is listed under Data, where it is known.",
+        "quality per concept, where it is known, is listed under Data, the concepts of findings "
+        "first.",
     ),
     (
         "Small samples give wide intervals.",
@@ -201,9 +208,10 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
     if finding.grade == "corroborated" and evidence.test == "insertion":
         return (
             f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
-            f"probability of “{class_name}” by {_size(evidence.effect)}, on each photo more than a "
-            f"matched edit without its meaning{_against(evidence, 'the edit changes it by')}: "
-            "part of it may be any mark in that place."
+            f"probability of “{class_name}” by {_size(evidence.effect)}, on average more than a "
+            "matched edit of the same photos without its meaning"
+            f"{_against(evidence, 'the edit changes it by')}: part of it may be any mark in that "
+            "place."
         )
     if finding.grade == "corroborated" and evidence.test == "surroundings":
         return (
@@ -232,17 +240,9 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
                 "to show it: it may look like the class, or hide what speaks for the true one."
             )
         if told.test == "association" and told.effect.low > 0 and (told.q or 0) < by_score:
-            shown = any(
-                e.test == "prevalence" and e.effect.value >= PREVALENT for e in finding.evidence
-            )
             return (
                 f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
-                f"{_measured(told)}; but "
-                + (
-                    "the tests beside it do not bear it out far enough."
-                    if shown
-                    else "photos of the class are not known to show it."
-                )
+                f"{_measured(told)}; but {_held_back(finding)}."
             )
     return (
         f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
@@ -255,6 +255,21 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
     )
 
 
+def _held_back(finding: Finding) -> str:
+    """Why an association convicts nobody."""
+    beside = {evidence.test: evidence.effect for evidence in finding.evidence}
+    seen, around = beside.get("prevalence"), beside.get("surroundings")
+    if seen is None:
+        why = "whether photos of the class show it is not known"
+    elif seen.value < PREVALENT:
+        why = f"photos of the class hardly show it more often than others: {estimate(seen)}"
+    else:
+        why = "the tests beside it do not bear it out far enough"
+    if around is not None and around.low <= 0:
+        why += f"; surroundings that show it, put around other objects, do {estimate(around)}"
+    return why
+
+
 def unit(text: str) -> str:
     """A unit in running text."""
     return {
@@ -264,18 +279,25 @@ def unit(text: str) -> str:
     }.get(text, clean(text))
 
 
-def nothing_found(coverage: Coverage, hypotheses: int | None = None) -> str:
-    """The sentence that goes with every absence of findings; `hypotheses` where it is of a part."""
-    tested = coverage.hypotheses if hypotheses is None else hypotheses
+def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
+    """The sentence that goes with every absence of findings.
+
+    Args:
+        audit: the audit.
+        hypotheses: how many pairs of a class and a concept could have been a finding and are none.
+        which: an adjective for them, where they are not all.
+    """
     smallest = (
-        f"The smallest effect that would have been found: {clean(coverage.smallest_effect)}."
-        if coverage.smallest_effect
+        f"The smallest effect that would have been found: {clean(audit.coverage.smallest_effect)}."
+        if audit.coverage.smallest_effect
         else "The smallest effect that would have been found was not estimated."
     )
+    power = "was not measured" if audit.self_test is None else "stands under Detection power"
+    noun = f"{which} hypothesis".strip()
     return (
-        f"None among the {count(tested, 'hypothesis', 'hypotheses')} tested, at this "
-        f"detection power. {smallest} This says nothing of concepts outside the bank, of classes "
-        "that were not audited, or of smaller effects."
+        f"None among the {count(hypotheses, noun, f'{which} hypotheses'.strip())} tested, at a "
+        f"detection power that {power}. {smallest} This says nothing of concepts outside the bank, "
+        "of classes that were not audited, or of smaller effects."
     )
 
 
