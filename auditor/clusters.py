@@ -144,10 +144,7 @@ def name_groups(
 def _divided(points: Floats, seed: int) -> list[NDArray[np.int64]]:
     """Indices of the groups that one class falls into; a single group where none is supported."""
     whole = [np.arange(len(points))]
-    tried = [
-        _division(points, k, seed) for k in range(2, min(MAX_GROUPS, len(points) // MIN_SIZE) + 1)
-    ]
-    score, labels = max(tried, key=lambda each: each[0], default=(0.0, whole[0]))
+    score, labels = _best_division(points, seed)
     if score <= MIN_SILHOUETTE:
         return whole
     k = int(labels.max()) + 1
@@ -156,9 +153,17 @@ def _divided(points: Floats, seed: int) -> list[NDArray[np.int64]]:
     spread = deviations[:, None] * axes / np.sqrt(len(points) - 1)
     for _ in range(REFERENCES):
         single = rng.normal(size=(len(points), len(spread))) @ spread
-        if _division(single, k, seed)[0] >= score:
+        if _best_division(single, seed)[0] >= score:
             return whole
     return [np.flatnonzero(labels == each) for each in range(k)]
+
+
+def _best_division(points: Floats, seed: int) -> tuple[float, NDArray[np.int64]]:
+    """Silhouette and labels of the best division; 0 where there are too few points for any."""
+    tried = [
+        _division(points, k, seed) for k in range(2, min(MAX_GROUPS, len(points) // MIN_SIZE) + 1)
+    ]
+    return max(tried, key=lambda each: each[0], default=(0.0, np.zeros(len(points), np.int64)))
 
 
 def _division(points: Floats, k: int, seed: int) -> tuple[float, NDArray[np.int64]]:

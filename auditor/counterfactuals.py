@@ -62,12 +62,14 @@ class Effect:
 
     `excess` is the mean over photos of the concept's change less the control's on the same photo;
     `log_odds` is the median over photos of how much farther than the control the concept moves the
-    log-odds of the class; `p` is the p-value of the difference.
+    log-odds of the class, and `log_odds_high` the upper end of its 95 % interval; `p` is the
+    p-value of the difference.
     """
 
     effect: Estimate
     control: Estimate
     log_odds: float
+    log_odds_high: float
     p: float
     excess: Estimate
 
@@ -82,11 +84,16 @@ class Effect:
 
     @property
     def exceeds(self) -> bool:
-        """The concept raises the class, materially and on each photo more than its control does.
+        """The concept raises the class, materially and on average more than its control does.
 
         Weaker than `confirmed`: the control may account for most of it.
         """
         return self.effect.low > 0 and self.effect.value >= MATERIAL and self.excess.low > 0
+
+    @property
+    def excluded(self) -> bool:
+        """The interval excludes that the concept moves the class materially above its control."""
+        return self.log_odds_high < MATERIAL_LOG_ODDS
 
 
 def insert(
@@ -182,7 +189,10 @@ def test(
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
     odds = _log_odds(logs)
-    return Effect(effect, null, float(np.median(odds[1] - odds[2])), p, excess)
+    beyond = odds[1] - odds[2]
+    high = float(stats.quantile_test(beyond, p=0.5).confidence_interval(0.95).high)
+    high = high if np.isfinite(high) else np.inf  # so few photos exclude nothing
+    return Effect(effect, null, float(np.median(beyond)), high, p, excess)
 
 
 def _log_odds(logs: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from auditor.findings import strength
 from auditor.lab import LEARNED
 from auditor.plans import Plan
 from auditor.record import Audit, ConceptScore, Estimate, Finding, Grade, Planted, Rate
-from auditor.statistics import poisson_rate, proportion
+from auditor.statistics import clustered_proportion, poisson_rate
 
 __all__ = ["GRADES", "Alarm", "Outcome", "Pair", "candidates", "rates", "score"]
 
@@ -212,44 +212,44 @@ def _strongest(grades: Iterable[Grade]) -> Grade | None:
 def rates(outcomes: Sequence[Outcome]) -> tuple[Rate, ...]:
     """Hit rates over learned shortcuts and false-alarm rates over clean models, with intervals.
 
-    Shares carry Wilson intervals, numbers per model exact Poisson ones. They take shortcuts as
-    independent, which those of one model are not quite; a rate without a case is left out.
+    Shares carry Wilson intervals at the effective number of what comes in models
+    (`statistics.clustered_proportion`), numbers per model exact Poisson ones. A rate without a
+    case is left out.
     """
-    pairs = [pair for outcome in outcomes for pair in outcome.pairs if pair.learned]
     clean = [outcome for outcome in outcomes if outcome.clean]
+    planted = [outcome for outcome in outcomes if not outcome.clean]
+    learned = [[pair for pair in outcome.pairs if pair.learned] for outcome in planted]
     found: list[Rate] = []
 
-    def share(name: str, hits: int, n: int) -> None:
-        if n:
-            found.append(Rate(name=name, rate=proportion(hits, n)))
+    def share(name: str, counts: Iterable[tuple[int, int]]) -> None:
+        counts = list(counts)
+        if sum(n for _, n in counts):
+            found.append(Rate(name=name, rate=clustered_proportion(counts)))
+
+    def alarms(outcome: Outcome, grade: Grade) -> list[Alarm]:
+        return [alarm for alarm in outcome.alarms if reaches(alarm.grade, grade)]
 
     for places, words in ((1, "first"), (3, "among the first three")):
         share(
             f"planted concept {words} of its class's extrinsic concepts",
-            sum(pair.rank is not None and pair.rank <= places for pair in pairs),
-            len(pairs),
+            [
+                (sum(p.rank is not None and p.rank <= places for p in pairs), len(pairs))
+                for pairs in learned
+            ],
         )
     for grade in GRADES:
         share(
             f"planted concept found, {_or_stronger(grade)}",
-            sum(pair.found(grade) for pair in pairs),
-            len(pairs),
+            [(sum(pair.found(grade) for pair in pairs), len(pairs)) for pairs in learned],
         )
     for place, grade in enumerate(GRADES):
-        right = sum(sum(outcome.hits[place:]) for outcome in outcomes if not outcome.clean)
-        wrong = sum(
-            reaches(alarm.grade, grade)
-            for outcome in outcomes
-            if not outcome.clean
-            for alarm in outcome.alarms
-        )
+        right = [sum(outcome.hits[place:]) for outcome in planted]
         share(
             f"findings of models with shortcuts that are right, {_or_stronger(grade)}",
-            right,
-            right + wrong,
+            [(n, n + len(alarms(o, grade))) for n, o in zip(right, planted, strict=True)],
         )
     for grade in GRADES:
-        counts = [sum(reaches(a.grade, grade) for a in outcome.alarms) for outcome in clean]
+        counts = [len(alarms(outcome, grade)) for outcome in clean]
         if clean:
             found.append(
                 Rate(
@@ -259,21 +259,15 @@ def rates(outcomes: Sequence[Outcome]) -> tuple[Rate, ...]:
             )
         share(
             f"clean models with a false alarm, {_or_stronger(grade)}",
-            sum(count > 0 for count in counts),
-            len(clean),
+            [(int(count > 0), 1) for count in counts],
         )
         share(
             f"classes of clean models with a false alarm, {_or_stronger(grade)}",
-            sum(
-                len({a.class_index for a in outcome.alarms if reaches(a.grade, grade)})
-                for outcome in clean
-            ),
-            sum(outcome.classes for outcome in clean),
+            [(len({a.class_index for a in alarms(o, grade)}), o.classes) for o in clean],
         )
     share(
         "pairs of clean models with p below 0.05 (calibrated: 0.05)",
-        sum(outcome.null_below for outcome in clean),
-        sum(outcome.null_pairs for outcome in clean),
+        [(outcome.null_below, outcome.null_pairs) for outcome in clean],
     )
     return tuple(found)
 

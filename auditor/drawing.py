@@ -262,7 +262,7 @@ _ALL = (
     _overlay(wear.fold_creases),
     _overlay(wear.adhesive_tape),
     _overlay(wear.star_sticker),
-    _global(wear.light_leak, colours=True),
+    _global(wear.light_leak, colours=True, local=True),
     _global(wear.dust_on_the_lens, local=True),
 )
 DRAWINGS: Mapping[str, Drawing] = MappingProxyType({each.name: each for each in _ALL})

@@ -299,7 +299,12 @@ def name(
 def scale_of(null: Floats) -> tuple[Floats, Floats]:
     """Centre and deviation of each class's null, of shape (C, R), by which scores are told."""
     deviation = null.std(1, keepdims=True)
-    return null.mean(1, keepdims=True), np.where(deviation == 0, 1.0, deviation)
+    return null.mean(1, keepdims=True), np.where(_flat(null, deviation), 1.0, deviation)
+
+
+def _flat(null: Floats, deviation: Floats) -> NDArray[np.bool_]:
+    """Which rows of a null vary by rounding alone, given their deviations of shape (C, 1)."""
+    return np.asarray(deviation <= 1e-9 * np.abs(null).max(1, keepdims=True))
 
 
 def _against_null(
@@ -309,7 +314,9 @@ def _against_null(
     score = _combined(channels)
     null_score = _combined({key: nulls[key] for key in channels})
     scale = null_score.std(1, keepdims=True)
-    scale[scale == 0] = np.inf  # a null without spread is evidence of nothing: scores 0, p 1
+    scale[_flat(null_score, scale)] = (
+        np.inf
+    )  # a null without spread is evidence of nothing: scores 0, p 1
     score, null_score = score / scale, null_score / scale
     p = empirical_p(np.nan_to_num(score), null_score.ravel())
     return score, null_score, scale, np.where(np.isfinite(score), p, np.nan)

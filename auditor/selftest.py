@@ -45,7 +45,7 @@ def run(
 
     Args:
         config: its prototypes, probe, bank, statistics, batch, device and seed are used; its model
-            and photos are not.
+            and photos are not, but where it has no pool the self-test has none either.
         folder: where classifiers, their audits and the result are kept.
         planted, clean: how many classifiers with and without shortcuts.
         progress: told of the stages, by default nobody.
@@ -73,6 +73,7 @@ def run(
             config.batch,
             device.type,
             config.representative,
+            config.pool is None,
             SCHEMA_VERSION,
             [plan.digest for plan in tested],
             [example.IMAGES_PER_CLASS, example.POOL],
@@ -93,8 +94,9 @@ def run(
                 "device",
             )
         }  # fmt: skip
-        out = {"out": str(folder / "audits" / key[:32] / plan.digest[:32]), "pdf": "no"}
-        audit = pipeline.run(equipped.model_copy(update=settings | out), progress=progress)
+        settings |= {"out": str(folder / "audits" / key[:32] / plan.digest[:32]), "pdf": "no"}
+        settings |= {} if config.pool else {"pool": None}
+        audit = pipeline.run(equipped.model_copy(update=settings), progress=progress)
         outcomes.append(detection.score(audit, plan))
     pairs = [pair for outcome in outcomes for pair in outcome.pairs]
     result = SelfTest(

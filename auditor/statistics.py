@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -11,6 +14,7 @@ from auditor.record import Estimate
 __all__ = [
     "benjamini_hochberg",
     "bootstrap_weights",
+    "clustered_proportion",
     "empirical_p",
     "interval",
     "poisson_rate",
@@ -19,6 +23,7 @@ __all__ = [
     "rank_rows",
     "separation",
     "stratified_difference",
+    "stratified_differences",
 ]
 
 Floats = NDArray[np.floating]
@@ -56,6 +61,32 @@ def proportion(successes: int, n: int) -> Estimate:
     low, high = stats.binomtest(successes, n).proportion_ci(method="wilson")
     value = successes / n
     return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+
+
+def clustered_proportion(counts: Sequence[tuple[int, int]]) -> Estimate:
+    """A share of units that come in clusters, with a Wilson interval at their effective number.
+
+    How far the clusters' own shares differ tells how many independent units would vary as the
+    whole does (Rao and Scott, 1992); from fewer than two clusters, or where all or none of the
+    units succeed, that cannot be told, and every unit counts.
+
+    Args:
+        counts: successes and units of each cluster; one unit or more in all.
+
+    >>> clustered_proportion([(8, 10)]) == proportion(8, 10)
+    True
+    """
+    y, n = np.array([pair for pair in counts if pair[1]], float).T
+    total, value, clusters = n.sum(), y.sum() / n.sum(), len(n)
+    factor = 1.0
+    if clusters > 1 and 0 < value < 1:
+        variance = clusters / (clusters - 1) * ((y - value * n) ** 2).sum() / total**2
+        factor = max(1.0, variance * total / (value * (1 - value)))
+    z, size = float(stats.norm.ppf(0.975)), total / factor
+    centre = (value + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * np.sqrt(value * (1 - value) / size + z**2 / (4 * size**2))
+    low, high = min(value, centre - half), max(value, centre + half)
+    return Estimate(value=value, low=max(0.0, low), high=min(1.0, high), n=int(total))
 
 
 def poisson_rate(count: int, units: int) -> Estimate:
@@ -132,8 +163,10 @@ def rank_correlation(
 def separation(present: Floats, absent: Floats) -> tuple[Estimate, float] | None:
     """Probability that a value of one sample exceeds one of the other, and its p-value above 1/2.
 
-    This is the area under the ROC curve, with the normal interval of DeLong et al. (1988); the
-    p-value is the one-sided Mann-Whitney test's.
+    This is the area under the ROC curve. Its interval holds the areas that the estimate does not
+    contradict, given the standard error that Hanley and McNeil (1982) give each: so it keeps its
+    width where few values are told apart without fail. The p-value is the one-sided Mann-Whitney
+    test's.
 
     Args:
         present: float array of shape (n,), expected to be larger.
@@ -145,71 +178,98 @@ def separation(present: Floats, absent: Floats) -> tuple[Estimate, float] | None
     n, m = len(present), len(absent)
     if n < 2 or m < 2:
         return None
-    order = np.sort(absent)
-    below = np.searchsorted(order, present, side="left")
-    above_or_tied = np.searchsorted(order, present, side="right")
-    own = (below + above_or_tied) / (2 * m)
-    order = np.sort(present)
-    other = 1 - (
-        np.searchsorted(order, absent, side="left") + np.searchsorted(order, absent, side="right")
-    ) / (2 * n)
-    value = float(own.mean())
-    half = 1.96 * float(np.sqrt(own.var(ddof=1) / n + other.var(ddof=1) / m))
-    p = float(
-        stats.mannwhitneyu(present, absent, alternative="greater", method="asymptotic").pvalue
-    )
-    low, high = max(0.0, value - half), min(1.0, value + half)
+    test = stats.mannwhitneyu(present, absent, alternative="greater", method="asymptotic")
+    value, p = float(test.statistic) / (n * m), float(test.pvalue)
+    area = np.linspace(0, 1, 10001)
+    inside = area[np.abs(value - area) <= 1.96 * _error(area, n, m) + 1e-9]
+    low, high = min(value, float(inside[0])), max(value, float(inside[-1]))
     return Estimate(value=value, low=low, high=high, n=n), p if np.isfinite(p) else 1.0
 
 
-def stratified_difference(
-    values: Floats,
-    present: NDArray[np.bool_],
-    strata: NDArray[np.int64],
-    *,
-    replicates: int,
-    rng: np.random.Generator,
-) -> tuple[Estimate, float] | None:
-    """Difference of means, present minus absent, within strata, and its permutation p-value.
+def _error(area: Floats, n: int, m: int) -> Floats:
+    """Standard error of an area under the ROC curve from n and m values (Hanley and McNeil)."""
+    above, below = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (n - 1) * (above - area**2) + (m - 1) * (below - area**2)
+    return np.asarray(np.sqrt(np.maximum(variance, 0) / (n * m)))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Differences of means within strata, of m kinds of presence.
+
+    Attributes:
+        value, error: float arrays of shape (m,), the difference and its standard error; NaN where
+            no stratum holds both kinds or nothing varies.
+        p: float array of shape (m,), one-sided p-values above 0; NaN likewise.
+        n: int array of shape (m,), values with `present` in strata that count.
+    """
+
+    value: Floats
+    error: Floats
+    p: Floats
+    n: NDArray[np.int64]
+
+
+def stratified_differences(
+    values: Floats, present: NDArray[np.bool_], strata: NDArray[np.int64]
+) -> Differences:
+    """Differences of means, present minus absent, within strata.
 
     Each stratum that holds both kinds gives a difference, weighted by n1 n0 / (n1 + n0), the
-    weights of least variance. The p-value is one-sided, from the mean and variance that the sum
-    has when presence is shuffled within strata, which are known exactly; its law is taken as
-    normal (a stratified Fisher-Pitman test). The interval is a bootstrap within strata.
+    weights of least variance. Its error is that of the sum when presence is shuffled within
+    strata, which is known exactly: a bootstrap has no variance to offer of a stratum's only photo
+    with the concept. p is of the same sum over ranks within strata (van Elteren, 1960), with its
+    normal law: of the values themselves a few extreme ones make that law far too sure of its tail.
+
+    Args:
+        values: float array of shape (n,).
+        present: bool array of shape (n, m).
+        strata: int array of shape (n,).
+    """
+    m = present.shape[1]
+    sums, variances = np.zeros((2, m)), np.zeros((2, m))
+    weights, counts = np.zeros(m), np.zeros(m, np.int64)
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        n, has = int(inside.sum()), present[inside]
+        n1 = has.sum(0)
+        both = (n1 > 0) & (n1 < n)
+        if n < 2 or not both.any():
+            continue
+        weight = np.where(both, n1 * (n - n1) / n, 0.0)
+        x = values[inside]
+        for place, told in enumerate((x, stats.rankdata(x) / n)):
+            taken = told @ has
+            difference = taken / np.maximum(n1, 1) - (told.sum() - taken) / np.maximum(n - n1, 1)
+            sums[place] += weight * difference
+            variances[place] += weight * told.var(ddof=1)
+        weights += weight
+        counts += np.where(both, n1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, error = sums[0] / weights, np.sqrt(variances[0]) / weights
+        p = stats.norm.sf(sums[1] / np.sqrt(variances[1]))
+    untold = ~(variances > 0).all(0)
+    value[untold], error[untold], p[untold] = np.nan, np.nan, np.nan
+    return Differences(value, error, p, counts)
+
+
+def stratified_difference(
+    values: Floats, present: NDArray[np.bool_], strata: NDArray[np.int64]
+) -> tuple[Estimate, float] | None:
+    """One of `stratified_differences` with its normal 95 % interval, and p.
 
     Args:
         values: float array of shape (n,).
         present: bool array of shape (n,).
         strata: int array of shape (n,).
-        replicates: bootstrap replicates.
-        rng: source of the bootstrap.
 
     Returns:
         Estimate (n = photos with `present` in strata that count) and p, or `None` where no
         stratum holds both kinds or nothing varies.
     """
-    total = weight = variance = 0.0
-    n_present = 0
-    sums = np.zeros(replicates)
-    weights = np.zeros(replicates)
-    for stratum in np.unique(strata):
-        inside = strata == stratum
-        x, y = values[inside & present], values[inside & ~present]
-        n1, n0 = len(x), len(y)
-        if not n1 or not n0:
-            continue
-        w = n1 * n0 / (n1 + n0)
-        total += w * float(x.mean() - y.mean())
-        weight += w
-        n_present += n1
-        both = np.concatenate([x, y])
-        # variance of the difference of means when n1 of the n1 + n0 values are drawn at random
-        variance += w**2 * float(both.var(ddof=1)) * (1 / n1 + 1 / n0)
-        drawn_x = x[rng.integers(0, n1, (replicates, n1))].mean(1)
-        drawn_y = y[rng.integers(0, n0, (replicates, n0))].mean(1)
-        sums += w * (drawn_x - drawn_y)
-        weights += w
-    if weight == 0 or variance <= 0:
+    found = stratified_differences(values, present[:, None], strata)
+    value, half, p = float(found.value[0]), 1.96 * float(found.error[0]), float(found.p[0])
+    if not np.isfinite(p):
         return None
-    p = float(stats.norm.sf(total / np.sqrt(variance)))
-    return interval(total / weight, sums / weights, n_present), min(1.0, max(p, 1e-300))
+    estimate = Estimate(value=value, low=value - half, high=value + half, n=int(found.n[0]))
+    return estimate, max(p, 1e-300)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from auditor.datasets import ImageSet
 from auditor.models import Classifier
+from auditor.statistics import stratified_differences
 
 __all__ = [
     "DONORS",
@@ -118,8 +118,7 @@ def p_values(
 ) -> Floats:
     """One-sided p-values of all pairs of class and concept, of shape (C, m).
 
-    The test of `statistics.stratified_difference` for all pairs at once, so that all can be
-    corrected for together and no choice of pairs comes before it.
+    Of all pairs, so that they can be corrected for together and no choice comes before it.
 
     Args:
         around: from `transplant`, of n photos.
@@ -131,27 +130,11 @@ def p_values(
         min_photos: concepts that fewer donors show are not tested and get NaN.
     """
     p = np.full((own.shape[1], shown.shape[1]), np.nan)
-    present = shown.astype(np.float64)
     strata = np.zeros(len(shown), np.int64) if labels is None else labels
-    for row in range(own.shape[1]):
-        inside = ~own[:, row]
-        total, variance = np.zeros(shown.shape[1]), np.zeros(shown.shape[1])
-        counted = np.zeros(shown.shape[1])
-        for stratum in np.unique(strata[inside]):
-            members = np.flatnonzero(inside & (strata == stratum))
-            if len(members) < 2:
-                continue
-            x, has = around.log_odds[members, row], present[members]
-            n, n1 = len(members), has.sum(0)
-            both = (n1 > 0) & (n1 < n)
-            taken = x @ has
-            difference = taken / np.maximum(n1, 1) - (x.sum() - taken) / np.maximum(n - n1, 1)
-            weight = n1 * (n - n1) / n
-            total += np.where(both, weight * difference, 0)
-            variance += np.where(both, weight * x.var(ddof=1), 0)
-            counted += np.where(both, n1, 0)
-        tested = (counted >= min_photos) & (variance > 0)
-        p[row, tested] = stats.norm.sf(total[tested] / np.sqrt(variance[tested]))
+    for row, excluded in enumerate(own.T):
+        inside = ~excluded
+        found = stratified_differences(around.log_odds[inside, row], shown[inside], strata[inside])
+        p[row] = np.where(found.n >= min_photos, found.p, np.nan)
     return p
 
 

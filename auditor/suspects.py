@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import counterfactuals, merging, naming, showing, surroundings
+from auditor import counterfactuals, merging, naming, surroundings
 from auditor.concepts import means_class
 from auditor.drawing import DRAWINGS
 from auditor.findings import Association, Suspect, associate, corrected, strength
@@ -46,7 +46,7 @@ class Photos:
     Attributes:
         labels: int array of shape (n,).
         log_odds: float array of shape (n, C), of each audited class.
-        scores: float array of shape (n, m), the probe's scores of the texts, centred.
+        shown: bool array of shape (n, m), the concepts that each shows by the probe.
         sight: how much each photo shows a concept's column, a drawn one by what it changes, float
             array of shape (n,).
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
@@ -57,7 +57,7 @@ class Photos:
 
     labels: NDArray[np.int64]
     log_odds: Floats
-    scores: Floats
+    shown: NDArray[np.bool_]
     sight: Callable[[int], Floats]
     canvas_labels: NDArray[np.int64]
     representative: bool = True
@@ -144,7 +144,6 @@ def find(
     extrinsic = np.array([concept.extrinsic for concept in vocabulary.concepts], bool)
     candidate = (np.nan_to_num(named.p, nan=1.0) < SCREEN_P) & (named.score > 0)
     likeness = vocabulary.likeness()
-    shown = showing.shows(photos.scores)
     drawn = np.array([concept.drawing is not None for concept in vocabulary.concepts], bool)
     sketched = drawn & np.array([c.category in SKETCHED for c in vocabulary.concepts])
 
@@ -163,13 +162,11 @@ def find(
     associations = {}
     prevalences = {}
     effects = {}
-    rng = np.random.default_rng((seed, 0xA55))
     for row, j in led:
         index, concept = classes[row], vocabulary.concepts[j]
         found = associate(
-            photos.log_odds[:, row], shown[:, j], photos.labels, index,
-            min_photos=min_photos, replicates=replicates, rng=rng,
-        )  # fmt: skip
+            photos.log_odds[:, row], photos.shown[:, j], photos.labels, index, min_photos=min_photos
+        )
         if found is not None:
             associations[index, concept.name] = found
         others = photos.canvas_labels != index
@@ -185,9 +182,11 @@ def find(
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
     transplanted = _transplanted(
-        donors, extrinsic & ~(drawn & ~sketched) & ~is_core, list(led),
-        min_photos=min_photos, replicates=replicates, rng=rng,
-    )  # fmt: skip
+        donors,
+        extrinsic & ~(drawn & ~sketched) & ~is_core,
+        list(led),
+        min_photos=min_photos,
+    )
     keys = list(effects)
     adjusted = benjamini_hochberg(np.array([effects[key].p for key in keys]))
     effect_q = dict(zip(keys, (float(value) for value in adjusted), strict=True))
@@ -246,8 +245,6 @@ def _transplanted(
     led: list[tuple[int, int]],
     *,
     min_photos: int,
-    replicates: int,
-    rng: np.random.Generator,
 ) -> dict[tuple[int, int], Association]:
     """The test of surroundings for the suspects, corrected over all pairs that could be one.
 
@@ -265,9 +262,8 @@ def _transplanted(
             continue
         others = ~donors.own[:, row]
         estimated = stratified_difference(
-            donors.around.log_odds[others, row], donors.shown[others, j], strata[others],
-            replicates=replicates, rng=rng,
-        )  # fmt: skip
+            donors.around.log_odds[others, row], donors.shown[others, j], strata[others]
+        )
         if estimated is not None:
             found[row, j] = Association(estimated[0], float(p[row, j]), float(q[row, j]))
     return found

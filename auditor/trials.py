@@ -33,7 +33,7 @@ def findings(
     photos = suspects.Photos(
         labels=results.labels,
         log_odds=log_odds,
-        scores=showing.presence(results.rows, results.vocabulary.texts),
+        shown=results.vocabulary.shown(results.rows),
         sight=functools.cache(lambda j: results.rows @ results.vocabulary.looks[j]),
         canvas_labels=results.canvas_labels,
         representative=config.representative,
@@ -43,7 +43,7 @@ def findings(
     known = results.donors.labels
     donors = suspects.Donors(
         around=results.around,
-        shown=showing.shows(showing.presence(results.pool_rows, results.vocabulary.texts))[rows],
+        shown=results.vocabulary.shown(results.pool_rows)[rows],
         own=own_photos(
             results.probe,
             results.pool_rows[rows],

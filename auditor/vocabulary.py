@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import datasets, naming, showing
+from auditor import concepts, datasets, naming, showing
 from auditor.activations import Activations
 from auditor.concepts import Concept, ConceptBank
 from auditor.config import AuditConfig
@@ -27,7 +27,7 @@ __all__ = ["Vocabulary", "own_photos", "prompt_rows"]
 Floats = NDArray[np.floating]
 Source = Literal["named", "drawn", "shown"]
 
-LEAST_DRAWN = 8  # with fewer drawn concepts their random mixtures are no null
+LEAST_DRAWN = 30  # with fewer drawn concepts their mixtures are little but themselves again
 MOST_LIKELY = 10  # classes that a photo without a label may show
 
 
@@ -135,11 +135,23 @@ class Vocabulary:
     _given: Mapping[int, _Pairs | _Examples]
     _null: tuple[Floats, NDArray[np.int64], Floats]  # texts, counts and their map, at random
     _null_drawn: Floats | None  # looks at random for drawn concepts, if there are enough of those
+    _at_large: Floats  # texts of the bank, then of concepts beside it
 
     @property
     def tested(self) -> NDArray[np.bool_]:
         """Which concepts have a direction."""
         return np.array([reason is None for reason in self.reasons], bool)
+
+    def shown(self, rows: Floats) -> NDArray[np.bool_]:
+        """Which photos show which concepts, of shape (n, m), for the probe's rows of n photos."""
+        return _shown(rows, self._at_large, len(self.concepts))
+
+    def short(self, row: int) -> NDArray[np.bool_]:
+        """Concepts, of shape (m,), that too few photos show beside those of a class's row.
+
+        In a labelled pool they cannot be told from the class, and are not tested for it.
+        """
+        return np.asarray((self._counts > 0) & (self._counts_for(row) == 0))
 
     @staticmethod
     def build(
@@ -178,8 +190,9 @@ class Vocabulary:
         mean, scale = pooled.features.mean(0), np.maximum(pooled.features.std(0), 1e-6)
         features = (pooled.features - mean) / scale
         logits = _centred(pooled.logits)[:, classes]
-        texts = prompt_rows(probe, bank)
-        shown = showing.shows(showing.presence(pool_rows, texts))
+        at_large = _at_large(probe, bank)
+        texts = at_large[: len(bank.concepts)]
+        shown = _shown(pool_rows, at_large, len(texts))
         seen = shown.sum(0)
         textcav = naming.text_map(pool_rows, features)
         least = config.statistics.min_photos
@@ -221,11 +234,11 @@ class Vocabulary:
         null_counts = rng.choice(
             typical if len(typical) else np.array([min(least, len(pool) - 1)]), size
         )
-        null_texts = naming.mixtures(texts, size, rng)
+        null_texts = naming.mixtures(at_large, size, rng)
         looks, null_drawn = texts.copy(), None
         drawn = {j: c.drawing for j, c in enumerate(bank.concepts) if c.drawing is not None}
         if drawn:
-            whitening = showing.whitening(pool_rows)
+            whitening = showing.whitening(pool_rows, pool.labels)
             whitened = _unit(np.stack([changes[name] for name in drawn.values()]) @ whitening)
             looks[list(drawn)] = whitened @ whitening
             if len(drawn) >= LEAST_DRAWN:
@@ -235,25 +248,17 @@ class Vocabulary:
             tuple(reasons), mean, scale, config.statistics.q_level,
             _Pool(features, logits, pool_rows, shown, own, pool.labels is not None), least, counts,
             naming.textual(texts, textcav), given,
-            (null_texts, null_counts, naming.textual(null_texts, textcav)), null_drawn,
+            (null_texts, null_counts, naming.textual(null_texts, textcav)), null_drawn, at_large,
         )  # fmt: skip
 
     def directions(self, row: int | None = None) -> Directions:
         """Directions of all concepts for a class's row, or from all photos; NaN if not tested.
 
-        Where a labelled pool has too few photos of other classes that show a named concept, it is
-        learned from all, the class's own included: then it cannot be told from the class. Without
-        labels the best of the others are taken all the same: what the probe sees only on photos
-        that it takes for the class mostly belongs to the class ("road" to cars).
+        Without labels the best of the photos that may not show the class are taken, however few
+        show the concept: what the probe sees only on photos that it takes for the class mostly
+        belongs to the class ("road" to cars).
         """
-        counts = self._counts_for(row)
-        made = self._pool.directions(row, self.texts, counts, self._textual)
-        short = (self._counts > 0) & (counts == 0)
-        if short.any():
-            everywhere = self._pool.directions(
-                None, self.texts[short], self._counts[short], self._textual[short]
-            )
-            made.vectors[short], made.shift[short] = everywhere.vectors, everywhere.shift
+        made = self._pool.directions(row, self.texts, self._counts_for(row), self._textual)
         for j, given in self._given.items():
             members, made.shift[j] = given.relative(self._pool, row, self._least)
             made.vectors[j] = _unit(members.mean(0))
@@ -332,9 +337,8 @@ class Vocabulary:
         """Rows behind a direction, relative to the mean of the photos that are not."""
         if j in self._given:
             return self._given[j].relative(self._pool, row, self._least)[0]
-        count = int(self._counts_for(row)[j])
-        kept = self._pool.kept(row if count else None)
-        count = min(count or int(self._counts[j]), int(kept.sum()) - 1)
+        kept = self._pool.kept(row)
+        count = min(int(self._counts_for(row)[j]), int(kept.sum()) - 1)
         features = self._pool.features[kept]
         scores = self._pool.rows[kept] @ self.texts[j]
         best = np.argpartition(scores, -count)[-count:]
@@ -374,11 +378,26 @@ def own_photos(
     return showing.likely_classes(rows, texts.cpu().numpy(), most)[:, list(classes)]
 
 
-def prompt_rows(probe: ProbeModel, bank: ConceptBank) -> Floats:
+def _at_large(probe: ProbeModel, bank: ConceptBank) -> Floats:
+    """Texts of the bank's concepts, then of built-in ones that are not in it, unit rows.
+
+    A handful of concepts says neither what a photo shows best nor what concepts at random are.
+    """
+    known = {concept.name.casefold() for concept in bank.concepts}
+    beside = [c for c in concepts.load(None).concepts if c.name.casefold() not in known]
+    return prompt_rows(probe, [*bank.concepts, *beside])
+
+
+def _shown(rows: Floats, at_large: Floats, m: int) -> NDArray[np.bool_]:
+    """Which photos show which of the first m concepts, of shape (n, m)."""
+    return showing.shows(showing.presence(rows, at_large))[:, :m]
+
+
+def prompt_rows(probe: ProbeModel, listed: Sequence[Concept]) -> Floats:
     """The mean of the probe's rows over each concept's prompts, as unit rows of shape (m, e)."""
-    prompts = [prompt for concept in bank.concepts for prompt in concept.prompts]
+    prompts = [prompt for concept in listed for prompt in concept.prompts]
     rows = probe.encode_texts(prompts).cpu().numpy()
-    edges = np.cumsum([0, *(len(concept.prompts) for concept in bank.concepts)])
+    edges = np.cumsum([0, *(len(concept.prompts) for concept in listed)])
     return _unit(np.stack([rows[a:b].mean(0) for a, b in pairwise(edges)]))
 
 

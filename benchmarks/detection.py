@@ -240,7 +240,7 @@ def baselines(
     on_path = path_photos(labels, indices, np.random.default_rng(config.seed))
     predicted = observer.photos(images, on_path, lambda _: None).logits.argmax(1)
     rows = observer.probed(images, probe, lambda _: None)
-    texts = prompt_rows(probe, bank)
+    texts = prompt_rows(probe, bank.concepts)
     pool = datasets.load(str(config.pool), class_names=(), class_ids=None, labelled=False)
     scores = showing.presence(observer.probed(pool, probe, lambda _: None), texts)
     names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()

@@ -295,6 +295,7 @@ def test_confirmed_needs_a_gap_to_the_control_and_some_size(
         Estimate(value=value, low=low, high=value, n=9),
         Estimate(value=control, low=control, high=control, n=9),
         log_odds,
+        log_odds,
         0.5,
         Estimate(value=value - control, low=low - control, high=value - control, n=9),
     )

@@ -155,6 +155,16 @@ def test_separation_is_the_share_of_pairs_in_order():
         assert 0 <= null[0].low <= null[0].high <= 1
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
     assert separation(present[:1], absent) is None
+    without_fail = separation(np.arange(5.0) + 10, np.arange(40.0) / 5)
+    assert without_fail is not None
+    assert without_fail[0].value == without_fail[0].high == 1
+    assert 0.6 < without_fail[0].low < 0.9, "five photos are no proof"
+    surely = []
+    for _ in range(400):  # an area of 0.74
+        drawn = separation(rng.normal(0.91, 1, 5), rng.normal(size=200))
+        assert drawn is not None
+        surely.append(drawn[0].low >= 0.75)
+    assert np.mean(surely) < 0.05
     same = separation(np.ones(5), np.ones(6))
     assert same is not None
     assert (same[0].value, same[1]) == (0.5, pytest.approx(0.5, abs=0.5))

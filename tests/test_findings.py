@@ -47,11 +47,17 @@ def association(
 
 
 def effect(
-    value: float = 0.3, low: float = 0.2, *, control_high: float = 0.05, p: float = 1e-5
+    value: float = 0.3,
+    low: float = 0.2,
+    *,
+    control_high: float = 0.05,
+    p: float = 1e-5,
+    log_odds_high: float = 3.0,
 ) -> Effect:
     control = estimate(min(0.0, control_high), min(-0.1, control_high), control_high, 96)
     excess = estimate(value - control.value, low - control_high, value + 0.2, 96)
-    return Effect(estimate(value, low, value + 0.1, 96), control, 2.0, p, excess)
+    moved = estimate(value, low, value + 0.1, 96)
+    return Effect(moved, control, 2.0, log_odds_high, p, excess)
 
 
 def suspect(**changes: Any) -> Suspect:
@@ -156,8 +162,10 @@ def test_an_experiment_outweighs_an_association_either_way() -> None:
     assert graded(association=association(), effect=effect(), effect_q=0.001).grade == "confirmed"
     weak = association(q=0.9)
     assert graded(association=weak, effect=effect(), effect_q=0.001).grade == "confirmed"
-    vain = effect(0.0, -0.1)
+    vain = effect(0.0, -0.1, log_odds_high=math.nextafter(MATERIAL_LOG_ODDS, 0))
     assert graded(association=association(), effect=vain, effect_q=0.9).grade == "suspected"
+    unsettled = effect(0.0, -0.1, log_odds_high=MATERIAL_LOG_ODDS)
+    assert graded(association=association(), effect=unsettled, effect_q=0.9).grade == "corroborated"
 
 
 def weak() -> Effect:
@@ -227,6 +235,7 @@ def test_an_association_convicts_only_where_no_experiment_contradicts_it() -> No
         return Association(estimate(high - 0.2, high - 0.4, high), 0.4, 0.9)
 
     material = MATERIAL_AROUND
+    vain = dataclasses.replace(weak(), log_odds_high=math.nextafter(MATERIAL_LOG_ODDS, 0))
     far = {"association": association(q=math.nextafter(LEVEL * STRICTER, 0))}
     for changes, grade in [
         ({}, "corroborated"),
@@ -235,8 +244,9 @@ def test_an_association_convicts_only_where_no_experiment_contradicts_it() -> No
         ({"surroundings": around(math.nextafter(material, 0)), **far}, "corroborated"),
         ({"surroundings": around(0.0)}, "suspected"),
         ({"surroundings": around(math.nextafter(0, -1)), **far}, None),
-        ({"effect": weak(), "effect_q": 0.9}, None),
-        ({"effect": weak(), "effect_q": 0.9, "sketched": True}, "corroborated"),
+        ({"effect": weak(), "effect_q": 0.9}, "corroborated"),
+        ({"effect": vain, "effect_q": 0.9}, None),
+        ({"effect": vain, "effect_q": 0.9, "sketched": True}, "corroborated"),
         ({"effect": weak(), "effect_q": 0.001}, "corroborated"),
     ]:
         given = {"association": association(), "q": LEVEL, **changes}
@@ -358,9 +368,7 @@ def photos(
 def associated(
     values: tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]], min_photos: int = 5
 ) -> tuple[Estimate, float] | None:
-    return findings.associate(
-        *values, 0, min_photos=min_photos, replicates=199, rng=np.random.default_rng(0)
-    )
+    return findings.associate(*values, 0, min_photos=min_photos)
 
 
 def test_a_planted_association_is_found_with_its_size() -> None:
@@ -400,6 +408,10 @@ def test_too_few_photos_with_the_concept_are_no_test() -> None:
     shown[others[6:]] = False
     assert associated((log_odds, shown, labels), min_photos=6) is not None
     assert associated((log_odds, shown, labels), min_photos=7) is None
+    alone = np.array([True] * 4 + [True] + [False] * 9)
+    strata = np.array([1, 2, 3, 4] + [5] * 10)
+    values = np.random.default_rng(0).normal(size=14)
+    assert associated((values, alone, strata)) is None, "four of five have nothing to be held to"
 
 
 def test_associations_are_corrected_together() -> None:
@@ -494,7 +506,7 @@ def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> su
         scores[(np.arange(n) % 4 == 0) & (np.arange(n) % 3 > 0), COLUMN[goes_with]] += 5
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * snowy[:, None]
     return suspects.Photos(
-        np.arange(n) % 4, log_odds, scores, lambda j: scores[:, j], np.arange(40) % 4
+        np.arange(n) % 4, log_odds, scores > 2, lambda j: scores[:, j], np.arange(40) % 4
     )
 
 

@@ -83,7 +83,7 @@ def test_what_is_explained_is_a_caveat_and_a_field_of_the_finding() -> None:
 
 
 def test_what_an_experiment_confirms_stays_a_finding() -> None:
-    effect = Effect(estimate(0.3), estimate(0.0), 2.0, 1e-6, estimate(0.3))
+    effect = Effect(estimate(0.3), estimate(0.0), 2.0, 3.0, 1e-6, estimate(0.3))
     border = dataclasses.replace(suspect("black border", score=9), effect=effect, effect_q=1e-6)
     letterbox = dataclasses.replace(suspect("letterbox"), effect=effect, effect_q=1e-6)
     assert border.grade(LEVEL) == letterbox.grade(LEVEL) == "confirmed"

@@ -45,12 +45,14 @@ def test_permutation_p_agrees_with_shuffling():
     strata = np.repeat([0, 1, 2], [20, 30, 10])
     present = rng.random(60) < 0.4
     values = rng.normal(size=60) + strata + 0.5 * present
-    estimate, p = statistics.stratified_difference(values, present, strata, replicates=500, rng=rng)
+    ranks = np.concatenate([stats.rankdata(values[strata == s]) for s in range(3)])
+    ranks /= np.array([20, 30, 10])[strata]
+    estimate, p = statistics.stratified_difference(values, present, strata)
 
-    def total(flags):
+    def total(flags, told):
         result = weight = 0.0
         for s in range(3):
-            x, y = values[(strata == s) & flags], values[(strata == s) & ~flags]
+            x, y = told[(strata == s) & flags], told[(strata == s) & ~flags]
             w = len(x) * len(y) / (len(x) + len(y))
             result += w * (x.mean() - y.mean())
             weight += w
@@ -61,10 +63,37 @@ def test_permutation_p_agrees_with_shuffling():
         flags = present.copy()
         for s in range(3):
             flags[strata == s] = rng.permutation(flags[strata == s])
-        shuffled.append(total(flags))
-    assert estimate.value == pytest.approx(total(present))
-    assert estimate.low < estimate.value < estimate.high
-    assert p == pytest.approx(np.mean(np.array(shuffled) >= total(present)), abs=0.02)
+        shuffled.append([total(flags, values), total(flags, ranks)])
+    by_value, by_rank = np.array(shuffled).T
+    assert estimate.value == pytest.approx(total(present, values))
+    half = (estimate.high - estimate.low) / 2
+    assert half == pytest.approx(1.96 * by_value.std(), rel=0.05)
+    assert p == pytest.approx(np.mean(by_rank >= total(present, ranks)), abs=0.02)
+
+
+@pytest.mark.parametrize(("strata", "shown", "n"), [(7, 1, 40), (5, 2, 40), (1, 8, 400)])
+def test_an_interval_of_a_difference_holds_nought_where_nothing_differs(strata, shown, n):
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(strata), n)
+    present = np.tile(np.arange(n) < shown, strata)
+    missed = 0
+    for _ in range(400):
+        estimate, _ = statistics.stratified_difference(rng.normal(size=len(group)), present, group)
+        missed += not estimate.low <= 0 <= estimate.high
+    assert 0.025 < missed / 400 < 0.08
+
+
+@pytest.mark.parametrize("n_shown", [5, 30])
+def test_a_few_extreme_values_make_no_small_p(n_shown):
+    rng = np.random.default_rng(0)
+    values = rng.exponential(size=900) ** 2
+    present = np.stack([rng.permutation(900) < n_shown for _ in range(20000)], axis=1)
+    found = statistics.stratified_differences(values, present, np.zeros(900, int))
+    assert (found.n == n_shown).all()
+    for level in (0.05, 0.01, 1e-3):
+        assert np.mean(found.p < level) < 1.25 * level + 5e-4
+    by_value = stats.norm.sf(found.value / found.error)
+    assert np.mean(by_value < 1e-3) > 5e-3, "or these values are no trial"
 
 
 def test_a_class_cannot_explain_an_association_within_classes():
@@ -72,9 +101,7 @@ def test_a_class_cannot_explain_an_association_within_classes():
     present = np.concatenate([np.arange(40) < 36, np.arange(40) < 4])
     values = strata * -5.0 + np.random.default_rng(0).normal(size=80)
     plain = values[present].mean() - values[~present].mean()
-    estimate, p = statistics.stratified_difference(
-        values, present, strata, replicates=200, rng=np.random.default_rng(0)
-    )
+    estimate, p = statistics.stratified_difference(values, present, strata)
     assert plain > 3
     assert abs(estimate.value) < 1.5
     assert p > 0.01
@@ -83,10 +110,9 @@ def test_a_class_cannot_explain_an_association_within_classes():
 def test_nothing_to_compare_is_no_estimate():
     flags = np.array([True, True, False, False])
     strata = np.array([0, 0, 1, 1])
-    result = statistics.stratified_difference(
-        np.arange(4.0), flags, strata, replicates=100, rng=np.random.default_rng(0)
-    )
-    assert result is None
+    assert statistics.stratified_difference(np.arange(4.0), flags, strata) is None
+    everywhere = np.array([True, False, True, False])
+    assert statistics.stratified_difference(np.ones(4), everywhere, strata) is None
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
@@ -110,3 +136,27 @@ def test_rank_correlation_of_a_constant_is_missing():
     assert statistics.rank_correlation(np.ones(9), np.arange(9.0), 100, rng) is None
     rising = statistics.rank_correlation(np.arange(9.0), np.arange(9.0) ** 2, 100, rng)
     assert rising.value == pytest.approx(1)
+
+
+def test_units_of_a_cluster_count_for_less_where_clusters_differ():
+    alike = [(5, 10)] * 8
+    assert statistics.clustered_proportion(alike) == statistics.proportion(40, 80)
+    apart = statistics.clustered_proportion([(0, 10), (10, 10)] * 4)
+    whole_models = statistics.proportion(4, 8)
+    assert (apart.value, apart.n) == (0.5, 80)
+    assert apart.high - apart.low == pytest.approx(whole_models.high - whole_models.low, rel=0.1)
+    none = statistics.clustered_proportion([(0, 10), (0, 0), (0, 10)])
+    assert none.high == pytest.approx(statistics.proportion(0, 20).high)
+
+
+def test_a_clustered_proportion_holds_the_truth():
+    rng = np.random.default_rng(0)
+    missed = wilson_missed = 0
+    for _ in range(300):
+        shares = rng.beta(2, 2, 20)
+        counts = [(int(rng.binomial(12, share)), 12) for share in shares]
+        found = statistics.clustered_proportion(counts)
+        plain = statistics.proportion(sum(y for y, _ in counts), 240)
+        missed += not found.low <= 0.5 <= found.high
+        wilson_missed += not plain.low <= 0.5 <= plain.high
+    assert missed / 300 < 0.1 < wilson_missed / 300

@@ -27,11 +27,22 @@ AXES = np.linalg.qr(RNG.normal(size=(D, D)))[0][:10].astype(np.float32)
 
 
 class Probe:
-    """Reads a bank's prompts in its order: each concept's prompts are its own row."""
+    """Reads the prompts of a bank's concept as its own row, any other as what no photo shows."""
+
+    def __init__(self, bank: concepts.ConceptBank) -> None:
+        self.rows = {
+            prompt: row
+            for concept, row in zip(bank.concepts, TEXTS, strict=True)
+            for prompt in concept.prompts
+        }
 
     def encode_texts(self, texts: list[str]) -> torch.Tensor:
-        per_concept = len(texts) // len(TEXTS)
-        return torch.from_numpy(TEXTS.repeat(per_concept, axis=0))
+        rng = np.random.default_rng(4)
+        beside = rng.normal(size=(len(texts), E))
+        beside -= beside @ TEXTS.T @ TEXTS
+        beside /= np.linalg.norm(beside, axis=1, keepdims=True)
+        rows = [self.rows.get(text, row) for text, row in zip(texts, beside, strict=True)]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
 class Photos:
@@ -60,8 +71,9 @@ def build(
     config = AuditConfig.load(
         None, {"model.spec": "x", "images": "y", "statistics.permutations": 99}
     )
+    bank = concepts.load(str(tmp_path / "bank.txt"))
     made = Vocabulary.build(
-        concepts.load(str(tmp_path / "bank.txt")), cast(ProbeModel, Probe()),
+        bank, cast(ProbeModel, Probe(bank)),
         cast(Observer, None), pool=cast(ImageSet, Photos(labels)), pooled=pooled, pool_rows=rows,
         own=own, insertions={}, canvas_labels=np.zeros(0, np.int64), changes={}, classes=(0, 1),
         names=tuple(map(str, range(K))), config=config,
@@ -93,8 +105,7 @@ def test_where_most_photos_of_a_concept_may_show_the_class_only_the_others_are_t
     tmp_path: Path,
 ) -> None:
     made, rows, _ = build(tmp_path, own=owned(100))
-    shows = showing.shows(showing.presence(rows, made.texts))
-    mud = np.flatnonzero(shows[:, 2])
+    mud = np.flatnonzero(made.shown(rows)[:, 2])
     own = np.zeros((N, 2), bool)
     own[mud[5:], 0] = True
     made, _, _ = build(tmp_path, own=own)
@@ -115,15 +126,18 @@ def test_bootstrap_members_are_those_of_the_class_s_direction(tmp_path: Path) ->
     assert apart < 0.99, "or the test could not tell the rows apart"
 
 
-def test_a_concept_that_only_the_class_s_photos_show_is_learned_from_all(tmp_path: Path) -> None:
+def test_a_concept_that_only_the_class_s_photos_show_is_not_tested_for_it(tmp_path: Path) -> None:
     own = owned(100)
     made, rows, _ = build(tmp_path, own=own)
-    shown = showing.shows(showing.presence(rows, made.texts))
-    own[:, 0] = shown[:, 2]  # whatever shows mud may show the class
+    own[:, 0] = made.shown(rows)[:, 2]  # whatever shows mud may show the class
     made, _, _ = build(tmp_path, own=own)
-    np.testing.assert_allclose(made.directions(0).vectors[2], made.directions().vectors[2])
+    assert made.short(0).tolist() == [j == 2 for j in range(10)]
+    assert not made.short(1).any()
+    assert np.isnan(made.directions(0).vectors[2]).all()
+    assert np.isfinite(made.directions(1).vectors).all()
     assert np.abs(made.directions(0).vectors[3] - made.directions().vectors[3]).max() > 1e-3
     guessed, _, _ = build(tmp_path, own=own, labels=None)
+    assert not guessed.short(0).any()
     apart = guessed.directions(0).vectors[2] - guessed.directions().vectors[2]
     assert np.abs(apart).max() > 1e-3, "what only looks like the class is not taken for it"
 
@@ -188,6 +202,7 @@ def test_a_drawing_s_shift_is_of_log_odds_on_photos_of_other_classes() -> None:
 # --- what photos show of drawn concepts -----------------------------------------------------------
 
 DRAWN = ("fog", "rain", "logo", "ruler", "noise", "caption", "barcode", "vignette", "crosshair")
+ENOUGH = 8  # of these, where the least number of drawn concepts for a null of their own is set low
 
 
 def drawn(tmp_path: Path, names: tuple[str, ...]) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
@@ -210,8 +225,9 @@ def drawn(tmp_path: Path, names: tuple[str, ...]) -> tuple[Vocabulary, np.ndarra
     features, logits = rng.normal(size=(N, D)), rng.normal(size=(N, K))
     pooled = cast(Activations, SimpleNamespace(features=features, logits=logits))
     effect = Insertions(rng.normal(size=(8, D)), np.log(rng.dirichlet(np.ones(K), (3, 8))))
+    bank = concepts.load(str(tmp_path / "bank.toml"))
     made = Vocabulary.build(
-        concepts.load(str(tmp_path / "bank.toml")), cast(ProbeModel, Probe()),
+        bank, cast(ProbeModel, Probe(bank)),
         cast(Observer, None), pool=cast(ImageSet, Photos(None)), pooled=pooled, pool_rows=rows,
         own=np.zeros((N, 2), bool), insertions=dict.fromkeys(names, effect),
         canvas_labels=np.arange(8) % 2, changes=changes, classes=(0, 1),
@@ -223,7 +239,10 @@ def drawn(tmp_path: Path, names: tuple[str, ...]) -> tuple[Vocabulary, np.ndarra
     return made, rows, labels
 
 
-def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(tmp_path: Path) -> None:
+def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary, "LEAST_DRAWN", ENOUGH)
     made, rows, labels = drawn(tmp_path, DRAWN)
 
     def prevalence(looks: np.ndarray) -> np.ndarray:
@@ -240,8 +259,11 @@ def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(tmp_path:
     np.testing.assert_allclose(scores[:, -1:], (text[:, -1:] - by_text[0]) / by_text[1])
 
 
-def test_too_few_drawn_concepts_have_no_null_of_their_own(tmp_path: Path) -> None:
-    made, rows, labels = drawn(tmp_path, DRAWN[: vocabulary.LEAST_DRAWN - 1])
+def test_too_few_drawn_concepts_have_no_null_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary, "LEAST_DRAWN", ENOUGH)
+    made, rows, labels = drawn(tmp_path, DRAWN[: ENOUGH - 1])
     assert made._null_drawn is None
 
     def prevalence(looks: np.ndarray) -> np.ndarray:
@@ -252,6 +274,30 @@ def test_too_few_drawn_concepts_have_no_null_of_their_own(tmp_path: Path) -> Non
     np.testing.assert_allclose(scores, (prevalence(made.texts) - centre) / deviation)
     told = prevalence(made.looks)[0]
     assert told.argmax() == 0, "the test on photos goes by the drawing all the same"
+
+
+def test_a_small_bank_is_told_from_concepts_at_large(tmp_path: Path) -> None:
+    made, rows, _ = build(tmp_path, own=owned(60))
+    built_in = len(concepts.load(None).concepts)
+    assert made._at_large.shape[0] > built_in
+    np.testing.assert_array_equal(made._at_large[:10], made.texts)
+    null = made._null[0]
+    beside = null - null @ TEXTS.T @ TEXTS
+    assert np.median(np.linalg.norm(beside, axis=1)) > 0.5, "no mixtures of the bank alone"
+    scores = showing.presence(rows, made.texts)
+    assert (made.shown(rows) <= (scores > 0)).all()
+    assert 0.05 < made.shown(rows).mean() < 0.3 < (scores > 0).mean() + 0.2
+
+
+def test_what_classes_differ_by_is_not_whitened_away() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(N) % 2
+    rows = rng.normal(size=(N, E))
+    rows[labels == 0] += 6 * TEXTS[0]
+    plain, within = showing.whitening(rows), showing.whitening(rows, labels.tolist())
+    along = [float(TEXTS[0] @ w @ TEXTS[0]) for w in (plain, within)]
+    assert along[0] < 0.5 * along[1]
+    np.testing.assert_allclose(within @ within @ np.cov(rows[labels == 1].T), np.eye(E), atol=0.8)
 
 
 def test_without_representative_photos_prevalence_is_unknown(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from auditor.report.words import (
     LIMITS,
     VERDICTS,
     Badge,
+    absence,
     detection_power,
     nothing_found,
 )
@@ -135,6 +136,7 @@ class Report:
     title: Name
     model: Name
     tool: str
+    absence: str
     created: str
     finished: str
     dated: str
@@ -177,6 +179,7 @@ def build(audit: Audit, limits: Limits) -> Report:
         title=name(audit.title, 90),
         model=name(audit.spec.model.spec, 60),
         tool=f"{clean(audit.tool.name)} {clean(audit.tool.version)}",
+        absence=absence(_hypotheses(audit)),
         created=moment(audit.created),
         finished=moment(audit.provenance.finished),
         dated="" if finished is None else f"{finished:%Y-%m-%dT%H:%M:%SZ}",

@@ -21,6 +21,7 @@ __all__ = [
     "VERDICTS",
     "Badge",
     "TestWords",
+    "absence",
     "claim",
     "detection_power",
     "lead",
@@ -287,6 +288,11 @@ def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
         hypotheses: how many pairs of a class and a concept could have been a finding and are none.
         which: an adjective for them, where they are not all.
     """
+    if not hypotheses and not which:
+        return (
+            "No pair of a class and a concept could be tested; the reasons stand under Not "
+            "assessed. This says nothing of what the model relies on."
+        )
     smallest = (
         f"The smallest effect that would have been found: {clean(audit.coverage.smallest_effect)}."
         if audit.coverage.smallest_effect
@@ -299,6 +305,11 @@ def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
         f"detection power that {power}. {smallest} This says nothing of concepts outside the bank, "
         "of classes that were not audited, or of smaller effects."
     )
+
+
+def absence(hypotheses: int) -> str:
+    """What is said in the first place where there is no finding."""
+    return "Nothing found." if hypotheses else "Nothing was tested."
 
 
 def detection_power(test: SelfTest) -> str:
