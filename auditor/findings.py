@@ -133,7 +133,8 @@ class Suspect:
             and self.prevalence is not None
             and self.prevalence.estimate.high < PREVALENT
         )
-        return "suspected" if named or associated or (moved and not hidden) else None
+        unsure = (moved and not hidden) or (exceeded and goes_with)
+        return "suspected" if named or associated or unsure else None
 
     def prevalent(self, q_level: float) -> bool:
         """Whether photos of the class show the concept more than others, to the probe's eye."""

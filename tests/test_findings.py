@@ -189,7 +189,10 @@ def common(value: float = 0.9, *, q: float = 0.001) -> Association:
             {"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT + 0.06)},
             "corroborated",
         ),
-        ({"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT + 0.04)}, None),
+        (
+            {"effect": weak(), "effect_q": 0.001, "prevalence": common(PREVALENT + 0.04)},
+            "suspected",
+        ),
         (
             {
                 "effect": weak(),

@@ -251,6 +251,10 @@ def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
     assert claimed(naming, association, moved).startswith(
         "Drawn on photos of other classes, “snow”"
     )
+    assert claimed(naming, moved).endswith("or hide what speaks for the true one.")
+    weak = moved.model_copy(update={"control": moved.effect.model_copy(update={"value": 0.29})})
+    assert claimed(naming, weak, prevalent).endswith("than others is not sure enough.")
+    assert claimed(naming, weak, rare).endswith("have not borne it out.")
     vain = association.model_copy(update={"q": 0.9})
     assert claimed(naming, vain).endswith("have not borne it out.")
 

@@ -232,13 +232,26 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
     """What is claimed where no test on photos convicts; a test that speaks for it is told."""
     on_photos = [e for e in finding.evidence if e.test in ON_PHOTOS]
     by_score = 1.0 if evidence.q is None else evidence.q
+    shown = next((e.effect for e in finding.evidence if e.test == "prevalence"), None)
+    common = shown is not None and shown.value >= PREVALENT
     for told in reversed(on_photos):  # an experiment before an association
         control = told.control
-        if told.test == "insertion" and control and told.effect.low > max(control.high, 0):
+        if (
+            told.test == "insertion"
+            and control is not None
+            and told.effect.low > 0
+            and (told.effect.value > control.value if common else told.effect.low > control.high)
+        ):
             return (
                 f"Drawn on photos of other classes, “{concept}” raises the probability of "
-                f"“{class_name}” by {_size(told.effect)}, but photos of the class are not known "
-                "to show it: it may look like the class, or hide what speaks for the true one."
+                f"“{class_name}” by {_size(told.effect)}"
+                f"{_against(told, 'a matched edit without its meaning changes it by')}; but "
+                + (
+                    "that photos of the class show it more often than others is not sure enough."
+                    if common
+                    else "photos of the class are not known to show it: it may look like the "
+                    "class, or hide what speaks for the true one."
+                )
             )
         if told.test == "association" and told.effect.low > 0 and (told.q or 0) < by_score:
             return (
