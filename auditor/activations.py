@@ -274,7 +274,7 @@ def _trace(classifier: Classifier) -> tuple[list[str], dict[str, tuple[Shape, Sh
     def hook(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
         def keep(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             result = _tensor(output)
-            if result is None or not result.is_floating_point() or len(result) != 2:
+            if result is None or not result.is_floating_point() or result.shape[:1] != (2,):
                 return
             given = _tensor(inputs)
             if name in shapes:

@@ -1,10 +1,11 @@
 """Reading saved graphs without running code that somebody put into the file.
 
 `torch.export.load` unpickles example inputs and some tensors, evaluates expressions for sizes and
-compiles checks from text; PyTorch's documentation says to load only what one trusts. Here an
-archive is looked through first, and whatever could run code makes it "not plain": then the file is
-loaded only where its origin is trusted. TorchScript has an interpreter of its own, which reaches
-nothing in Python.
+compiles checks from text; PyTorch's documentation says to load only what one trusts. TorchScript
+has an interpreter of its own, which reaches nothing in Python, but some of its operators write
+files, and loading a file already runs what it says of restoring objects. Here an archive is looked
+through first, and whatever could run code or reach files makes it "not plain": then the file is
+loaded only where its origin is trusted. Faults of PyTorch's own readers are not guarded against.
 """
 
 from __future__ import annotations
@@ -37,10 +38,24 @@ PLAIN_FILES = re.compile(
     r"|data/constants/(model_constants_config\.json|tensor_\d+)|data/sample_inputs/model\.pt"
 )
 PLAIN_OPERATIONS = re.compile(
-    r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+|torch\.sym_\w+|math\.(ceil|floor|trunc|sqrt)"
+    r"torch\.ops\.aten\.(?!(?:from_file|save)\.)\w+\.\w+"
+    r"|torch\.sym_\w+|math\.(ceil|floor|trunc|sqrt)"
     r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_)"
 )
-"""`aten::from_file` opens any file of the machine; most other operators only see their inputs."""
+"""`aten::from_file` and `aten::save` open any file; the other operators only see their inputs."""
+
+NAMESPACES = re.compile(rb"\b(?:torch|ops|__torch__)\b(?:\.\w+)*")
+"""Where TorchScript finds operators and classes: `torch` is the operators `aten`."""
+
+PLAIN_USE = re.compile(
+    rb"(?:torch|ops\.(?:aten|prim|quantized))"
+    rb"(?:\.(?!(?:from_file|save|autograd|PythonOp|rpc_\w+)\b)\w+)+"
+    rb"|__torch__\.(?!torch$|torch\.classes\b(?!\.quantized\.))[\w.]+"
+)
+"""One operator or class by its full name: a namespace that is a value could give any other name.
+`torch.autograd` is such a value; `classes` are written in C++, those of other packages too."""
+
+CUSTOM_CLASS = re.compile(rb"torch[.\s]+classes\b(?![.\s]+quantized\b)")
 
 PLAIN_NAME = re.compile(r"[\w.]*")
 PLAIN_TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
@@ -61,22 +76,33 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
 
 
-def load_scripted(path: Path, device: torch.device) -> tuple[torch.jit.ScriptModule, Description]:
+def load_scripted(
+    path: Path, device: torch.device, *, trust_pickle: bool
+) -> tuple[torch.jit.ScriptModule, Description]:
     """Load a TorchScript file, and the description among its extra files.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, or could reach files and is not trusted.
     """
     extra: dict[str, str | bytes] = {METADATA_KEY: ""}
     try:
+        data = path.read_bytes()
+        if not trust_pickle:
+            archive = torch._C.PyTorchFileReader(io.BytesIO(data))  # as torch.jit.load reads it
+            problem = _not_plain_script(archive.get_all_records(), archive.get_record)
+            if problem is not None:
+                raise ModelError(
+                    f"{path} could reach files when it is run ({problem}); save the model with "
+                    "torch.export.save, or give --trust-pickle if you trust where it comes from."
+                )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, which its users know
             script: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
-                str(path), map_location=device, _extra_files=extra
+                io.BytesIO(data), map_location=device, _extra_files=extra
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"Cannot load the TorchScript file {path}: {first_line(error)}.") from None
@@ -113,6 +139,25 @@ def load_exported(path: Path, *, trust_pickle: bool) -> tuple[ExportedProgram, D
         raise ModelError(f"Cannot load the program {path}: {first_line(error)}.") from error
     described = contents.extra_files.get(METADATA_KEY, "")
     return program, Description.parse(described, source=str(path))
+
+
+def _not_plain_script(names: list[str], read: Callable[[str], bytes]) -> str | None:
+    """What in a TorchScript archive is more than tensors, classes and harmless operators."""
+    folded = [name.casefold() for name in names]  # PyTorch finds files whatever their case
+    if len(set(folded)) < len(folded):
+        return "it holds two files of one name"
+    if "model.json" in folded:
+        return "it holds 'model.json', which only PyTorch 1.1 and older wrote"
+    for name, plain in zip(names, folded, strict=True):
+        problem = None
+        if plain.startswith("code/") and plain.endswith(".py"):
+            uses = (found[0] for found in NAMESPACES.finditer(read(name)))
+            problem = next((use for use in uses if not PLAIN_USE.fullmatch(use)), None)
+        elif plain.endswith(".pkl") and (found := CUSTOM_CLASS.search(read(name))):
+            problem = found[0]
+        if problem is not None:
+            return f"it uses {problem[:80].decode()!r}"
+    return None
 
 
 def _not_plain(names: list[str], read: Callable[[str], bytes]) -> str | None:

@@ -53,7 +53,7 @@ from auditor.results import Results, places
 from auditor.statistics import proportion, rank_correlation
 from auditor.storage import digest_package
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "read_planted"]
 
 Floats = NDArray[np.floating]
 
@@ -262,7 +262,7 @@ def _coverage(
     results: Results, is_core: NDArray[np.bool_], findings: Sequence[Finding]
 ) -> Coverage:
     config = results.config
-    quarantined = dict(results.images.quarantined)
+    quarantined = dict(results.images.quarantined) | results.vocabulary.quarantined
     if results.pool is not results.images:
         quarantined |= {f"pool: {name}": why for name, why in results.pool.quarantined}
     not_tested = [
@@ -415,6 +415,22 @@ def _divergence_and_harm(classes: list[AuditedClass], config: AuditConfig) -> Co
     return Correlation(rho=rho, reason=None)
 
 
+def read_planted(path: str | None) -> list[Planted] | None:
+    """The shortcuts that a lab planted, from its JSON file, before any audit of them.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no list of planted shortcuts.
+    """
+    if path is None:
+        return None
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [Planted(**row, found_rank=None, found_grade=None) for row in rows]
+    except (OSError, ValueError, TypeError, RecursionError, ValidationError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise ConfigError(f"planted = {path} cannot be used: {why}.") from None
+
+
 def _planted(
     results: Results, classes: list[AuditedClass], findings: tuple[Finding, ...]
 ) -> tuple[Planted, ...] | None:
@@ -422,15 +438,9 @@ def _planted(
 
     `found_rank` counts extrinsic concepts that are not core to the class.
     """
-    config = results.config
-    if config.planted is None:
+    listed = read_planted(results.config.planted)
+    if listed is None:
         return None
-    try:
-        rows = json.loads(Path(config.planted).read_text(encoding="utf-8"))
-        listed = [Planted(**row, found_rank=None, found_grade=None) for row in rows]
-    except (OSError, ValueError, TypeError, ValidationError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise ConfigError(f"planted = {config.planted} cannot be used: {why}.") from None
     by_index = {c.index: c for c in classes}
     grades = {(f.class_index, f.concept.casefold()): f.grade for f in findings}
     extrinsic = {c.name for c in results.bank.concepts if c.extrinsic}

@@ -139,20 +139,20 @@ def audit(
         typer.Option(help="Of prototypes: auto, natural, data-free, reference, paper or patch."),
     ] = None,
     isolate: Annotated[
-        bool, typer.Option(help="Find the region of each prototype that carries its class.")
-    ] = False,
+        bool | None, typer.Option(help="Find the region of each prototype that carries its class.")
+    ] = None,
     second_model: Annotated[
         str | None,
         typer.Option(help="A model of the same classes that judges the prototypes, as --model."),
     ] = None,
     trust_pickle: Annotated[
-        bool, typer.Option(help="Unpickle the model: runs whatever code is in it.")
-    ] = False,
+        bool | None, typer.Option(help="Unpickle the model: runs whatever code is in it.")
+    ] = None,
     self_test: Annotated[
         int | None,
         typer.Option(help="Try the settings on so many planted, and as many clean, lab models."),
     ] = None,
-    pdf: Annotated[bool, typer.Option(help="Write the PDF too.")] = True,
+    pdf: Annotated[bool | None, typer.Option(help="Write the PDF too.")] = None,
 ) -> None:
     """Audit a classifier: writes audit.json, report.html and report.pdf."""
     settings = AuditConfig.load(
@@ -161,15 +161,15 @@ def audit(
             "model.spec": model, "model.arch": arch, "model.weights": weights, "model.size": size,
             "model.mean": _numbers("--mean", mean), "model.std": _numbers("--std", std),
             "model.class_names": class_names, "model.layers": _list(layers),
-            "model.trust_pickle": trust_pickle or None,
+            "model.trust_pickle": trust_pickle,
             "images": images, "pool": pool, "probe": probe, "concepts": concepts,
             "representative": representative,
             "classes": _classes(classes), "out": out, "device": device, "seed": seed,
             "prototypes.per_class": per_class, "prototypes.steps": steps,
-            "prototypes.mode": mode, "prototypes.isolate": isolate or None,
+            "prototypes.mode": mode, "prototypes.isolate": isolate,
             "second_model.spec": second_model,
             "self_test.planted": self_test, "self_test.clean": self_test,
-            "pdf": None if pdf else "no",
+            "pdf": None if pdf is None else "auto" if pdf else "no",
         },
     )  # fmt: skip
     run(settings)
@@ -281,7 +281,8 @@ def summary(done: Audit) -> None:
     )
     for planted in done.planted or ():
         found = "not ranked" if planted.found_rank is None else f"rank {planted.found_rank}"
-        line = f"planted: {names[planted.class_index]} / {planted.concept}: {found}"
+        name = names.get(planted.class_index, f"class {planted.class_index}")  # not audited
+        line = f"planted: {name} / {planted.concept}: {found}"
         console.print(Text(_plain(f"{line}, {planted.found_grade or 'no finding'}")))
 
 
@@ -323,7 +324,7 @@ def _classes(text: str | None) -> Any:
     path = Path(text)
     if os.path.isfile(path):  # a long list of names is no path that can be asked for
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"Cannot read the classes in {path}: {error}.") from None
         return tuple(line.strip() for line in lines if line.strip())

@@ -12,6 +12,7 @@ import copy
 import ctypes
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -53,14 +54,17 @@ def choose_device(name: str) -> torch.device:
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
+    usable = re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", name) is not None
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
+        if usable:
+            torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError):
+        usable = False
+    if not usable:
         raise ConfigError(
-            f"Device {name!r} cannot be used on this machine; choose auto, cpu, cuda or mps."
-        ) from None
-    return device
+            f"Device {name[:80]!r} cannot be used on this machine; choose auto, cpu, cuda or mps."
+        )
+    return torch.device(name)
 
 
 def describe(device: torch.device) -> str:

@@ -297,7 +297,7 @@ def _check_count(count: int, path: Path) -> None:
 def _from_toml(text: str, path: Path) -> list[Concept]:
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too
         raise ConceptsError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
     tables, extends = data.pop("concept", []), data.pop("extends", None)
     if data:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,7 +46,7 @@ class PrototypeConfig(Section):
     per_class: Annotated[int, Field(ge=1, le=64)] = 3
     steps: Annotated[int, Field(ge=1, le=20000)] = 256
     probability: Unit = 0.9
-    batch: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
     early: bool = False
     diversity: Annotated[float, Field(ge=0)] = 0.0
     patch: Annotated[float, Field(gt=0, le=1)] = 0.3
@@ -59,8 +59,8 @@ class StatisticsConfig(Section):
 
     q_level: Unit = 0.05
     min_photos: Annotated[int, Field(ge=2)] = 5
-    permutations: Annotated[int, Field(ge=99)] = 9999
-    bootstrap: Annotated[int, Field(ge=99)] = 999
+    permutations: Annotated[int, Field(ge=99, le=10**6)] = 9999
+    bootstrap: Annotated[int, Field(ge=99, le=10**6)] = 999
 
 
 class SelfTestConfig(Section):
@@ -97,7 +97,7 @@ class AuditConfig(Section):
     out: str = "audit"
     device: str = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    batch: Annotated[int, Field(ge=1)] = 32
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32
     prototypes: PrototypeConfig = PrototypeConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     scope: ScopeConfig = ScopeConfig()
@@ -143,14 +143,12 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error}.") from None
+    if path.suffix not in {".toml", ".yaml", ".yml"}:
+        raise ConfigError(f"{path} is neither .toml nor .yaml; rename it or convert it.")
+    parse: Callable[[str], Any] = tomllib.loads if path.suffix == ".toml" else yaml.safe_load
     try:
-        if path.suffix == ".toml":
-            data: Any = tomllib.loads(text)
-        elif path.suffix in {".yaml", ".yml"}:
-            data = yaml.safe_load(text)
-        else:
-            raise ConfigError(f"{path} is neither .toml nor .yaml; rename it or convert it.")
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        data = parse(text)
+    except Exception as error:  # PyYAML lets through what its readers of numbers and dates meet
         raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no table of settings.")

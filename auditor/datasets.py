@@ -202,4 +202,6 @@ class _Check:
             return "", "the file is missing"
         except OSError as error:
             return "", f"the file cannot be read ({error.strerror or error})"
+        except ValueError as error:  # a path that no file system can hold
+            return "", f"the file cannot be read ({error})"
         return digest_bytes(data), None

@@ -67,7 +67,7 @@ class Description(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "all of it"
             problem = f"{where}: {first['msg']}"
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problem = str(error)
         raise ModelError(f"The description that {source} carries cannot be used: {problem}.")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,18 +60,17 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description]:
     """
     import transformers
 
-    folder = Path(name)
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder.is_dir()}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": os.path.isdir(name)}
     try:
         with _quiet():
             model, info = transformers.AutoModelForImageClassification.from_pretrained(
                 name, use_safetensors=True, output_loading_info=True, **options
             )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except Exception as error:  # whatever its parsers meet in a damaged file
         raise ModelError(
-            f"{config.spec} cannot be loaded as an image classifier with safetensors: "
-            f"{first_line(error)}."
-        ) from None
+            f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
+            f"config.json and model.safetensors: {first_line(error)}."
+        ) from error
     absent = sorted(
         {*map(str, info["missing_keys"]), *(str(k[0]) for k in info["mismatched_keys"])}
     )
@@ -100,13 +99,14 @@ def _input(name: str, config: ModelConfig, options: dict[str, Any]) -> Descripti
             processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
                 name, **options
             )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        described = _described(processor)
+        agrees = described is not None and _agrees(processor, described, config)
+    except Exception as error:  # whatever it makes of odd settings
         raise ModelError(
-            f"{config.spec} has no image processor that can be loaded ({first_line(error)}); "
-            "give --size, --mean and --std."
-        ) from None
-    described = _described(processor)
-    if described is None or not _agrees(processor, described, config):
+            f"{config.spec} has no image processor that can be used, by its "
+            f"preprocessor_config.json ({first_line(error)}); give --size, --mean and --std."
+        ) from error
+    if described is None or not agrees:
         raise ModelError(
             f"The image processor of {config.spec} ({type(processor).__name__}) does more than "
             "resize, crop and normalise; give --size, --mean and --std."

@@ -11,6 +11,8 @@ from auditor.errors import ModelError
 
 __all__ = ["ClassNames", "imagenet", "read_class_names"]
 
+MAX_DIGITS = 20  # of an index: Python reads no number of thousands of digits
+
 
 @dataclass(frozen=True)
 class ClassNames:
@@ -38,7 +40,7 @@ def read_class_names(path: Path) -> ClassNames:
             rows = _json_rows(json.loads(text))
         else:
             rows = list(text.rstrip().splitlines())
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ModelError(f"Cannot read the class names {path}: {error}.") from None
     if not rows:
         raise ModelError(f"{path} holds no rows of class names.")
@@ -89,8 +91,10 @@ def _row(row: object, place: int, path: Path) -> Row:
     if not name:
         raise ModelError(f"Row {place + 1} of {path} has no name.")
     index = fields.get("index", str(place))
-    if not (index.isascii() and index.isdigit()):
-        raise ModelError(f"Row {place + 1} of {path} has the index {index!r}, not a whole number.")
+    if not (index.isascii() and index.isdigit() and len(index) <= MAX_DIGITS):
+        raise ModelError(
+            f"Row {place + 1} of {path} has the index {index[:80]!r}, not a whole number."
+        )
     return int(index), fields.get("id") or fields.get("wnid") or None, name
 
 

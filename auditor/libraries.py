@@ -53,6 +53,8 @@ def pretrained_torchvision(name: str, version: str, *, spec: str) -> tuple[nn.Mo
         )
     chosen = known[version] if version else members.DEFAULT
     with _downloading(spec):
+        # torchvision unpickles what lies in its cache: first see that it holds tensors only
+        chosen.get_state_dict(progress=True, check_hash=True, weights_only=True)
         net: nn.Module = torchvision.models.get_model(name, weights=chosen)
     categories = tuple(str(category) for category in chosen.meta["categories"])
     names = imagenet(len(categories))
@@ -175,7 +177,7 @@ def _downloading(spec: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever is met on the way, or in a damaged file
         raise ModelError(
             f"The weights of {spec} cannot be had: {first_line(error)}; where there is no network, "
             "give a local file with --weights."

@@ -33,6 +33,9 @@ SUFFIXES = frozenset(
 MAX_BYTES = 2**29
 """Largest file that is read whole, 512 MiB: above any photo that may be decoded."""
 
+MAX_DIGITS = 20
+"""Longest class index: Python reads no number of thousands of digits."""
+
 PATH_COLUMNS = ("path", "image", "file")
 LABEL_COLUMNS = ("class_index", "index", "wnid", "class_id", "label", "class", "class_name")
 ONLY_INDEX = {"class_index", "index"}
@@ -69,9 +72,9 @@ class ClassMatcher:
 
     def by_index(self, text: str) -> set[int]:
         """The class with this index, as in "7" and "007"."""
-        if text.isascii() and text.isdigit() and int(text) < self.count:
-            return {int(text)}
-        return set()
+        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
+            return set()
+        return {int(text)} if int(text) < self.count else set()
 
     def by_id(self, text: str) -> set[int]:
         """The class with this folder id."""
@@ -120,9 +123,9 @@ def list_photos(spec: str, *, matcher: ClassMatcher | None) -> Listing:
         ImagesError: the path cannot be used, or labels do not match the model's classes.
     """
     path = Path(spec)
-    if path.is_file():
+    if os.path.isfile(spec):
         return _manifest(path, matcher)
-    if not path.is_dir():
+    if not os.path.isdir(spec):
         raise ImagesError(f"There is no folder or manifest {spec}; check the path.")
     if (path / "dataset_dict.json").is_file():
         splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
@@ -165,6 +168,8 @@ def _folder(root: Path, matcher: ClassMatcher | None) -> Listing:
     if passed_over:
         logger.info("%d files in %s are no photos and were passed over.", passed_over, root)
     found.sort()
+    names = _told_apart(name for name, _, _ in found)
+    found = sorted((name, path, top) for name, (_, path, top) in zip(names, found, strict=True))
     labels = None
     if matcher is not None:
         loose = [name for name, _, top in found if not top]
@@ -184,30 +189,26 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
 
     Links are followed, and a link back to a folder that was entered before is not: a loop ends.
     """
-
-    def entered(path: str) -> tuple[int, int]:
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-
-    def descend(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    pending: list[tuple[str, str, set[tuple[int, int]]]] = [(str(root), "", set())]
+    while pending:
+        folder, prefix, seen = pending.pop()
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
         except OSError as error:
             raise ImagesError(f"Cannot list the folder {folder}: {error.strerror}.") from None
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                key = entered(entry.path)
-                if key in seen:
-                    continue
-                inner = {*seen, key} if not prefix else seen
-                inner.add(key)
-                yield from descend(entry.path, f"{prefix}{entry.name}/", inner)
+            # a link may lead to itself
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                inner = seen if prefix else set(seen)
+                pending.append((entry.path, f"{prefix}{entry.name}/", inner))
             else:
                 yield prefix + entry.name, entry.path
-
-    yield from descend(str(root), "", {entered(str(root))})
 
 
 # --- manifests -----------------------------------------------------------------------------------
@@ -224,17 +225,13 @@ def _manifest(path: Path, matcher: ClassMatcher | None) -> Listing:
     where = _first(columns, PATH_COLUMNS)
     if where is None:
         raise ImagesError(f"{path} needs a column of paths, named {_either(PATH_COLUMNS)}.")
-    names: list[str] = []
-    taken: set[str] = set()
+    places: list[str] = []
     for row, value in enumerate(columns[where]):
         if not value:
             raise ImagesError(f"{path} has no path in row {row + 1}.")
-        name = _text(value)
-        while name in taken:
-            name = f"{name}#{row + 1}"
-        taken.add(name)
-        names.append(name)
-    files = [str(path.parent / value) for value in columns[where] if value]
+        places.append(value)
+    names = _told_apart(map(_text, places))
+    files = [str(path.parent / place) for place in places]
     order = sorted(range(len(names)), key=names.__getitem__)
     labels = None
     if matcher is not None:
@@ -255,12 +252,13 @@ Columns = Mapping[str, Sequence[str | None]]
 def _read_csv(path: Path) -> Columns:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            names = [name.strip().lower() for name in rows.fieldnames or ()]
+            rows = csv.reader(file, strict=True)
+            names = [name.strip().lower() for name in next(rows, ())]
+            _each_once(names, path)
             columns: dict[str, list[str | None]] = {name: [] for name in names}
-            for row in rows:
-                for name, value in zip(names, row.values(), strict=False):
-                    columns[name].append(value.strip() if isinstance(value, str) else None)
+            for row in filter(None, rows):
+                for place, name in enumerate(names):
+                    columns[name].append(row[place].strip() if place < len(row) else None)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ImagesError(f"Cannot read the manifest {path}: {error}.") from None
     return columns
@@ -275,14 +273,28 @@ def _read_parquet(path: Path) -> Columns:
     except (OSError, pyarrow.ArrowException) as error:
         raise ImagesError(f"Cannot read the manifest {path}: {_line(error)}.") from None
     columns: dict[str, list[str | None]] = {}
+    _each_once([name.lower() for name in table.column_names], path)
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name.lower() not in {*PATH_COLUMNS, *LABEL_COLUMNS}:
             continue
-        values = column.to_pylist()
+        try:
+            values = column.to_pylist()
+        except UnicodeDecodeError as error:
+            raise ImagesError(f"The column {name} of {path} is no UTF-8: {error}.") from None
         if any(not isinstance(value, str | int | None) for value in values):
             raise ImagesError(f"The column {name} of {path} must hold text or whole numbers.")
         columns[name.lower()] = [None if value is None else str(value) for value in values]
     return columns
+
+
+def _each_once(names: Sequence[str], path: Path) -> None:
+    """See that no column that is used stands there twice."""
+    for name in (*PATH_COLUMNS, *LABEL_COLUMNS):
+        if names.count(name) > 1:
+            raise ImagesError(
+                f"{path} has {names.count(name)} columns named {name!r} in upper or lower case; "
+                "keep one of them."
+            )
 
 
 def _label_column(columns: Columns, matcher: ClassMatcher) -> str | None:
@@ -319,7 +331,7 @@ def _opened(path: str) -> tuple[_Table, str]:
         ) from None
     try:
         table: _Table = datasets.load_from_disk(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever the package meets in a damaged folder
         raise ImagesError(f"Cannot open the dataset {path}: {_line(error)}.") from None
     images = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
     if len(images) != 1:
@@ -341,6 +353,8 @@ class _TableRows:
         if cell.get("bytes") is not None:
             data: bytes = cell["bytes"]
             return data
+        if cell.get("path") is None:
+            raise OSError("the row holds no photo")
         return _Files((str(Path(self.path) / cell["path"]),))(0)
 
 
@@ -376,6 +390,16 @@ def _plain(name: str) -> str:
 def _text(name: str) -> str:
     """File names are bytes; what is no UTF-8 in them is written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """The names, those that were there before with the number of their row."""
+    taken: dict[str, None] = {}
+    for row, name in enumerate(names, start=1):
+        while name in taken:
+            name = f"{name}#{row}"
+        taken[name] = None
+    return list(taken)
 
 
 def _line(error: BaseException) -> str:

@@ -72,6 +72,11 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
     preprocess = complete(source.description, config)
     net = source.net.to(device).eval().requires_grad_(False)
     net, n_classes = _tried(net, preprocess, config.spec, device)
+    if next(net.parameters(), None) is None:
+        raise ModelError(
+            f"{config.spec} has no parameters, by which its device and layers are told; make its "
+            "weights parameters, not buffers or constants."
+        )
     names = _class_names(source.description, config)
     _check_names(names, n_classes, config.spec)
     return Classifier(net, preprocess, names.names, names.ids, source.digest, config.spec)
@@ -98,6 +103,12 @@ def _check_names(names: ClassNames, n_classes: int, spec: str) -> None:
                 f"{spec} has {n_classes} classes and there are {len(values)} class {what}; "
                 "give a file with one for each with --class-names."
             )
+        for text in values or ():
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ModelError(
+                    f"The class {what} of {spec} hold {text[:80]!r}, which no file can hold; give "
+                    "others with --class-names."
+                )
     if names.ids is not None and len(set(names.ids)) < len(names.ids):
         raise ModelError(f"Two classes of {spec} have the same id; give others with --class-names.")
 

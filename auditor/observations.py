@@ -6,6 +6,7 @@ the digest of all it depends on; a run that was killed finds them there.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import auditor
 from auditor import compute, counterfactuals, isolation, prototypes
 from auditor.activations import Activations, Layers, collect
 from auditor.datasets import ImageSet
@@ -53,13 +53,15 @@ class Observer:
     @property
     def key(self) -> list[Any]:
         """What every observation of this model depends on."""
-        fitted = self.classifier.preprocess
         return [
-            auditor.__version__, WHOLE, self.classifier.digest,
-            [*fitted.size, *fitted.mean, *fitted.std, fitted.resize],
-            fitted.interpolation, fitted.aspect, list(self.layers.path), self.layers.features,
-            str(next(iter(self.classifier.net.parameters())).device.type),
+            WHOLE, self.classifier.digest, self._fitted, list(self.layers.path),
+            self.layers.features, str(next(iter(self.classifier.net.parameters())).device.type),
         ]  # fmt: skip
+
+    @property
+    def _fitted(self) -> list[Any]:
+        """How photos are made inputs."""
+        return [str(value) for value in dataclasses.astuple(self.classifier.preprocess)]
 
     def photos(self, photos: ImageSet, on_path: NDArray[np.bool_], step: Step) -> Activations:
         """Activations of photos; the path is kept where `on_path` says so."""
@@ -237,8 +239,7 @@ class Observer:
                 edited = counterfactuals.drawn(name, images, seed=self.seed)
                 return {"change": (encoded(edited) - plain).numpy()}
 
-            size = list(self.classifier.preprocess.size)
-            key = [probe.digest, size, photos.digest, name, self.seed]
+            key = [probe.digest, self._fitted, photos.digest, name, self.seed]
             found[name] = self.work.arrays("changes", key, compute)["change"]
             step(place + 1)
         return found

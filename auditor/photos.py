@@ -21,6 +21,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
 MAX_PIXELS = 100_000_000
 """Largest width times height: 300 MB as RGB."""
 
+MAX_RATIO = 100
+"""Of the longer to the shorter side: a strip would grow with its shorter side on resizing."""
+
 EXIF_ORIENTATION = 0x0112
 
 UPRIGHT = {
@@ -66,7 +69,8 @@ def decode(data: bytes) -> Image.Image:
             can read them).
 
     Raises:
-        UnreadablePhoto: the file is empty, damaged, cut off, too large, or of another format.
+        UnreadablePhoto: the file is empty, damaged, cut off, too large, a strip, or of another
+            format.
     """
     if not data:
         raise UnreadablePhoto("the file is empty")
@@ -84,6 +88,8 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=formats)
         if image.width * image.height > MAX_PIXELS:
             raise UnreadablePhoto(f"more than {MAX_PIXELS // 10**6} million pixels")
+        if max(image.size) > MAX_RATIO * min(image.size):
+            raise UnreadablePhoto(f"one side is more than {MAX_RATIO} times as long as the other")
         image.load()
     except UnreadablePhoto:
         raise

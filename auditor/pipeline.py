@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import importlib.metadata
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ from auditor import (
     showing,
 )
 from auditor.activations import find_layers, head_weights
-from auditor.assembly import assemble
+from auditor.assembly import assemble, read_planted
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError, ImagesError
+from auditor.listings import ClassMatcher
 from auditor.material import LEAST_PHOTOS, gather, known_labels, least_left
 from auditor.models import Classifier
 from auditor.observations import (
@@ -50,6 +52,8 @@ from auditor.surroundings import DONORS, choose_recipients
 from auditor.vocabulary import Vocabulary, own_photos
 
 __all__ = ["Progress", "run"]
+
+LEAST_POOL = 2  # different photos: no direction is learned from one
 
 
 class Progress(Protocol):
@@ -82,6 +86,12 @@ def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
         AuditorError: whatever the user can mend, in one sentence.
     """
     out = Path(config.out)
+    for photos in (config.images, config.pool):
+        if photos is not None and _inside(out, photos):
+            raise ConfigError(
+                f"out = {out} lies in the photos {photos}, so that its pictures would be taken for "
+                "photos; choose another --out."
+            )
     with locked(out):
         return _Run(config, out, progress or Silent()).audit()
 
@@ -118,11 +128,13 @@ class _Run:
         torch.manual_seed(config.seed)
         device = compute.choose_device(config.device)
         with self.stage("load", 4) as step:
+            read_planted(config.planted)  # what is wrong with it is told before the work
             bank = concepts.load(config.concepts)
             classifier = models.load(config.model, device=device)
             compute.laid_out(classifier.net)
             classes = select_classes(config.classes, classifier)
-            check_expected(config.expected, classifier, bank)
+            expected = settle_expected(config.expected, classifier, bank)
+            config = config.model_copy(update={"expected": expected})
             step(1)
             probe = probes.load(config.probe, device=device)
             step(2)
@@ -137,6 +149,12 @@ class _Run:
             second = self._second(classifier, classes, device)
         if images.labels is None or not len(images):
             raise ImagesError(f"{config.images} holds no photo that could be read.")
+        if len(set(pool.digests)) < LEAST_POOL:
+            raise ImagesError(
+                f"The pool {config.pool or config.images} holds fewer than {LEAST_POOL} different "
+                "photos that can be read, and concepts are learned from their differences; give "
+                "more."
+            )
         observer = Observer(classifier, layers, Work(self.out / "work"), config.batch, config.seed)
         rng = np.random.default_rng(config.seed)
         labels = np.array(images.labels)
@@ -295,54 +313,63 @@ def select_classes(wanted: Sequence[str] | None, classifier: Classifier) -> tupl
     """Indices of the classes to audit, given by index, folder id or name; by default all.
 
     Raises:
-        ConfigError: a class is unknown, or its name belongs to several.
+        ConfigError: a text means no class, or several.
     """
-    n = len(classifier.class_names)
     if wanted is None:
-        return tuple(range(n))
-    found: list[int] = []
-    for text in wanted:
-        by_name = [i for i, name in enumerate(classifier.class_names) if name == text]
-        by_id = [i for i, name in enumerate(classifier.class_ids or ()) if name == text]
-        if text.isdecimal() and int(text) < n:
-            found.append(int(text))
-        elif by_id:
-            found += by_id
-        elif len(by_name) == 1:
-            found += by_name
-        elif by_name:
-            places = ", ".join(map(str, by_name))
-            raise ConfigError(f"Several classes are named {text!r}; give an index: {places}.")
-        else:
-            raise ConfigError(
-                f"The model has no class {text[:80]!r}; give an index from 0 to {n - 1}, a folder "
-                "id or a name."
-            )
-    return tuple(dict.fromkeys(found))
+        return tuple(range(len(classifier.class_names)))
+    matcher = ClassMatcher(classifier.class_names, classifier.class_ids)
+    return tuple(dict.fromkeys(_class_meant(text, matcher, "classes") for text in wanted))
 
 
-def check_expected(
+def settle_expected(
     wanted: Mapping[str, Sequence[str]], classifier: Classifier, bank: concepts.ConceptBank
-) -> None:
-    """See that what a policy expects of classes names classes and concepts that there are.
+) -> dict[str, tuple[str, ...]]:
+    """What is expected of classes, by their names; by index where several have the name.
 
     Raises:
-        ConfigError: a class or a concept is unknown, so that nothing would be expected of it.
+        ConfigError: a class or a concept is unknown, so that nothing would be expected of it, or a
+            text means several classes.
     """
-    known = {*classifier.class_names, *map(str, range(len(classifier.class_names)))}
     named = {concept.name.casefold() for concept in bank.concepts}
+    names = classifier.class_names
+    matcher = ClassMatcher(names, classifier.class_ids)
+    settled: dict[str, tuple[str, ...]] = {}
     for key, expected in wanted.items():
-        if key not in known:
-            raise ConfigError(
-                f"expected names the class {key[:80]!r}, which the model does not have; give its "
-                "name or index."
-            )
+        index = _class_meant(key, matcher, "expected")
         for concept in expected:
             if concept.casefold() not in named:
                 raise ConfigError(
                     f"expected[{key[:80]!r}] names the concept {concept[:80]!r}, which is not "
                     f"among the {len(named)} of the bank; check its spelling."
                 )
+        for text in (names[index], str(index)):
+            bearers = [k for k, name in enumerate(names) if text in (name, str(k))]
+            if bearers == [index] and matcher.candidates(text) == {index}:
+                settled[text] = settled.get(text, ()) + tuple(expected)
+                break
+        else:
+            raise ConfigError(
+                f"expected[{key[:80]!r}] means class {index}, whose name and index are also those "
+                "of others; give other names with --class-names."
+            )
+    return settled
+
+
+def _class_meant(text: str, matcher: ClassMatcher, setting: str) -> int:
+    """The class that a text means, by the rules for folders of photos."""
+    classes = sorted(matcher.candidates(text))
+    if not classes:
+        raise ConfigError(
+            f"The model has no class {text[:80]!r}; give {setting} an index from 0 to "
+            f"{matcher.count - 1}, a folder id or a name."
+        )
+    if len(classes) > 1:
+        raise ConfigError(
+            f"{setting} names {text[:80]!r}, which can mean the classes "
+            f"{', '.join(map(str, classes))}; give an index with a leading zero, such as "
+            f"0{classes[0]}, or a folder id."
+        )
+    return classes[0]
 
 
 def prototype_mode(wanted: str, photos: int) -> prototypes.Mode:
@@ -373,6 +400,14 @@ def per_class(
 ) -> NDArray[np.float32]:
     """Mean of the rows of each class, of shape (C, d)."""
     return np.stack([values[owners == c].mean(0) for c in classes])
+
+
+def _inside(out: Path, photos: str) -> bool:
+    """Whether a run folder is, or is to be made, in a folder of photos."""
+    try:
+        return os.path.isdir(photos) and out.resolve().is_relative_to(Path(photos).resolve())
+    except (OSError, RuntimeError, ValueError):
+        return False  # a path that cannot be made, which is told of where it is used
 
 
 def _now() -> str:

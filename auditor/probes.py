@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -151,7 +152,7 @@ def _open_clip(spec: str, rest: str, *, device: torch.device) -> ProbeModel:
     model, pretrained, quick = rest, None, False
     if rest.startswith("hf-hub:"):
         source = "the Hugging Face hub"
-    elif Path(rest).is_dir():
+    elif os.path.isdir(rest):
         model, source = f"local-dir:{Path(rest)}", "a local folder"
     else:
         model, _, pretrained = rest.partition("/")
@@ -160,7 +161,7 @@ def _open_clip(spec: str, rest: str, *, device: torch.device) -> ProbeModel:
                 f"--probe {spec!r}: {model!r} is neither a folder nor a model that OpenCLIP knows."
             )
         tag = get_pretrained_cfg(model, pretrained)
-        if not tag and not Path(pretrained).is_file():
+        if not tag and not os.path.isfile(pretrained):
             known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
             raise ProbeError(
                 f"--probe {spec!r}: {pretrained!r} is neither a file nor published weights of "

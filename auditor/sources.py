@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,14 @@ from auditor.graphs import tap_exported
 from auditor.libraries import Architecture
 from auditor.scripted import tap_scripted
 from auditor.storage import digest_file
-from auditor.weights import Weights, first_line, fitted, read_weights, weights_digest
+from auditor.weights import (
+    Weights,
+    first_line,
+    fitted,
+    load_pickle,
+    read_weights,
+    weights_digest,
+)
 
 __all__ = ["SOURCES", "Source"]
 
@@ -57,14 +63,14 @@ def from_torchvision(rest: str, config: ModelConfig, device: torch.device) -> So
     """
     name, _, version = rest.partition("/")
     if config.weights is not None:
-        return _with_weights(libraries.torchvision_architecture(name), Path(config.weights))
+        return _with_weights(libraries.torchvision_architecture(name), config)
     return _source(*libraries.pretrained_torchvision(name, version, spec=config.spec))
 
 
 def from_timm(rest: str, config: ModelConfig, device: torch.device) -> Source:
     """`timm:NAME`, with pretrained weights or the user's; preprocessing is that of the name."""
     if config.weights is not None:
-        return _with_weights(libraries.timm_architecture(rest), Path(config.weights))
+        return _with_weights(libraries.timm_architecture(rest), config)
     return _source(*libraries.pretrained_timm(rest, spec=config.spec))
 
 
@@ -117,20 +123,20 @@ def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
 def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
     """`file:PATH`: torch.export, TorchScript, weights with `--arch`, or a trusted pickle."""
     path = Path(rest)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"There is no model file {rest}; check the path.")
     suffix = path.suffix.lower()
     if suffix == ".pt2":
         return _exported(path, config, device)
     if archives.is_torchscript(path):
-        script, description = archives.load_scripted(path, device)
+        script, description = archives.load_scripted(path, device, trust_pickle=config.trust_pickle)
         preprocess = complete(description, config)
         noise = torch.rand((2, 3, *preprocess.size), generator=torch.Generator().manual_seed(0))
         digest = _digest(script.state_dict(), path)
         net = tap_scripted(script, preprocess.normalise(noise.to(device)))
         return Source(net, description, digest)
     if suffix in (".safetensors", ".npz") or config.arch is not None:
-        found = read_weights(path)
+        found = read_weights(path, trust_pickle=config.trust_pickle)
         arch = config.arch or found.description.arch
         if arch is None:
             raise ModelError(
@@ -157,20 +163,7 @@ def _digest(tensors: Mapping[str, object], path: Path) -> str:
 
 
 def _from_pickle(path: Path, config: ModelConfig) -> Source:
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=not config.trust_pickle)
-    except pickle.UnpicklingError:
-        raise ModelError(
-            f"{path} holds a pickled object, which can run code when it is loaded; save it with "
-            "torch.export.save or as weights, or give --trust-pickle if you trust where it "
-            "comes from."
-        ) from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise ModelError(f"Cannot load the model file {path}: {first_line(error)}.") from None
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"{path} needs code that cannot be imported here: {first_line(error)}."
-        ) from None
+    data = load_pickle(path, trust_pickle=config.trust_pickle)
     if isinstance(data, nn.Module):
         return _source(data, Description.parse(getattr(data, "auditor", None), source=str(path)))
     weights.tensors_in(data, path)
@@ -197,8 +190,10 @@ def _architecture(arch: str, *, trusted: bool) -> Architecture:
     )
 
 
-def _with_weights(architecture: Architecture, path: Path) -> Source:
-    return _fit(architecture, read_weights(path), path)
+def _with_weights(architecture: Architecture, config: ModelConfig) -> Source:
+    path = Path(config.weights or "")
+    found = read_weights(path, trust_pickle=config.trust_pickle)
+    return _fit(architecture, found, path)
 
 
 def _fit(architecture: Architecture, found: Weights, path: Path) -> Source:
@@ -215,7 +210,7 @@ def from_python(rest: str, config: ModelConfig, device: torch.device) -> Source:
     described = Description.parse(getattr(net, "auditor", None), source=config.spec)
     if config.weights is not None:
         architecture = Architecture(config.spec, lambda _: net, described.over(FACTORY_INPUT))
-        return _with_weights(architecture, Path(config.weights))
+        return _with_weights(architecture, config)
     return _source(net, described.over(FACTORY_INPUT))
 
 
@@ -228,14 +223,24 @@ def _call_factory(rest: str) -> nn.Module:
         sys.path.insert(0, folder)  # it stays there: the network may import when it runs
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # code that is not ours
         raise ModelError(
-            f"Cannot import {module_name} from {folder} or PYTHONPATH: {first_line(error)}."
+            f"Cannot import {module_name} from {folder} or PYTHONPATH: {_named(error)}."
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ModelError(f"{module_name} has no function {name}; check --model.")
-    return _module(factory(), f"python:{rest}")
+    try:
+        net = factory()
+    except Exception as error:  # code that is not ours
+        raise ModelError(
+            f"The factory python:{rest}, called without arguments, fails: {_named(error)}."
+        ) from error
+    return _module(net, f"python:{rest}")
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _module(value: object, spec: str) -> nn.Module:

@@ -8,6 +8,7 @@ killed run continues where it stopped and a changed input is never served a stal
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -22,11 +23,19 @@ from numpy.typing import DTypeLike, NDArray
 
 from auditor.errors import RunError
 
-__all__ = ["Work", "digest_bytes", "digest_file", "digest_value", "write_atomically"]
+__all__ = [
+    "Work",
+    "digest_bytes",
+    "digest_file",
+    "digest_package",
+    "digest_value",
+    "write_atomically",
+]
 
 Arrays = dict[str, NDArray[Any]]
 
-UNFINISHED = ".tmp-"  # begins the name of a file that is being written
+UNFINISHED = ".auditor-tmp-"  # begins the name of a file that is being written
+WRITTEN = ("", "work/**/", "prototypes/**/", "pictures/**/")  # where a run writes in its folder
 
 
 def digest_bytes(data: bytes) -> str:
@@ -46,6 +55,7 @@ def digest_value(value: Any) -> str:
     return digest_bytes(text.encode(errors="backslashreplace"))
 
 
+@functools.cache
 def digest_package() -> str:
     """SHA-256 of this program's own Python files, with their places in the package."""
     home = Path(__file__).parent
@@ -91,14 +101,17 @@ def _unwritten(path: Path, error: OSError) -> RunError:
 
 
 class Work:
-    """Content-addressed results of finished stages below one folder."""
+    """Results of finished stages below one folder, by all that they depend on.
+
+    This program's own code is of it: what another state of it computed is computed again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, stage: str, key: Any) -> Path:
         """The file of a stage's result; `key` is anything that JSON can hold."""
-        return self.folder / stage / f"{digest_value(key)[:32]}.safetensors"
+        return self.folder / stage / f"{digest_value([digest_package(), key])[:32]}.safetensors"
 
     def arrays(self, stage: str, key: Any, compute: Callable[[], Mapping[str, Any]]) -> Arrays:
         """The stage's arrays: read if they were finished before, else computed and kept.
@@ -140,7 +153,7 @@ def _kept(path: Path) -> Arrays | None:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             digest = (file.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, TypeError):  # the last where numpy has no such type
         return None
     return arrays if digest == _digest(arrays) else None
 
@@ -165,9 +178,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise RunError(f"Cannot use {folder} as run folder: {error.strerror}.") from None
+        file = (folder / ".lock").open("a")  # which leaves a user's own file of this name whole
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"Cannot use {folder} as run folder: {why}.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,6 +189,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"Another audit is writing to {folder}; wait for it or choose another --out."
             ) from None
-        for left in folder.rglob(f"{UNFINISHED}*"):  # by a run that was killed while it wrote
-            left.unlink(missing_ok=True)
+        for place in WRITTEN:
+            for left in folder.glob(f"{place}{UNFINISHED}*"):
+                if left.is_file() and not left.is_symlink():
+                    left.unlink(missing_ok=True)
         yield

@@ -116,6 +116,7 @@ class Vocabulary:
             text; for a drawn one the discriminant of what the drawing changes.
         n_photos: int array of shape (m,), photos behind each direction.
         reasons: why a concept was not tested, or `None`.
+        quarantined: example photos that could not be used, with the reason.
         mean, scale: float arrays of shape (d,), by which features are standardised.
     """
 
@@ -125,6 +126,7 @@ class Vocabulary:
     looks: Floats
     n_photos: NDArray[np.int64]
     reasons: tuple[str | None, ...]
+    quarantined: dict[str, str]
     mean: Floats
     scale: Floats
     q_level: float
@@ -200,6 +202,7 @@ class Vocabulary:
         n_photos = counts.copy()
         reasons: list[str | None] = [None] * len(texts)
         given: dict[int, _Pairs | _Examples] = {}
+        quarantined: dict[str, str] = {}
         for j, concept in enumerate(bank.concepts):
             if concept.drawing is not None:
                 insertion = insertions[concept.drawing]
@@ -211,6 +214,8 @@ class Vocabulary:
                 examples = datasets.load(
                     str(concept.photos), class_names=(), class_ids=None, labelled=False
                 )
+                for file, why in examples.quarantined:
+                    quarantined[f"concept {concept.name}: {file}"] = why
                 if len(examples) < least:
                     reasons[j] = f"{len(examples)} example photos, {least} are needed"
                     continue
@@ -245,7 +250,7 @@ class Vocabulary:
                 null_drawn = naming.mixtures(whitened, size, rng) @ whitening
         return Vocabulary(
             bank.concepts, tuple(map(_source, bank.concepts)), texts, looks, n_photos,
-            tuple(reasons), mean, scale, config.statistics.q_level,
+            tuple(reasons), quarantined, mean, scale, config.statistics.q_level,
             _Pool(features, logits, pool_rows, shown, own, pool.labels is not None), least, counts,
             naming.textual(texts, textcav), given,
             (null_texts, null_counts, naming.textual(null_texts, textcav)), null_drawn, at_large,

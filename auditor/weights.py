@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from auditor.errors import ModelError
 from auditor.preprocessing import Preprocess
 from auditor.storage import write_atomically
 
-__all__ = ["Weights", "fitted", "read_weights", "save", "weights_digest"]
+__all__ = ["Weights", "fitted", "load_pickle", "read_weights", "save", "weights_digest"]
 
 METADATA_KEY = "auditor"
 
@@ -38,29 +38,48 @@ class Weights:
     description: Description
 
 
-def read_weights(path: Path) -> Weights:
-    """Read a `.safetensors`, `.npz`, or PyTorch file of tensors; nothing in it is executed.
+def read_weights(path: Path, *, trust_pickle: bool) -> Weights:
+    """Read a `.safetensors`, `.npz`, or PyTorch file of tensors.
+
+    Args:
+        path: the file.
+        trust_pickle: whether code in a PyTorch file may run; else nothing in it is executed.
 
     Raises:
-        ModelError: the file is missing or damaged, or holds more than tensors.
+        ModelError: the file is missing or damaged, or holds more than tensors and is not trusted.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"There is no weights file {path}; check the path.")
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return _read_safetensors(path)
     if suffix == ".npz":
         return Weights(_read_npz(path), Description())
+    return Weights(tensors_in(load_pickle(path, trust_pickle=trust_pickle), path), Description())
+
+
+def load_pickle(path: Path, *, trust_pickle: bool) -> object:
+    """What `torch.save` wrote; nothing but tensors in plain containers where it is not trusted.
+
+    Raises:
+        ModelError: the file is damaged or of another kind, or is not trusted and holds more.
+    """
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ModelError(
-            f"{path} holds more than tensors and would run code when it is read; save its state "
-            "dict, or give --trust-pickle if you trust where it comes from."
-        ) from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise ModelError(f"Cannot read the weights {path}: {first_line(error)}.") from None
-    return Weights(tensors_in(data, path), Description())
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start != b"PK" and start[:1] != b"\x80":  # neither an archive nor a pickle
+            raise ModelError(f"{path} is no PyTorch file; check how it was saved or downloaded.")
+        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to, or code of the file itself
+        if isinstance(error, pickle.UnpicklingError) and not trust_pickle:
+            raise ModelError(
+                f"{path} holds a pickled object, which can run code when it is loaded; save its "
+                "state dict alone, or the model with torch.export.save, or give --trust-pickle if "
+                "you trust where it comes from."
+            ) from None
+        raise ModelError(f"Cannot load {path}: {first_line(error)}.") from error
 
 
 def tensors_in(data: object, path: Path) -> dict[str, Tensor]:
@@ -173,7 +192,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever NumPy meets in a damaged file
         raise ModelError(f"Cannot read the weights {path}: {first_line(error)}.") from None
 
 

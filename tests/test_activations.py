@@ -77,6 +77,22 @@ def test_the_gradient_of_a_head_that_is_not_linear_is_used():
     assert np.abs(weights).min() > 0
 
 
+def test_modules_that_give_one_number_are_no_layers():
+    class Sum(nn.Module):
+        def forward(self, x):
+            return x.sum()
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sum, self.conv, self.head = Sum(), nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.conv(x).mean((2, 3))) + 0 * self.sum(x)
+
+    assert activations.find_layers(classifier(Scaled(), 16, 3)).path == ("conv",)
+
+
 def test_named_layers_are_used_and_unknown_ones_are_refused():
     model = stripes()
     assert activations.find_layers(model, ("norm", "conv")).path == ("conv", "norm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from torchvision.transforms.functional import pil_to_tensor
 from typer.testing import CliRunner
 
 from auditor import cli, pipeline, probes, report
+from auditor.config import AuditConfig
 from auditor.record import Audit
+from auditor.report.pictures import Missing, Thumbnails
 from auditor.storage import locked
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
@@ -242,6 +245,36 @@ def test_the_program_runs_as_a_module(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ([], (True, True, "no")),
+        (["--no-trust-pickle", "--no-isolate", "--pdf"], (False, False, "auto")),
+        (["--trust-pickle", "--isolate", "--no-pdf"], (True, True, "no")),
+    ],
+)
+def test_an_option_goes_over_the_file_both_ways(
+    option: list[str], wanted: tuple[bool, bool, str], user: pytest.MonkeyPatch
+) -> None:
+    asked: list[AuditConfig] = []
+    user.setattr(cli, "run", asked.append)
+    Path("switched.toml").write_text(
+        'model = {spec = "python:odd_model:net", trust_pickle = true}\nimages = "photos"\n'
+        'pdf = "no"\nprototypes = {isolate = true}\n'
+    )
+    called(["audit", "switched.toml", *option], user)
+    (config,) = asked
+    assert (config.model.trust_pickle, config.prototypes.isolate, config.pdf) == wanted
+
+
+def test_a_file_of_classes_may_begin_with_a_byte_order_mark(user: pytest.MonkeyPatch) -> None:
+    asked: list[AuditConfig] = []
+    user.setattr(cli, "run", asked.append)
+    Path("classes.txt").write_text("\ufeff7\n1\n", encoding="utf-8")
+    called([*LINE, "--classes", "classes.txt"], user)
+    assert asked[0].classes == ("7", "1")
+
+
 # --- mistakes ---------------------------------------------------------------------------------
 
 
@@ -257,7 +290,7 @@ def test_without_a_model_it_is_asked_for(user: pytest.MonkeyPatch) -> None:
         (("--model", "nowhere:x"), "The model 'nowhere:x' starts with none of"),
         (("--model", "file:missing.pt2"), "missing.pt2"),
         (("--model", "python:nowhere:net"), "nowhere"),
-        (("--classes", "poodle"), "The model has no class 'poodle'; give an index from 0 to 7"),
+        (("--classes", "poodle"), "no class 'poodle'; give classes an index from 0 to 7"),
         (("--classes", "8"), "The model has no class '8'"),
         (("--classes", "0," * 200 + "poodle"), "The model has no class 'poodle'"),
         (("--classes", ""), "classes = () cannot be used: "),
@@ -269,6 +302,9 @@ def test_without_a_model_it_is_asked_for(user: pytest.MonkeyPatch) -> None:
         (("--concepts", "nowhere.toml"), "Cannot read the concepts 'nowhere.toml'"),
         (("--class-names", "few.txt"), "has 8 classes and there are 2 class names"),
         (("--device", "abacus"), "Device 'abacus' cannot be used on this machine"),
+        (("--device", "hpu"), "Device 'hpu' cannot be used on this machine"),
+        (("--device", "meta"), "Device 'meta' cannot be used on this machine"),
+        (("--device", "cuda:999"), "Device 'cuda:999' cannot be used on this machine"),
         (("--mean", "0.5,half"), "--mean '0.5,half' is no list of numbers"),
         (("--mean", "nan,0,0"), "model.mean.0 = nan cannot be used"),
         (("--seed", "-1"), "seed = -1 cannot be used"),
@@ -345,6 +381,23 @@ def test_a_report_is_rendered_from_the_record_alone(tmp_path: Path) -> None:
     assert files(tmp_path) == {"audit.json", "report.html"}
 
 
+def test_a_pdf_of_an_older_audit_does_not_stay(tmp_path: Path) -> None:
+    saved, old = tmp_path / "audit.json", tmp_path / "report.pdf"
+    old.write_bytes(b"old")
+    audit().write(saved)
+    os.utime(old, ns=(0, saved.stat().st_mtime_ns + 1))
+    report.write(tmp_path, pdf=False)
+    assert old.exists()  # it is of this audit
+    os.utime(old, ns=(0, saved.stat().st_mtime_ns - 1))
+    report.write(tmp_path, pdf=False)
+    assert not old.exists()
+
+
+def test_a_picture_whose_name_no_disk_can_hold_is_not_shown(tmp_path: Path) -> None:
+    for name in ("\ud800.png", "x" * 300):
+        assert isinstance(Thumbnails(tmp_path).get(name), Missing)
+
+
 @pytest.mark.parametrize(("option", "pdf"), [(["--no-pdf"], False), (["--pdf"], True), ([], True)])
 def test_the_pdf_is_written_unless_it_is_not_wanted(
     option: list[str], pdf: bool, monkeypatch: pytest.MonkeyPatch
@@ -392,6 +445,16 @@ def test_the_summary_prints_names_as_text(capsys: pytest.CaptureFixture[str]) ->
     assert "confirmed" in err
     assert "2 findings on photos, 1 suspected only, among 48 pairs" in (" ".join(err.split()))
     assert "rank 1" in err
+
+
+def test_what_was_planted_in_a_class_that_is_not_audited_is_summed_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    saved = audit()
+    assert saved.planted
+    elsewhere = saved.planted[0].model_copy(update={"class_index": 999})
+    cli.summary(saved.model_copy(update={"planted": (elsewhere,)}))
+    assert "planted: class 999 / " in " ".join(capsys.readouterr().err.split())
 
 
 # --- names from outside, through a whole audit ------------------------------------------------

@@ -135,6 +135,7 @@ def test_lines(tmp_path: Path) -> None:
         ("concept = [1]", r"must be written as \[\[concept\]\] tables"),
         ("[[concept]", r"bank\.toml cannot be parsed: .*line 1"),
         ("x = " + "[" * 20_000, r"bank\.toml cannot be parsed"),
+        ("x = " + "1" * 5000, r"bank\.toml cannot be parsed"),
         ("extends = 'other'", r"extends = 'other' is unknown; use \"built-in\""),
         ("[[concept]]\nprompts=['a']", r"\[\[concept\]\] number 1 has no name"),
         ("[[concept]]\nname=3", r"\[\[concept\]\] number 1 has no name"),

@@ -178,6 +178,38 @@ def test_bad_files_are_quarantined_with_a_reason(tmp_path: Path) -> None:
     assert "not a regular file" in reasons["0/pipe.jpg"]
 
 
+def test_a_link_to_itself_is_quarantined(tmp_path: Path) -> None:
+    put(tmp_path, "0/a.png", photo(0))
+    (tmp_path / "0" / "b.png").symlink_to("b.png")
+    images = load(tmp_path)
+    assert images.ids == ("0/a.png",)
+    ((name, reason),) = images.quarantined
+    assert name == "0/b.png"
+    assert "cannot be read" in reason
+
+
+def test_folders_may_be_nested_deeply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a.png", photo(0))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1100):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("b.png").write_bytes(photo(1))
+    try:
+        assert len(load(tmp_path, labelled=False)) == 2
+    finally:
+        os.remove("b.png")
+        for _ in range(1100):  # deeper than what cleans up after tests can go
+            os.chdir("..")
+            os.rmdir("d")
+
+
+@pytest.mark.parametrize("spec", ["x" * 300, "a\0b"])
+def test_paths_that_no_disk_can_hold(spec: str) -> None:
+    with pytest.raises(ImagesError, match="There is no folder or manifest"):
+        datasets.load(spec, class_names=NAMES, class_ids=IDS, labelled=True)
+
+
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImagesError, match="holds no photos"):
         load(tmp_path)
@@ -195,6 +227,8 @@ def test_file_names_that_are_no_utf8(tmp_path: Path) -> None:
     images = load(tmp_path)
     assert images.ids == ("0/\\udcff.png",)
     assert images.read(0) == photo(0)
+    put(tmp_path, "0/\\udcff.png", photo(1))  # a name that looks the same when it is written
+    assert load(tmp_path).ids == ("0/\\udcff.png", "0/\\udcff.png#2")
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
@@ -261,6 +295,43 @@ def test_manifest_with_missing_files_and_repeated_rows(tmp_path: Path) -> None:
     assert images.quarantined == (("none.png", "the file is missing"),)
 
 
+def test_paths_of_a_manifest_that_no_disk_can_hold(tmp_path: Path) -> None:
+    from pyarrow import parquet, table
+
+    put(tmp_path, "a.png", photo(0))
+    paths = ["a.png", "b\0.png", "c" * 300 + ".png"]
+    parquet.write_table(table({"path": paths, "label": [0, 0, 0]}), tmp_path / "m.parquet")
+    images = load(tmp_path / "m.parquet")
+    assert images.ids == ("a.png",)
+    assert [reason for _, reason in images.quarantined] == [
+        "the file cannot be read (embedded null byte)",
+        "the file cannot be read (File name too long)",
+    ]
+
+
+@pytest.mark.parametrize("names", [("path", "label", "Label"), ("path", "label", "label")])
+def test_a_column_that_stands_there_twice_is_refused(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    put(tmp_path, "a.png", photo(0))
+    rows = [names, ("a.png", "0", "1")]
+    parquet.write_table(
+        pyarrow.table([[value] for value in rows[1]], names=names), tmp_path / "m.parquet"
+    )
+    for path in (write_csv(tmp_path / "m.csv", rows), tmp_path / "m.parquet"):
+        with pytest.raises(ImagesError, match=r"2 columns named 'label'|Multiple .*label"):
+            load(path)
+
+
+def test_other_columns_may_stand_there_twice(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", photo(0))
+    rows = [["note", "", "note", "", "path", "label"], ["x", "", "y", "", "a.png", "2"], []]
+    assert load(write_csv(tmp_path / "m.csv", rows)).labels == (2,)
+
+
 def test_wordnet_ids_are_passed_over_where_the_model_has_none(tmp_path: Path) -> None:
     put(tmp_path, "a.png", photo(0))
     rows = [["path", "wnid", "class_name"], ["a.png", "n01440764", "tench"]]
@@ -273,6 +344,7 @@ def test_wordnet_ids_are_passed_over_where_the_model_has_none(tmp_path: Path) ->
         ([["name", "label"], ["a.png", "0"]], "needs a column of paths, named path, image or file"),
         ([["path", "colour"], ["a.png", "0"]], "needs a column of labels, named class_index"),
         ([["path", "label"], ["a.png", "dog"]], "1 label that matches no class .*'dog'"),
+        ([["path", "label"], ["a.png", "1" * 5000]], "1 label that matches no class"),
         ([["path", "label"], ["a.png", ""]], "1 label that matches no class .*''"),
         ([["path", "wnid"], ["a.png", "tench"]], "no class of the model: 'tench'"),
         ([["path", "class_index"], ["a.png", "n01440764"]], "no class of the model: 'n01440764'"),
@@ -293,6 +365,19 @@ def test_other_files_are_no_manifest(tmp_path: Path) -> None:
         load(put(tmp_path, "m.csv", b"path,label\n\xff\xfe,0\n"))
     with pytest.raises(ImagesError, match="Cannot read the manifest"):
         load(put(tmp_path, "m.parquet", b"no parquet"))
+
+
+def test_text_of_a_manifest_that_is_no_utf8(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    text = pyarrow.Array.from_buffers(
+        pyarrow.string(), 1,
+        [None, pyarrow.py_buffer(np.array([0, 1], np.int32)), pyarrow.py_buffer(b"\xff")],
+    )  # fmt: skip
+    parquet.write_table(pyarrow.table({"path": text, "label": [0]}), tmp_path / "m.parquet")
+    with pytest.raises(ImagesError, match=r"The column path of .*m\.parquet is no UTF-8"):
+        load(tmp_path / "m.parquet")
 
 
 # --- Hugging Face datasets -----------------------------------------------------------------------
@@ -319,6 +404,14 @@ def test_hugging_face_dataset(tmp_path: Path) -> None:
     with pytest.raises(ImagesError, match="holds the splits 'train'; give the folder of one"):
         load(tmp_path / "splits")
     assert load(tmp_path / "splits/train").labels == images.labels
+
+
+def test_a_damaged_hugging_face_dataset(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    put(tmp_path, "state.json", b"[]")
+    put(tmp_path, "dataset_info.json", b"[]")
+    with pytest.raises(ImagesError, match="Cannot open the dataset"):
+        load(tmp_path)
 
 
 def test_hugging_face_dataset_without_the_package(

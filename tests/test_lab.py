@@ -14,7 +14,7 @@ from torch import nn
 
 from auditor import architectures, datasets, example, lab, models, pipeline, scenes
 from auditor.config import AuditConfig
-from auditor.errors import RunError
+from auditor.errors import ConfigError, RunError
 from auditor.lab import DEMO, Plan, Shortcut
 from auditor.record import Estimate
 from auditor.scenes import BACKGROUNDS, COMPANIONS, FIGURES, LANDSCAPES, OBJECTS, Scene
@@ -499,6 +499,15 @@ def test_killed_between_two_plans_the_old_classifier_does_not_pass_for_the_new(
     with Image.open(tmp_path / "images" / "0" / "0000.png") as image:
         _, scene = next(lab.held_out(changed, 1))
         assert np.array_equal(np.asarray(image), lab.pixels(scene, PLAN.size))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "images", "photos.done"])
+def test_files_of_others_are_left_alone(tmp_path, trained, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"holds '{name}', which is not the example's"):
+        prepare(tmp_path)
+    assert contents(tmp_path) == {name: b"mine"}
+    assert trained == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, trained):

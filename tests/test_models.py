@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import functools
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -331,6 +333,27 @@ def test_nothing_is_unpickled_unasked(tmp_path: Path, options: dict[str, str]) -
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize("form", ["file", "weights"])
+def test_checkpoints_with_objects_load_when_trusted(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "model.pt"
+    args = argparse.Namespace(lr=0.1)
+    torch.save({"state_dict": resnet().state_dict(), "args": args}, path)
+    spec, options = f"file:{path}", {"arch": "timm:test_resnet"}
+    if form == "weights":
+        spec, options = "timm:test_resnet", {"weights": str(path)}
+    with pytest.raises(ModelError, match=r"holds a pickled object, .*--trust-pickle"):
+        load(spec, **options, **said(tmp_path, 5))
+    check_same(load(spec, trust_pickle=True, **options, **said(tmp_path, 5)), resnet())
+
+
+@pytest.mark.parametrize("options", [{}, {"arch": "timm:test_resnet"}, {"trust_pickle": True}])
+def test_other_files_are_no_pytorch_files(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "model.pt"
+    path.write_text("<!DOCTYPE html><title>404 Not Found</title>")
+    with pytest.raises(ModelError, match=r"model\.pt is no PyTorch file"):
+        load(f"file:{path}", **options)
+
+
 def test_pickled_modules_load_when_trusted(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(resnet(), path)
@@ -354,6 +377,7 @@ def test_an_architecture_named_by_a_file_runs_no_code(tmp_path: Path) -> None:
         ('{"size": 100000}', "size"),
         ('{"mean": ["a"]}', "mean"),
         ("[1]", "all of it"),
+        ("[" * 200_000, "recursion"),
     ],
 )
 def test_descriptions_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
@@ -396,6 +420,9 @@ def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
         ("timm:resnet_fifty", {}, "timm has no model 'resnet_fifty'"),
         ("timm:test_resnet", {"weights": "missing.pt"}, "no weights file missing.pt"),
         ("hf:no/such/folder", {}, "cannot be loaded as an image classifier with safetensors"),
+        ("hf:" + "x" * 300, {}, "cannot be loaded as an image classifier with safetensors"),
+        ("file:" + "x" * 300, {}, "There is no model file xxx"),
+        ("timm:test_resnet", {"weights": "x" * 300}, "no weights file xxx"),
     ],
 )
 def test_specs_that_cannot_be_used(
@@ -414,6 +441,43 @@ def test_damaged_files(tmp_path: Path, name: str) -> None:
     path.write_bytes(b"\x80\x02 this is no model file" * 10)
     with pytest.raises(ModelError):
         load(f"file:{path}", arch="timm:test_resnet")
+
+
+def damaged_npz(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, a=np.zeros((50, 50)))
+    if kind == "deflated":
+        data = bytearray(buffer.getvalue())
+        data[80:90] = b"\xff" * 10
+        return bytes(data)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }\n"
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    return buffer.getvalue()
+
+
+def damaged_pickles() -> list[bytes]:
+    """Streams at which the reader of weights fails in many ways."""
+    return [
+        b"\x80\x02" + rest for rest in (b".", b"0.", b"(u.", b"J\x00.", b"\x85.", b"}b.", b"\x8a")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("w.npz", damaged_npz("deflated")),
+        ("w.npz", damaged_npz("huge")),
+        *(("w.pt", data) for data in damaged_pickles()),
+    ],
+)
+def test_damaged_weights_are_one_sentence(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"Cannot (read|load)|holds") as told:
+        load(f"file:{path}", arch="timm:test_resnet")
+    assert "\n" not in str(told.value)
 
 
 # --- class names ---------------------------------------------------------------------------------
@@ -457,6 +521,8 @@ def test_class_names_files(
         ("n.json", "{", "Cannot read the class names"),
         ("n.json", "[1, 2]", "Row 1 of .* is neither a name nor"),
         ("n.json", "3", "holds no rows"),
+        ("n.json", "[" * 200_000, "Cannot read the class names"),
+        ("n.csv", f"index,name\n{'1' * 5000},a\n", "the index '1{80}', not a whole number"),
     ],
 )
 def test_class_names_that_cannot_be_used(
@@ -470,6 +536,28 @@ def test_class_names_that_cannot_be_used(
         read_class_names(path)
     with pytest.raises(ModelError, match="Cannot read the class names"):
         read_class_names(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ('["\\ud800b", "c", "d", "e", "f"]', "names"),
+        (
+            '{"0": ["\\udfff", "a"], "1": ["b", "b"], "2": ["c", "c"], "3": ["d", "d"], '
+            '"4": ["e", "e"]}',
+            "ids",
+        ),
+    ],
+)
+def test_half_characters_are_no_class_names(tmp_path: Path, rows: str, what: str) -> None:
+    (tmp_path / "n.json").write_text(rows)
+    torch.save(resnet().state_dict(), tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=rf"The class {what} of .* hold '\\ud"):
+        load(
+            f"file:{tmp_path / 'w.pt'}",
+            arch="timm:test_resnet",
+            class_names=str(tmp_path / "n.json"),
+        )
 
 
 def test_imagenet_names_and_ids() -> None:
@@ -509,6 +597,17 @@ def test_pretrained_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert classifier.class_names[1] == "goldfish"
     assert classifier.class_ids is not None
     assert classifier.class_ids[1] == "n01443537"
+
+
+def test_pretrained_weights_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
+    cached = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    cached.parent.mkdir(parents=True)
+    torch.save({"a": Evil(tmp_path / "owned")}, cached)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match="The weights of torchvision:squeezenet1_1 cannot be had"):
+        load("torchvision:squeezenet1_1")
+    assert not (tmp_path / "owned").exists()
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -629,6 +728,33 @@ def test_hugging_face_models_without_a_trained_head(tmp_path: Path) -> None:
         load(f"hf:{tmp_path}")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"hidden_size": "abc"}),
+        ("config.json", {"patch_size": 0}),
+        ("preprocessor_config.json", {"image_mean": None}),
+        ("preprocessor_config.json", {"resample": "bilinear"}),
+        ("preprocessor_config.json", {"resample": 99}),
+        ("preprocessor_config.json", {"rescale_factor": 0}),
+        ("preprocessor_config.json", None),
+        ("model.safetensors", None),
+    ],
+)
+def test_hugging_face_files_that_cannot_be_used(
+    tmp_path: Path, name: str, changes: dict[str, Any] | None
+) -> None:
+    hugging_face_folder(tmp_path, "vit")
+    path = tmp_path / name
+    if name == "model.safetensors":
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    else:
+        given = [] if changes is None else {**json.loads(path.read_text()), **changes}
+        path.write_text(json.dumps(given))
+    with pytest.raises(ModelError, match=re.escape(name)):
+        load(f"hf:{tmp_path}")
+
+
 def test_hugging_face_invented_names_are_asked_for(tmp_path: Path) -> None:
     hugging_face_folder(tmp_path, "resnet")
     config = json.loads((tmp_path / "config.json").read_text())
@@ -717,7 +843,17 @@ FACTORIES = """
             if self.what == "single": return y[:, :1]
             return y
 
+    class Still(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.ones(3, 5))
+
+        def forward(self, x):
+            return x.mean((2, 3)) @ self.weight
+
     def number(): return 3
+    def needing(size): return plain()
+    def failing(): return {}["weights"]
     for _what in ("flat", "nan", "tuple", "dict", "detached", "broken", "single"):
         globals()[_what] = lambda what=_what: Odd(what)
 """
@@ -773,6 +909,9 @@ def test_output_objects_are_unwrapped(factories: str, tmp_path: Path) -> None:
         ("detached", "no gradient to its input"),
         ("broken", r"fails on a batch of two images of 8 x 8 .*: no such kernel\.$"),
         ("number", r"gives a int, not a torch\.nn\.Module"),
+        ("Still", "has no parameters"),
+        ("needing", r"user_models:needing, called without arguments, fails: TypeError: needing"),
+        ("failing", r"user_models:failing, .* fails: KeyError: 'weights'"),
         ("missing", "user_models has no function missing"),
     ],
 )
@@ -786,6 +925,11 @@ def test_factories_that_cannot_be_used(
 def test_modules_that_cannot_be_imported(factories: str) -> None:
     with pytest.raises(ModelError, match=r"Cannot import nowhere\.at_all from .* or PYTHONPATH"):
         load("python:nowhere.at_all:make")
+    with pytest.raises(ModelError, match=r"Cannot import \.user_models from"):
+        load("python:.user_models:plain")
+    Path("broken_models.py").write_text("1 / 0")
+    with pytest.raises(ModelError, match=r"Cannot import broken_models .*ZeroDivisionError"):
+        load("python:broken_models:plain")
     with pytest.raises(ModelError, match="not of the form python:PACKAGE"):
         load("python:user_models")
 
@@ -1006,7 +1150,7 @@ def rewritten(
     path: Path, folder: Path, change: Callable[[str, bytes], bytes | None], *more: str
 ) -> Path:
     """A copy of an archive in which each file is passed through `change`."""
-    out = folder / "changed.pt2"
+    out = folder / f"changed{path.suffix}"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(out, "w") as target:
         root = source.namelist()[0].split("/")[0]
         for name in source.namelist():
@@ -1052,6 +1196,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "operation '_": lambda p: nodes(p)[3].update(target="_operator.methodcaller"),
     "operation 'torch.ops.aten.from": lambda p: nodes(p)[3].update(
         target="torch.ops.aten.from_file.default"
+    ),
+    "operation 'torch.ops.aten.save": lambda p: nodes(p)[3].update(
+        target="torch.ops.aten.save.default"
     ),
     "expression": lambda p: p["graph_module"]["graph"]["tensor_values"]["x"].update(sizes=[SIZE]),
     "odd name": lambda p: nodes(p)[3].update(name="a: __import__('os').mkdir('owned')"),
@@ -1123,6 +1270,114 @@ def test_expressions_of_sizes(text: str, plain: bool) -> None:
     from auditor.archives import _is_arithmetic
 
     assert _is_arithmetic(text) is plain
+
+
+# --- scripts that would reach files --------------------------------------------------------------
+
+
+class Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+def hostile_script(folder: Path, *lines: str) -> Path:
+    """A TorchScript file that does more than its module did."""
+    plain = b"return torch.mul(x, 2)"
+    more = "".join(f"{line}\n    " for line in lines).encode()
+
+    def change(name: str, data: bytes) -> bytes:
+        if not name.endswith(".py"):
+            return data
+        assert plain in data
+        return data.replace(plain, more + plain)
+
+    return rewritten(script(Double(), folder / "m.pt", "script"), folder, change)
+
+
+SAVES = [
+    ('torch.save(x, "owned")',),
+    ('ops.aten.save(x, "owned")',),
+    ('x = torch.add(x, torch.from_file("owned", True, 1))',),
+    ("save = torch.save", 'save(x, "owned")'),
+    ("t = torch", 't.save(x, "owned")'),
+    ("t = ops.aten", 't.save(x, "owned")'),
+    ("t = torch.autograd", 't.save(x, "owned")'),
+    ('torch . save(x, "owned")',),
+    ("torch.\\", 'save(x, "owned")'),
+    ('getattr(torch, "sa" "ve")(x, "owned")',),
+    ('getattr(torch, "\\163ave")(x, "owned")',),
+]
+
+
+@pytest.mark.parametrize("lines", SAVES)
+def test_scripts_that_reach_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = hostile_script(tmp_path, *lines)
+    with pytest.raises(ModelError, match=r"could reach files when it is run .*--trust-pickle"):
+        load(f"file:{path}", **said(tmp_path, 5))
+    assert not (tmp_path / "owned").exists()
+    with pytest.raises(ModelError, match="output of shape"):
+        load(f"file:{path}", trust_pickle=True, **said(tmp_path, 5))
+    assert (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("y = ops.image.read_file(x)", "ops.image.read_file"),
+        ("y = ops.prim.rpc_sync(x)", "ops.prim.rpc_sync"),
+        ("y = ops", "ops"),
+        ("y = __torch__.torch", "__torch__.torch"),
+        ("y = __torch__.torch.classes.c10d.ReduceOp()", "__torch__.torch.classes.c10d.ReduceOp"),
+    ],
+)
+def test_scripts_may_only_name_harmless_operators(tmp_path: Path, line: str, named: str) -> None:
+    with pytest.raises(ModelError, match=rf"\(it uses '{named}'\)"):
+        load(f"file:{hostile_script(tmp_path, line)}", **said(tmp_path, 5))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [("model.json", "'model.json'"), ("CODE/__torch__.PY", "two files of one name")],
+)
+def test_scripts_hold_no_second_code(tmp_path: Path, more: str, told: str) -> None:
+    plain = script(Double(), tmp_path / "m.pt", "script")
+    path = rewritten(plain, tmp_path, lambda name, data: data, "code/__torch__.py", more)
+    with pytest.raises(ModelError, match=told):
+        load(f"file:{path}", **said(tmp_path, 5))
+
+
+@pytest.mark.parametrize(
+    ("package", "problem"), [("c10d", "it uses 'torch.classes'"), ("quantized", None)]
+)
+def test_scripts_hold_no_objects_of_other_packages(package: str, problem: str | None) -> None:
+    from auditor.archives import _not_plain_script
+
+    pickled = f"c__torch__.torch.classes.{package}\nMade\n".encode()
+    assert _not_plain_script(["data.pkl"], lambda name: pickled) == problem
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (lambda: torchvision.models.resnet18(), "script"),
+        (lambda: torchvision.models.resnet18(), "trace"),
+        (lambda: torchvision.models.mobilenet_v3_small(), "script"),
+        (lambda: torchvision.models.quantization.resnet18(quantize=True), "script"),
+    ],
+)
+def test_ordinary_scripts_are_not_refused(
+    tmp_path: Path, build: Callable[[], nn.Module], kind: str
+) -> None:
+    from auditor.archives import load_scripted
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantisation is deprecated
+        path = script(build().eval(), tmp_path / "m.pt", kind)
+        net, _ = load_scripted(path, CPU, trust_pickle=False)
+        assert net(images(2)).shape == (2, 1000)
 
 
 # --- real weights --------------------------------------------------------------------------------

@@ -54,6 +54,16 @@ def test_reads_each_format(kind: str) -> None:
     assert corners(image) == [RED, GREEN, BLUE, WHITE]
 
 
+@pytest.mark.parametrize(("size", "strip"), [((100, 1), False), ((1, 101), True)])
+def test_strips_are_no_photos(size: tuple[int, int], strip: bool) -> None:
+    data = encoded(Image.new("RGB", size), "PNG")
+    if not strip:
+        assert decode(data).size == size
+        return
+    with pytest.raises(UnreadablePhoto, match="one side is more than 100 times as long"):
+        decode(data)
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 def test_reads_avif() -> None:
     assert corners(decode(encoded(four_colours(), "AVIF"))) == [RED, GREEN, BLUE, WHITE]

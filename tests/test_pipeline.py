@@ -1,16 +1,19 @@
 """The whole audit on a tiny model: its record, its report, and that it resumes."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
-from auditor import cli, pipeline, prototypes
+from auditor import cli, concepts, pipeline, prototypes
+from auditor.concepts import Concept, ConceptBank
 from auditor.config import AuditConfig
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, ImagesError
 from auditor.record import Audit
 
 FACTORY = """
@@ -140,13 +143,84 @@ def test_photos_that_the_pool_shares_are_said(user):
 @pytest.mark.parametrize(
     ("expected", "told"),
     [
-        ({"nothing": ("snow",)}, "the class 'nothing'"),
+        ({"nothing": ("snow",)}, "no class 'nothing'; give expected an index"),
         ({"0": ("a typing error",)}, "the concept 'a typing error'"),
     ],
 )
 def test_what_is_expected_must_exist(user, expected, told):
     with pytest.raises(ConfigError, match=told):
         pipeline.run(AuditConfig.model_validate(user | {"expected": expected}))
+
+
+DIGITS = ("0", "1", "10", "11", "2", "3", "4", "5", "6", "7", "8", "9")
+
+
+def named(names, ids=None):
+    return dataclasses.replace(tiny.stripes(), class_names=names, class_ids=ids)
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (("n1", "crane", "0"), (1, 2, 0)),
+        (("N1",), "no class 'N1'; give classes an index from 0 to 2"),
+        (("tench", "Tench", " TENCH"), (0,)),
+        (("2" * 5000,), "no class '2222"),
+    ],
+)
+def test_classes_are_told_by_index_id_or_name(texts, found):
+    classifier = named(("tench", "shark", "crane"), ("n0", "n1", "n2"))
+    if isinstance(found, tuple):
+        assert pipeline.select_classes(texts, classifier) == found
+        return
+    with pytest.raises(ConfigError, match=found):
+        pipeline.select_classes(texts, classifier)
+
+
+def test_a_text_that_means_two_classes_is_asked_about():
+    digits, twins = named(DIGITS), named(("crane", "crane", "tench"))
+    bank = concepts.load(None)
+    for classifier, text, told in ((digits, "10", "2, 10"), (twins, "crane", "0, 1")):
+        with pytest.raises(ConfigError, match=f"classes names '{text}', .* classes {told};"):
+            pipeline.select_classes((text,), classifier)
+        with pytest.raises(ConfigError, match=f"expected names '{text}', .* classes {told};"):
+            pipeline.settle_expected({text: ("snow",)}, classifier, bank)
+    assert pipeline.select_classes(("010", "02", "1"), digits) == (10, 2, 1)
+    with pytest.raises(ConfigError, match="means class 10, whose name and index"):
+        pipeline.settle_expected({"010": ("snow",)}, digits, bank)
+
+
+def test_what_is_expected_goes_by_a_name_that_only_the_class_has():
+    classifier = named(("crane", "crane", "tench"), ("n0", "n1", "n2"))
+    wanted = {"n2": ("snow",), "TENCH": ("fog",), "n1": ("rain",), "00": ("dust",)}
+    bank = ConceptBank(
+        tuple(Concept(text, "object", (text,), None, None, True) for (text,) in wanted.values()), ""
+    )
+    assert pipeline.settle_expected(wanted, classifier, bank) == {
+        "tench": ("snow", "fog"), "1": ("rain",), "0": ("dust",),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("out", ["photos", "photos/audit", "link/audit"])
+@pytest.mark.parametrize("where", ["images", "pool"])
+def test_a_run_folder_in_the_photos_is_refused(user, out, where):
+    Path("other").mkdir()
+    Path("link").symlink_to("photos")
+    given = user | {"images": "other", "pool": "other", "out": out} | {where: "photos"}
+    before = sorted(Path("photos").rglob("*"))
+    with pytest.raises(ConfigError, match=r"lies in the photos photos.*another --out"):
+        pipeline.run(AuditConfig.model_validate(given))
+    assert sorted(Path("photos").rglob("*")) == before
+
+
+def test_a_pool_without_differences_is_refused(user):
+    Path("other").mkdir()
+    for name in ("a.png", "b.png"):
+        (Path("other") / name).write_bytes((Path("photos") / "0" / "0.png").read_bytes())
+    with pytest.raises(ImagesError, match="The pool other holds fewer than 2 different photos"):
+        pipeline.run(AuditConfig.model_validate(user | {"pool": "other"}))
+    (Path("other") / "c.png").write_bytes((Path("photos") / "1" / "0.png").read_bytes())
+    pipeline.run(AuditConfig.model_validate(user | {"pool": "other"}))
 
 
 @pytest.mark.parametrize("mode", ["data-free", "paper", "patch"])
@@ -206,8 +280,33 @@ def test_a_mode_that_needs_photos_says_how_many_are_left(user):
 
 def test_what_a_killed_run_left_half_written_is_cleared(user):
     config = AuditConfig.model_validate(user)
-    left = Path(config.out) / "work" / "photos" / ".tmp-abc"
+    left = Path(config.out) / "work" / "photos" / ".auditor-tmp-abc"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     pipeline.run(config)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("written", [None, "[", "[" * 100_000, '[{"concept": "sky"}]', "{}1"])
+def test_a_list_of_what_was_planted_is_read_before_the_work(user, written):
+    if written is not None:
+        Path("planted.json").write_text(written)
+    with pytest.raises(ConfigError, match=r"planted = planted\.json cannot be used"):
+        pipeline.run(AuditConfig.model_validate(user | {"planted": "planted.json"}))
+    assert not list(Path("audit").glob("work/*/*"))
+
+
+def test_example_photos_that_cannot_be_used_are_listed(user):
+    shown = Path("shown")
+    shown.mkdir()
+    for n in range(6):
+        Image.effect_noise((32, 32), 40 + n).convert("RGB").save(shown / f"{n}.png")
+    (shown / "broken.png").write_bytes(b"nothing")
+    Path("bank.toml").write_text(
+        BANK + '[[concept]]\nname = "hum"\ncategory = "artefact"\nphotos = "shown"\n'
+    )
+    done = pipeline.run(AuditConfig.model_validate(user))
+    listed = {q.id: q.reason for q in done.coverage.quarantined}
+    assert "0/broken.png" in listed
+    assert listed["concept hum: broken.png"]
+    assert next(c for c in done.concepts if c.name == "hum").n_photos == 6

@@ -275,7 +275,7 @@ def test_an_audit_killed_while_it_writes_continues(place, whole, target, done):
     assert status == -signal.SIGKILL
     assert kept(place / out) == done
     assert not (place / out / "audit.json").exists()
-    assert list((place / out).rglob(".tmp-*"))  # what it was writing has no name yet
+    assert list((place / out).rglob(".auditor-tmp-*"))  # what it was writing has no name yet
     continued(place, out, whole)
 
 

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import pickle
+import re
 import signal
 import stat
 import subprocess
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from auditor import cli
+from auditor import cli, storage
 from auditor.errors import RunError
 from auditor.storage import (
     Work,
@@ -249,6 +252,7 @@ def damages(good: bytes, made: Path) -> Iterator[bytes]:
     yield good.replace(b"rows", b"rowz", 1)
     yield save(ARRAYS)  # the right arrays, and no word on who wrote them
     yield save({"rows": np.zeros((3, 4), np.float32)}, {"sha256": "0" * 64})
+    yield safetensors.torch.save({"rows": torch.zeros(3, dtype=torch.bfloat16)})
     yield pickle.dumps(Payload(made))
 
 
@@ -349,6 +353,26 @@ def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
         pass
 
 
+def test_only_what_a_run_left_half_written_is_cleared(tmp_path: Path) -> None:
+    ours = [tmp_path / place / ".auditor-tmp-x" for place in (".", "work/photos", "prototypes/1")]
+    theirs = [tmp_path / ".tmp-notes.txt", tmp_path / "sub" / ".auditor-tmp-y", tmp_path / ".lock"]
+    for path in (*ours, *theirs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    (tmp_path / ".auditor-tmp-folder").mkdir()
+    (tmp_path / ".auditor-tmp-link").symlink_to(theirs[0])
+    with locked(tmp_path):
+        assert not any(path.exists() for path in ours)
+    assert [path.read_text() for path in theirs] == ["kept"] * 3
+    assert (tmp_path / ".auditor-tmp-link").exists()
+
+
+def test_a_run_folder_that_no_disk_can_hold_is_told(tmp_path: Path) -> None:
+    for name in ("a\0b", "x" * 300):
+        with pytest.raises(RunError, match=r"^Cannot use .*folder: "), locked(tmp_path / name):
+            pass
+
+
 def test_a_run_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -357,3 +381,23 @@ def test_a_run_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
             locked(folder),
         ):
             pass
+
+
+def test_what_another_state_of_the_program_computed_is_computed_again(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(ARRAYS)
+    work.arrays("photos", ["digest", 1], stage)
+    monkeypatch.setattr(storage, "digest_package", lambda: "another")
+    work.arrays("photos", ["digest", 1], stage)
+    assert stage.times == 2
+
+
+def test_the_program_s_digest_is_of_its_files() -> None:
+    found = storage.digest_package()
+    assert re.fullmatch("[0-9a-f]{64}", found)
+    home = Path(storage.__file__).parent
+    files = sorted(home.rglob("*.py"))
+    assert home / "report" / "words.py" in files
+    listed = [[p.relative_to(home).as_posix(), storage.digest_file(p)] for p in files]
+    assert found == storage.digest_value(listed)

@@ -28,17 +28,28 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
 
     Raises:
         RunError: the audit cannot be read, a file cannot be written, or the PDF cannot be made;
-            then the HTML is there all the same.
+            then the HTML is there all the same, and no PDF of an older audit.
     """
     source = folder / "audit.json"
     audit = Audit.read(source)
     written = [folder / "report.html"]
+    _remove_older(folder / "report.pdf", source)
     write_atomically(written[0], html.render(audit, Thumbnails(folder)))
     if pdf:
         data = _pdf(audit, source.read_bytes(), Thumbnails(folder, side=PRINTED))
         written.append(folder / "report.pdf")
         write_atomically(written[1], data)
     return written
+
+
+def _remove_older(path: Path, source: Path) -> None:
+    try:
+        if path.exists() and path.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            path.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{path} is of an older audit and cannot be removed: {error.strerror}."
+        ) from None
 
 
 def _pdf(audit: Audit, record: bytes, thumbnails: Thumbnails) -> bytes:

@@ -90,7 +90,7 @@ class Thumbnails:
             return None
         try:
             path = (self._folder / relative).resolve()
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, ValueError):  # the last for half a character
             return None
         return path if path.is_relative_to(self._folder) else None
 
