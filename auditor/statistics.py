@@ -218,8 +218,10 @@ def stratified_differences(
     Each stratum that holds both kinds gives a difference, weighted by n1 n0 / (n1 + n0), the
     weights of least variance. Its error is that of the sum when presence is shuffled within
     strata, which is known exactly: a bootstrap has no variance to offer of a stratum's only photo
-    with the concept. p is of the same sum over ranks within strata (van Elteren, 1960), with its
-    normal law: of the values themselves a few extreme ones make that law far too sure of its tail.
+    with the concept. So is the sum's skewness, and p is the tail of Pearson's type III law with
+    these moments (Mielke and Berry, 2007): where a few values are far above the others, a normal
+    law is far too sure of its tail, and ranks do not see how far they are. To the left skewness
+    counts for nothing, for that law ends somewhere.
 
     Args:
         values: float array of shape (n,).
@@ -227,8 +229,8 @@ def stratified_differences(
         strata: int array of shape (n,).
     """
     m = present.shape[1]
-    sums, variances = np.zeros((2, m)), np.zeros((2, m))
-    weights, counts = np.zeros(m), np.zeros(m, np.int64)
+    total, variance, third, weights = np.zeros((4, m))
+    counts = np.zeros(m, np.int64)
     for stratum in np.unique(strata):
         inside = strata == stratum
         n, has = int(inside.sum()), present[inside]
@@ -237,19 +239,19 @@ def stratified_differences(
         if n < 2 or not both.any():
             continue
         weight = np.where(both, n1 * (n - n1) / n, 0.0)
-        x = values[inside]
-        for place, told in enumerate((x, stats.rankdata(x) / n)):
-            taken = told @ has
-            difference = taken / np.maximum(n1, 1) - (told.sum() - taken) / np.maximum(n - n1, 1)
-            sums[place] += weight * difference
-            variances[place] += weight * told.var(ddof=1)
+        x = values[inside] - values[inside].mean()
+        total += both * (x @ has)  # the weighted difference of the means
+        variance += weight * x.var(ddof=1)
+        if n > 2:  # the third moment of the sum of n1 of n values
+            third += weight * (n - 2 * n1) / ((n - 1) * (n - 2)) * (x**3).sum()
         weights += weight
         counts += np.where(both, n1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value, error = sums[0] / weights, np.sqrt(variances[0]) / weights
-        p = stats.norm.sf(sums[1] / np.sqrt(variances[1]))
-    untold = ~(variances > 0).all(0)
-    value[untold], error[untold], p[untold] = np.nan, np.nan, np.nan
+    told = variance > 0
+    value, error, p = np.full((3, m), np.nan)
+    value[told], deviation = total[told] / weights[told], np.sqrt(variance[told])
+    error[told] = deviation / weights[told]
+    skewness = np.maximum(third[told] / deviation**3, 0)
+    p[told] = stats.pearson3.sf(total[told] / deviation, skewness)
     return Differences(value, error, p, counts)
 
 
