@@ -120,11 +120,7 @@ def _illustrate(
         edited = drawing.draw(concept.drawing, photo, seed=seed)
         control = drawing.draw_control(concept.drawing, photo, seed=seed)
         pictures += [
-            save(
-                photo, "without",
-                f"Photo as it is, of {len(others)} the one with the median change: "
-                f"{probability(logs[0, place])}",
-            ),
+            save(photo, "without", f"The one of median change: {probability(logs[0, place])}"),
             save(edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
             save(control, "control", f"Control edit: {probability(logs[2, place])}"),
         ]  # fmt: skip
@@ -163,13 +159,10 @@ def _surrounded(results: Results, donors: suspects.Donors, row: int, j: int) -> 
         chances = results.classifier.logits(composed.to(results.device)).softmax(1)[:, index]
     name = results.classifier.class_names[index]
     whose = results.classifier.class_names[int(results.labels[kept[0]])]
-    kinds: tuple[tuple[Kind, str], ...] = (
-        ("surrounded", "surroundings with the median answer of those that show it"),
-        ("unsurrounded", "and of those that do not"),
-    )
+    kinds: tuple[Kind, ...] = ("surrounded", "unsurrounded")
     pictures = []
-    for (kind, words), image, chance in zip(kinds, composed, chances.tolist(), strict=True):
-        caption = f"Middle of {whose}, {words}: p({name}) = {chance:.3f}"
+    for kind, image, chance in zip(kinds, composed, chances.tolist(), strict=True):
+        caption = f"Around {whose}: p({name}) = {chance:.3f}"
         pictures.append(save_photo(results.out, image, kind, caption))
     return pictures
 

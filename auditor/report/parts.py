@@ -31,11 +31,11 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "without": ("Photos without it", "Photo without the concept"),
     "edited": ("Photos with the concept put in", "Photo with the concept put in"),
     "surrounded": (
-        "Surroundings that show it by the probe, put around another object",
+        "Surroundings that show it by the probe (median answer), around another object",
         "Surroundings that show the concept by the probe, around another object",
     ),
     "unsurrounded": (
-        "Surroundings that do not, around the same object",
+        "Surroundings that do not (median answer), around the same object",
         "Surroundings without the concept, around the same object",
     ),
     "control": ("The same places, matched control edit", "Photo with the matched control edit"),
