@@ -8,7 +8,8 @@ Methods were improved with the development half alone. The held-out half has oth
 shortcuts, other seeds of the known families, and clean classifiers of its own. Classifiers,
 photos and finished stages are kept in CACHE, and results are appended to a file of JSON lines
 there, one for each classifier; what has a line is not run again, so that a run can be stopped and
-continued. `--label` keeps the results of different states of the method apart.
+continued, and so that processes can share it (`--part 0 --of 2`). `--label` keeps the results of
+different states of the method apart.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,19 @@ def jobs(half: str) -> Iterator[Job[Plan]]:
         plan = plans.planted(8080 + k, GOAL, families=KNOWN)
         yield job(f"known families, planted {k}", plan)
     yield from _clean(job, "further", KNOWN, 9000, clean=16, biased=3, transformers=2)
+
+
+def in_turn(listed: Iterable[Job[Plan]]) -> list[Job[Plan]]:
+    """Jobs in an order in which planted and clean ones run out together, wherever it stops."""
+    kinds: dict[bool, list[Job[Plan]]] = {True: [], False: []}
+    for job in listed:
+        kinds["clean" in job.name].append(job)
+    placed = [
+        ((place + 0.5) / len(members), clean, job)
+        for clean, members in kinds.items()
+        for place, job in enumerate(members)
+    ]
+    return [job for *_, job in sorted(placed, key=lambda entry: entry[:2])]
 
 
 def _clean(
@@ -304,10 +319,13 @@ def main() -> None:
         "--representative", action=argparse.BooleanOptionalAction, default=True,
         help="whether audits count what the class's photos show",
     )  # fmt: skip
+    parser.add_argument("--part", type=int, default=0, help="of the jobs, with --of: 0, 1, ...")
+    parser.add_argument("--of", type=int, default=1, help="processes that share the jobs")
     given = parser.parse_args()
     torch.set_num_threads(1)
     results = given.cache / f"{given.label}-{given.half}.jsonl"
-    for job in unfinished(jobs(given.half), results, given.only):
+    own = islice(in_turn(jobs(given.half)), given.part, None, given.of)
+    for job in unfinished(own, results, given.only):
         row = run(job, given.cache, representative=given.representative)
         keep(row, results)
         print(job.name, row["training_seconds"], row["outcome"]["seconds"], flush=True)

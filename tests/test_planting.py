@@ -175,3 +175,14 @@ def test_the_factory_finds_the_trained_network_again(
     picture = planted_photos.render(shot, PLAN, photos)
     read = found.preprocess.fit(planted_photos.Image.fromarray(picture))
     assert torch.equal(read, torch.from_numpy(picture).permute(2, 0, 1) / 255)
+
+
+def test_planted_and_clean_classifiers_take_turns():
+    listed = list(detection.jobs("held-out"))
+    order = detection.in_turn(listed)
+    assert {job.name for job in order} == {job.name for job in listed}
+    assert len(order) == len(listed)
+    share = sum("clean" in job.name for job in listed) / len(listed)
+    for stop in range(10, len(order)):
+        clean = sum("clean" in job.name for job in order[:stop])
+        assert abs(clean - share * stop) <= 1.5
