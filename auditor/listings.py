@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from auditor.errors import ImagesError
+from auditor.labels import MAX_DIGITS
 
 __all__ = ["ClassMatcher", "Listing", "list_photos"]
 
@@ -32,9 +33,6 @@ SUFFIXES = frozenset(
 
 MAX_BYTES = 2**29
 """Largest file that is read whole, 512 MiB: above any photo that may be decoded."""
-
-MAX_DIGITS = 20
-"""Longest class index: Python reads no number of thousands of digits."""
 
 PATH_COLUMNS = ("path", "image", "file")
 LABEL_COLUMNS = ("class_index", "index", "wnid", "class_id", "label", "class", "class_name")

@@ -16,10 +16,10 @@ and the prototype's own activations are projected on it. Beside it stand
 A class's photos show the class itself, and much that only its object explains ("road" on cars). So
 pool photos that may show a class take no part in what is said of it (`kept`).
 
-Null: random visual concepts. A random mixture of the bank's texts is scored, thresholded and turned
-into a direction as a named concept is, and runs through every channel. It answers "is this concept
-nearer to the class than concepts at large are?", which shuffled photo labels do not: any coherent
-set of photos projects farther than a random set.
+Null: random visual concepts. A random mixture of the bank's and the built-in texts is scored and
+turned into a direction as a named concept is, and runs through every channel. It answers "is this
+concept nearer to the class than concepts at large are?", which shuffled photo labels do not: any
+coherent set of photos projects farther than a random set.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def n_photos(shown: int, pool: int) -> int:
 
 
 def mixtures(rows: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Random visual concepts: mixtures of the bank's unit rows, unit rows of shape (n, e)."""
+    """Random visual concepts: mixtures of concepts' unit rows, unit rows of shape (n, e)."""
     centre = rows.mean(0)
     mixed = rng.normal(size=(n, len(rows))) @ (rows - centre)
     typical = np.linalg.norm(rows - centre, axis=1).mean()

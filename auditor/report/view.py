@@ -173,18 +173,20 @@ def build(audit: Audit, limits: Limits) -> Report:
     found = cards(audit, names, limits)
     others = card_rows(audit, names, limits)
     pages, rows, pages_note = class_pages(audit, names, found, limits)
+    inner = intrinsic(audit)
+    tested = sum(hypotheses(c, inner) for c in audit.classes)
     finished = instant(audit.provenance.finished)
     matrix, clusters, clusters_note = shared(audit, names, limits)
     return Report(
         title=name(audit.title, 90),
         model=name(audit.spec.model.spec, 60),
         tool=f"{clean(audit.tool.name)} {clean(audit.tool.version)}",
-        absence=absence(_hypotheses(audit)),
+        absence=absence(tested),
         created=moment(audit.created),
         finished=moment(audit.provenance.finished),
         dated="" if finished is None else f"{finished:%Y-%m-%dT%H:%M:%SZ}",
         sections=_sections(audit),
-        summary=_summary(audit, found),
+        summary=_summary(audit, found, tested),
         scope=_scope(audit, names, limits),
         criteria=_criteria(audit),
         data=_data(audit, names, limits),
@@ -208,7 +210,7 @@ def build(audit: Audit, limits: Limits) -> Report:
         matrix=matrix,
         clusters=clusters,
         clusters_note=clusters_note,
-        closing=_closing(audit, limits),
+        closing=_closing(audit, tested, limits),
         reproduction=reproduction(audit),
     )
 
@@ -232,7 +234,7 @@ def _sections(audit: Audit) -> tuple[Section, ...]:
     return tuple(Section(anchor, i, title) for i, (anchor, title) in enumerate(kept, start=1))
 
 
-def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
+def _summary(audit: Audit, found: tuple[Card, ...], tested: int) -> Summary:
     coverage = audit.coverage
     by_grade = Counter(finding.grade for finding in audit.findings)
     top = tuple(card for card in found if card.badge.style != "not-tested")[:TOP]
@@ -252,7 +254,7 @@ def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
             ("Classes", f"{coverage.classes:,} of {coverage.classes_of_model:,}"),
             ("Photos of the classes", f"{coverage.images:,}"),
             ("Photos in the pool", f"{coverage.pool:,}"),
-            ("Hypotheses tested", f"{_hypotheses(audit):,}"),
+            ("Hypotheses tested", f"{tested:,}"),
         ),
         grades=tuple((badge, by_grade[grade]) for grade, badge in GRADES.items()
                      if grade != "not_tested" or by_grade[grade]),
@@ -260,7 +262,7 @@ def _summary(audit: Audit, found: tuple[Card, ...]) -> Summary:
         top_note=showing(len(top), total, "findings"),
         others=found[len(top) : total][:OTHERS],
         others_note=showing(min(total - len(top), OTHERS), total - len(top), "findings"),
-        nothing="" if top else nothing_found(audit, _hypotheses(audit)),
+        nothing="" if top else nothing_found(audit, tested),
         gaps=tuple(lines) or ("Every audited class and concept was tested.",),
         digests=tuple((label, _shortened(text, 25)) for label, text in digests(audit)),
     )  # fmt: skip
@@ -284,12 +286,6 @@ def _gaps(audit: Audit) -> Iterator[str]:
             yield f"{len(gaps):,} {of}{nouns}, such as {told}"
     if len(most) > REASONS:
         yield f"{count(len(most) - REASONS, 'more reason')} in section “Not assessed”."
-
-
-def _hypotheses(audit: Audit) -> int:
-    """How many pairs of a class and a concept were tested and can be findings."""
-    inner = intrinsic(audit)
-    return sum(hypotheses(c, inner) for c in audit.classes)
 
 
 def _shortened(text: str, limit: int) -> str:
@@ -417,7 +413,7 @@ def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
     return tuple(lines)
 
 
-def _closing(audit: Audit, limits: Limits) -> Closing:
+def _closing(audit: Audit, tested: int, limits: Limits) -> Closing:
     coverage, test = audit.coverage, audit.self_test
     gaps = [(gap.kind, name(gap.what), clean(gap.reason)) for gap in coverage.not_tested]
     known = {(kind, what.full) for kind, what, _ in gaps}
@@ -440,6 +436,6 @@ def _closing(audit: Audit, limits: Limits) -> Closing:
         not_tested_note=showing(
             min(limits.listed, len(gaps)), len(gaps), "entries; all are in audit.json"
         ),
-        nothing=nothing_found(audit, _hypotheses(audit) - len(found), "other" if found else ""),
+        nothing=nothing_found(audit, tested - len(found), "other" if found else ""),
         limits=LIMITS,
     )

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from auditor.assembly import _untested
+from auditor.coverage import _untested
 from auditor.findings import finding_id
 from auditor.record import Finding
 from auditor.results import Results
