@@ -222,6 +222,14 @@ def test_claims_say_no_more_than_their_grade() -> None:
     assert "relies" not in corroborated + suspected
 
 
+def test_page_one_names_what_a_finding_is_not_told_from_unless_it_was_drawn(tmp_path: Path) -> None:
+    alike = ("winter", "<b>ice</b>", "sleet", "fog")
+    found = tuple(f.model_copy(update={"alike": alike}) for f in audit().findings)
+    shown = words_of(rendered(audit().model_copy(update={"findings": found}), tmp_path))
+    assert re.search(r"for husky \(not told from winter ?, <b>ice</b> and 2 more ?\)", shown)
+    assert "for carton (" not in shown
+
+
 def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
     finding = audit().findings[1].model_copy(update={"grade": "suspected"})
     naming, association = finding.evidence

@@ -35,13 +35,17 @@ class EvidenceRow:
 
 @dataclass(frozen=True)
 class Card:
-    """One finding. `shown` tells whether its card is; `cover` stands for it in the summary."""
+    """One finding. `shown` tells whether its card is; `cover` stands for it in the summary.
+
+    `alike` are what the audit cannot tell from its concept, where no drawing of that concept did.
+    """
 
     anchor: str
     identifier: str
     class_name: Name
     class_index: int
     concept: Name
+    alike: tuple[Name, ...]
     category: Name
     badge: Badge
     shown: bool
@@ -162,12 +166,15 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         ]
         if own:
             groups.insert(0, Gallery("Prototypes", tuple(own), ""))
+    evidence = lead(finding)
+    drawn = evidence is not None and evidence.test == "insertion"
     return Card(
         anchor=f"finding-{place + 1}",
         identifier=name(finding.id, 24).short,
         class_name=class_name,
         class_index=finding.class_index,
         concept=concept,
+        alike=() if drawn else tuple(name(other) for other in finding.alike),
         category=name(finding.category),
         badge=GRADES[finding.grade],
         shown=place < limits.cards,
