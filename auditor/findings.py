@@ -266,8 +266,9 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
     elif suspect.effect is not None and suspect.prevalence.estimate.low < PREVALENT:
         caveats.append(
             "That photos of the class show it more often than others is not sure "
-            f"({suspect.prevalence.estimate.low:.2f} at least, {PREVALENT} is asked for): drawing "
-            "it convicts nobody by itself."
+            f"({suspect.prevalence.estimate.low:.2f} at least on {suspect.prevalence.estimate.n} "
+            f"photos, {PREVALENT} is asked for; more photos would tell): drawing it convicts "
+            "nobody by itself."
         )
     return Finding(
         id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
