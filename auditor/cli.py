@@ -208,6 +208,10 @@ def selftest(
     ] = None,
     planted: Annotated[int, typer.Option(help="Lab models with planted shortcuts.")] = 2,
     clean: Annotated[int, typer.Option(help="Lab models without.")] = 2,
+    photos: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photos of each class, 40 at most; by default as a run folder's."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where models and results are kept.")] = Path(
         "selftest"
     ),
@@ -215,22 +219,24 @@ def selftest(
     """Measure how often an audit's settings are right, on models with known shortcuts."""
     from auditor import selftest as testing
 
-    finished = given is not None and given.is_dir()
-    if given is None:
-        config = AuditConfig.load(None, {"model.spec": "", "images": ""})
-    elif finished:
-        config = Audit.read(given / "audit.json").spec
-    else:
+    audited = Audit.read(given / "audit.json") if given is not None and given.is_dir() else None
+    if audited is not None:
+        config = audited.spec
+    elif given is not None:
         config = AuditConfig.load(given, {})
-    done = testing.run(config, out, planted=planted, clean=clean, progress=Bars())
+    else:
+        config = AuditConfig.load(None, {"model.spec": "", "images": ""})
+    amounts = {} if audited is None else testing.amounts(audited)
+    if photos is not None:
+        amounts["photos"] = photos
+    done = testing.run(config, out, planted=planted, clean=clean, progress=Bars(), **amounts)
     for rate in done.rates:
         value = rate.rate
         print(f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f}, n {value.n})  {rate.name}")
-    if given is not None and finished:
+    if given is not None and audited is not None:
         from auditor import report as rendering
 
-        saved = Audit.read(given / "audit.json").model_copy(update={"self_test": done})
-        saved.write(given / "audit.json")
+        audited.model_copy(update={"self_test": done}).write(given / "audit.json")
         for path in rendering.write(given, pdf=config.pdf != "no"):
             print(path)
 

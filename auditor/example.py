@@ -3,7 +3,9 @@ written as a user would have them."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,7 +23,7 @@ from auditor.models import save
 from auditor.pictures import encoded_png
 from auditor.storage import write_atomically
 
-__all__ = ["equip", "pool_scenes", "prepare"]
+__all__ = ["equip", "fewer", "pool_scenes", "prepare"]
 
 IMAGES_PER_CLASS = 40
 POOL = 900
@@ -120,6 +122,34 @@ def equip(
         out=str(folder / "audit"),
         planted=str(folder / "planted.json"),
     )
+
+
+def fewer(config: AuditConfig, photos: int, pool: int) -> AuditConfig:
+    """An equipped configuration with the first photos of each class and of the pool alone.
+
+    Args:
+        config: what `equip` gave.
+        photos, pool: how many; as many as there are, or more, leave it as it is.
+    """
+    update = {}
+    for field, pattern, limit, whole in (
+        ("images", "*/*.png", photos, IMAGES_PER_CLASS),
+        ("pool", "*.png", pool, POOL),
+    ):
+        if limit < whole:
+            folder = Path(getattr(config, field))
+            groups: dict[Path, list[Path]] = {}
+            for file in sorted(folder.glob(pattern)):
+                groups.setdefault(file.parent, []).append(file)
+            table = io.StringIO()
+            rows = csv.writer(table)
+            rows.writerow(["path", "label"])
+            for home, files in groups.items():
+                rows.writerows((f.relative_to(folder.parent), home.name) for f in files[:limit])
+            manifest = folder.parent / f"{field}-{limit}.csv"
+            write_atomically(manifest, table.getvalue().encode())
+            update[field] = str(manifest)
+    return config.model_copy(update=update)
 
 
 def _draw(folder: Path, plan: lab.Plan, step: Callable[[int], None]) -> None:

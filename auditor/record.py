@@ -18,7 +18,7 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -322,7 +322,8 @@ class SelfTest(Record):
     """Detection power of this configuration on planted and clean models.
 
     `digest` is of everything that decided it. Of `shortcuts` that were planted, each in `strength`
-    of its class's photos, `learned` were learned, by experiment; `families` are theirs.
+    of its class's photos, `learned` were learned, by experiment; `families` are theirs. The
+    audits had `photos_per_class` of each class and `pool` others, `None` where there were none.
     """
 
     digest: str
@@ -333,6 +334,8 @@ class SelfTest(Record):
     learned: int | None = None
     families: tuple[str, ...] = ()
     strength: Probability | None = None
+    photos_per_class: int | None = None
+    pool: int | None = None
 
 
 class Correlation(Record):

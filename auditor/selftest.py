@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from auditor import concepts, detection, example, pipeline, plans, probes
@@ -26,7 +27,7 @@ from auditor.plans import Plan
 from auditor.record import SCHEMA_VERSION, Audit, SelfTest
 from auditor.storage import digest_package, digest_value, write_atomically
 
-__all__ = ["attach", "plantable", "run"]
+__all__ = ["amounts", "attach", "plantable", "run"]
 
 STRENGTH = 0.95  # share of a class's photos that carry its shortcut
 SHORTCUTS = 6  # of twelve classes
@@ -39,6 +40,8 @@ def run(
     *,
     planted: int,
     clean: int,
+    photos: int = example.IMAGES_PER_CLASS,
+    pool: int = example.POOL,
     progress: Progress | None = None,
 ) -> SelfTest:
     """Audit lab classifiers with an audit's settings and score what was found.
@@ -48,6 +51,8 @@ def run(
             and photos are not, but where it has no pool the self-test has none either.
         folder: where classifiers, their audits and the result are kept.
         planted, clean: how many classifiers with and without shortcuts.
+        photos, pool: how many photos of each class and of the pool the audit has; the self-test has
+            as many, up to what the lab draws. With few, much less is found.
         progress: told of the stages, by default nobody.
 
     Raises:
@@ -59,6 +64,8 @@ def run(
             f"A self-test of {planted} planted and {clean} clean models tests nothing; ask for one "
             "or more."
         )
+    photos = min(photos, example.IMAGES_PER_CLASS)
+    pool = min(pool, example.POOL) if config.pool else 0
     bank = concepts.load(config.concepts)
     device = choose_device(config.device)
     tested = list(_plans(bank, planted, clean, config))
@@ -73,10 +80,9 @@ def run(
             config.batch,
             device.type,
             config.representative,
-            config.pool is None,
             SCHEMA_VERSION,
             [plan.digest for plan in tested],
-            [example.IMAGES_PER_CLASS, example.POOL],
+            [photos, pool],
         ]
     )
     file = folder / f"{key[:32]}.json"
@@ -87,6 +93,7 @@ def run(
     for plan in tested:
         home = folder / "models" / plan.digest[:32]
         equipped = example.equip(home, plan, progress=progress or Silent())
+        equipped = example.fewer(equipped, photos, pool)
         settings = {
             name: getattr(config, name)
             for name in (
@@ -108,6 +115,8 @@ def run(
         learned=sum(pair.learned for pair in pairs),
         families=tuple(dict.fromkeys(pair.family for pair in pairs if pair.learned)),
         strength=STRENGTH if pairs else None,
+        photos_per_class=photos,
+        pool=pool or None,
     )
     write_atomically(file, f"{result.model_dump_json(indent=1)}\n".encode())
     return result
@@ -125,10 +134,23 @@ def attach(audit: Audit, config: AuditConfig, *, progress: Progress | None = Non
     if not wanted.planted + wanted.clean:
         return audit
     folder = Path(wanted.folder or Path(config.out) / "work" / "selftest")
-    measured = run(config, folder, planted=wanted.planted, clean=wanted.clean, progress=progress)
+    measured = run(
+        config,
+        folder,
+        planted=wanted.planted,
+        clean=wanted.clean,
+        progress=progress,
+        **amounts(audit),
+    )
     done = audit.model_copy(update={"self_test": measured})
     done.write(Path(config.out) / "audit.json")
     return done
+
+
+def amounts(audit: Audit) -> dict[str, int]:
+    """How many photos of each class, the median, and of the pool an audit had, for `run`."""
+    photos = int(np.median([c.n_images for c in audit.classes]))
+    return {"photos": max(photos, 1), "pool": audit.coverage.pool}
 
 
 def plantable(bank: ConceptBank) -> tuple[str, ...]:

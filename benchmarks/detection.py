@@ -191,13 +191,21 @@ def _shared(plan: Plan) -> Plan:
 # --- one classifier ------------------------------------------------------------------------------
 
 
-def run(job: Job[Plan], cache: Path, *, representative: bool = True) -> dict[str, Any]:
-    """Train, audit and score one classifier, and rank its planted concepts by the baselines."""
+def run(
+    job: Job[Plan], cache: Path, *, representative: bool = True, photos: int | None = None
+) -> dict[str, Any]:
+    """Train, audit and score one classifier, and rank its planted concepts by the baselines.
+
+    It is audited with the first `photos` of each class, by default with all of them.
+    """
     folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
     silent = pipeline.Silent()
     start = time.perf_counter()
     equipped = example.equip(folder, job.plan, progress=silent, photos_plan=job.photos)
     trained = time.perf_counter()
+    if photos is not None:
+        equipped = example.fewer(equipped, photos, example.POOL)
+        equipped = equipped.model_copy(update={"out": f"{equipped.out}-{photos}"})
     config = equipped.model_copy(
         update={
             "prototypes": PrototypeConfig(per_class=3, steps=192),
@@ -321,12 +329,13 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--part", type=int, default=0, help="of the jobs, with --of: 0, 1, ...")
     parser.add_argument("--of", type=int, default=1, help="processes that share the jobs")
+    parser.add_argument("--photos", type=int, help="of each class, by default all 40")
     given = parser.parse_args()
     torch.set_num_threads(1)
     results = given.cache / f"{given.label}-{given.half}.jsonl"
     own = islice(in_turn(jobs(given.half)), given.part, None, given.of)
     for job in unfinished(own, results, given.only):
-        row = run(job, given.cache, representative=given.representative)
+        row = run(job, given.cache, representative=given.representative, photos=given.photos)
         keep(row, results)
         print(job.name, row["training_seconds"], row["outcome"]["seconds"], flush=True)
 

@@ -361,11 +361,14 @@ def test_the_self_test_says_what_it_was_measured_on(tmp_path: Path) -> None:
     saved = audit(self_test=True)
     assert saved.self_test is not None
     known = saved.self_test.model_copy(
-        update={"shortcuts": 12, "learned": 10, "strength": 0.95, "families": ("logo", "border")}
-    )
+        update={
+            "shortcuts": 12, "learned": 10, "strength": 0.95, "families": ("logo", "border"),
+            "photos_per_class": 12, "pool": 900,
+        }
+    )  # fmt: skip
     shown = words_of(rendered(saved.model_copy(update={"self_test": known}), tmp_path))
     assert "Of 12 planted shortcuts, each in 95% of its class, 10 were learned" in shown
-    assert "Kinds: logo, border." in shown
+    assert "Audited on 12 photos of each class and 900 in the pool. Kinds: logo, border." in shown
     assert "the rates speak for the settings, not for the audited model" in shown
 
 

@@ -91,6 +91,27 @@ def test_settings_are_tried_once_and_only_on_what_they_decide(small):
     assert small == [PLANTED, CLEAN], "classifiers are kept apart from settings"
 
 
+def test_it_has_as_many_photos_as_the_audit(small, monkeypatch):
+    whole = selftest.run(config(pool="not used"), Path("kept"), planted=0, clean=1)
+    assert (whole.photos_per_class, whole.pool) == (8, 40)
+    audited, run = [], pipeline.run
+
+    def seen(settings, **kwargs):
+        audited.append(run(settings, **kwargs))
+        return audited[-1]
+
+    monkeypatch.setattr(pipeline, "run", seen)
+    few = selftest.run(config(pool="not used"), Path("kept"), planted=0, clean=1, photos=3, pool=30)
+    assert few.digest != whole.digest
+    assert (few.photos_per_class, few.pool) == (3, 30)
+    assert {c.n_images for c in audited[0].classes} == {3}
+    assert audited[0].coverage.pool == 30
+    assert selftest.amounts(audited[0]) == {"photos": 3, "pool": 30}
+    assert small == [CLEAN]
+    without = selftest.run(config(pool=None), Path("kept"), planted=0, clean=1, photos=3)
+    assert (without.photos_per_class, without.pool) == (3, None)
+
+
 def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatch, capsys):
     audited = example.equip(Path("mine"), CLEAN, progress=pipeline.Silent())
     own = config(
@@ -118,6 +139,23 @@ def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatc
     assert small == []
     assert Audit.read(Path("audit/audit.json")).self_test == saved.self_test
     assert "planted concept" in capsys.readouterr().out or not saved.self_test.learned
+
+
+def test_the_command_can_ask_for_fewer_photos(tmp_path, monkeypatch):
+    asked = {}
+
+    def measured(settings, folder, **kwargs):
+        asked.update(kwargs)
+        return SelfTest(digest="0" * 64, planted_models=0, clean_models=1, rates=())
+
+    monkeypatch.setattr(selftest, "run", measured)
+    monkeypatch.setattr(
+        sys, "argv", ["auditor", "selftest", "--photos", "12", "--out", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    assert asked["photos"] == 12
 
 
 def test_nothing_to_test_is_one_sentence(tmp_path, monkeypatch, capsys):

@@ -338,6 +338,9 @@ def detection_power(test: SelfTest) -> str:
             f" Of {count(test.shortcuts, 'planted shortcut')}{share}, {test.learned:,} were learned"
             ", by experiment, and count; the others count as absent."
         )
+    if test.photos_per_class is not None:
+        pool = "" if test.pool is None else f" and {test.pool:,} in the pool"
+        text += f" Audited on {count(test.photos_per_class, 'photo')} of each class{pool}."
     if test.families:
         text += f" Kinds: {clean(', '.join(test.families))}."
     return (
