@@ -68,7 +68,7 @@ def suspect(**changes: Any) -> Suspect:
         category="weather",
         naming=estimate(4.6, 3.8, 5.4, 5),
         null=estimate(0.0, -1.9, 2.0, 999),
-        p=0.0004,
+        p=0.004,
         q=0.004,
         association=None,
         effect=None,
@@ -295,6 +295,20 @@ def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
     assert not [line for line in sure.caveats if "is not sure" in line]
 
 
+def test_where_prevalence_is_unsure_a_score_far_beyond_chance_corroborates() -> None:
+    unsure = {"prevalence": common(PREVALENT + 0.04), "effect": effect(), "effect_q": 0.001}
+    far = math.nextafter(LEVEL * STRICTER, 0)
+    found = graded(p=far, **unsure)
+    assert found.grade == "corroborated"
+    assert any(line.endswith("drawing it confirms nothing.") for line in found.caveats)
+    assert suspect(p=LEVEL * STRICTER, **unsure).grade(LEVEL) == "suspected"
+    assert suspect(p=far, p_model=LEVEL, **unsure).grade(LEVEL) == "suspected"
+    unsure["prevalence"] = common(PREVALENT + 0.04, q=LEVEL)
+    assert suspect(p=far, **unsure).grade(LEVEL) == "suspected"
+    unsure["prevalence"] = common(PREVALENT - 0.01)
+    assert suspect(p=far, **unsure).grade(LEVEL) == "suspected"
+
+
 def test_a_score_that_photos_of_the_class_alone_make_is_no_suspicion() -> None:
     assert suspect(q=0.001, p_model=0.04).grade(LEVEL) == "suspected"
     assert suspect(q=0.001, p_model=LEVEL).grade(LEVEL) is None
@@ -312,7 +326,7 @@ def test_evidence_carries_effect_interval_control_and_correction() -> None:
     (finding,) = findings.derive([given], q_level=LEVEL)
     named, associated, inserted = finding.evidence
     assert (named.effect, named.control, named.p, named.q) == (
-        given.naming, given.null, 0.0004, 0.004,
+        given.naming, given.null, 0.004, 0.004,
     )  # fmt: skip
     assert given.association is not None
     assert (associated.effect, associated.control) == (given.association.estimate, None)

@@ -282,8 +282,15 @@ def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
         "towards “husky”: +1.42 (0.92 to 1.92) in log-odds"
     )
     told = claimed(naming, association, around, drawn)
+    assert "a matched edit without its meaning changes it by 0.020 (−0.010 to 0.050); but" in told
+    assert told.endswith("the odds of the median photo hardly double.")
+    rare = Estimate(value=0.85, low=0.7, high=0.95, n=12)
+    unsure = association.model_copy(update={"test": "prevalence", "effect": rare})
+    assert claimed(naming, unsure, drawn).endswith("than others is not sure enough.")
+    wide = Estimate(value=0.02, low=-0.25, high=0.29, n=9)
+    told = claimed(naming, association, drawn.model_copy(update={"control": wide}))
     assert "raises the probability of “husky” by 0.31 (0.25 to 0.37), on average more" in told
-    assert "the edit changes it by 0.020 (−0.010 to 0.050): part of it may be any mark" in told
+    assert "the edit changes it by 0.02 (−0.25 to 0.29): part of it may be any mark" in told
     vain = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=9)})
     assert claimed(naming, association, vain).startswith("Photos of other classes that show")
 

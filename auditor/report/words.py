@@ -207,6 +207,19 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
             f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
         )
     if finding.grade == "corroborated" and evidence.test == "insertion":
+        control = evidence.control
+        shown = next((e.effect for e in finding.evidence if e.test == "prevalence"), None)
+        if control is not None and evidence.effect.low > control.high:
+            return (
+                f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
+                f"probability of “{class_name}” by {_size(evidence.effect)}"
+                f"{_against(evidence, 'a matched edit without its meaning changes it by')}; but "
+                + (
+                    "that photos of the class show it more often than others is not sure enough."
+                    if shown is not None and shown.low < PREVALENT
+                    else "the odds of the median photo hardly double."
+                )
+            )
         return (
             f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
             f"probability of “{class_name}” by {_size(evidence.effect)}, on average more than a "
