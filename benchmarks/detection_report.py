@@ -347,6 +347,33 @@ def section(title: str, results: Sequence[Row]) -> str:
     return "\n".join(text)
 
 
+def compared(studies: dict[str, Sequence[Row]]) -> str:
+    """The same classifiers with more and fewer photos, and by more than one method."""
+    counts: dict[str, list[str]] = {}
+    for results in studies.values():
+        goal = [p for p in pairs(results) if p["strength"] == 0.95]
+        for name, holds in MEASURES.items():
+            counts.setdefault(name, []).append(told(share(goal, holds)))
+        planted = [
+            r["outcome"] for r in results if any(p["learned"] for p in r["outcome"]["pairs"])
+        ]
+        right = sum(sum(o["hits"][1:]) for o in planted)
+        wrong = sum(reaches(a["grade"], "corroborated") for o in planted for a in o["alarms"])
+        counts.setdefault(
+            "findings, corroborated or stronger, that name what was learned", []
+        ).append(told(proportion(right, right + wrong)))
+        for kind, words in CLEAN.items():
+            clean = [
+                r["outcome"] for r in results if r["outcome"]["null_pairs"] and _kind(r) == kind
+            ]
+            n = sum(reaches(a["grade"], "corroborated") for o in clean for a in o["alarms"])
+            counts.setdefault(f"false alarms. {words}", []).append(f"{n} on {len(clean)}")
+        null = [r["outcome"] for r in results if r["outcome"]["null_pairs"]]
+        below = sum(o["null_below"] for o in null) / sum(o["null_pairs"] for o in null)
+        counts.setdefault("null pairs with p below 0.05", []).append(f"{below:.3f}")
+    return table(["strength 0.95, learned", *studies], [[k, *v] for k, v in counts.items()])
+
+
 def on_photos(results: Sequence[Row]) -> str:
     """Shortcuts planted in real photos, by `benchmarks.planting`.
 
@@ -406,6 +433,18 @@ def main() -> None:
         groups = {name: [p for p in listed if p["family"] == name] for name in names}
         words = f"Detection by family, {half} half, strength 0.95"
         (given.docs / f"detection-{half}.svg").write_text(chart(words, groups))
+    fewer = {
+        title: rows
+        for title, name in (
+            ("40 photos", given.label),
+            ("40, rule before", f"{given.label}-before"),
+            ("12 photos", "few"),
+            ("12, rule before", "few-before"),
+        )
+        if (rows := kept(given.cache / f"{name}-held-out.jsonl"))
+    }
+    if len(fewer) > 1:
+        text.append("### Held-out half, with fewer photos of each class\n\n" + compared(fewer))
     photos = kept(given.cache / f"{given.label}-photos.jsonl")
     if photos:
         text.append(on_photos(photos))
