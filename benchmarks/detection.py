@@ -192,11 +192,17 @@ def _shared(plan: Plan) -> Plan:
 
 
 def run(
-    job: Job[Plan], cache: Path, *, representative: bool = True, photos: int | None = None
+    job: Job[Plan],
+    cache: Path,
+    *,
+    representative: bool = True,
+    photos: int | None = None,
+    pool: bool = True,
 ) -> dict[str, Any]:
     """Train, audit and score one classifier, and rank its planted concepts by the baselines.
 
-    It is audited with the first `photos` of each class, by default with all of them.
+    It is audited with the first `photos` of each class, by default with all of them, and with a
+    pool or, as most users have it, with these photos alone. Baselines know the pool.
     """
     folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
     silent = pipeline.Silent()
@@ -205,16 +211,18 @@ def run(
     trained = time.perf_counter()
     if photos is not None:
         equipped = example.fewer(equipped, photos, example.POOL)
-        equipped = equipped.model_copy(update={"out": f"{equipped.out}-{photos}"})
     config = equipped.model_copy(
         update={
+            "out": equipped.out + (f"-{photos}" if photos else "") + ("" if pool else "-no-pool"),
             "prototypes": PrototypeConfig(per_class=3, steps=192),
             "seed": job.plan.seed,
             "representative": representative,
             "pdf": "no",
         }
     )
-    audit = pipeline.run(config, progress=silent)
+    audit = pipeline.run(
+        config if pool else config.model_copy(update={"pool": None}), progress=silent
+    )
     seconds = time.perf_counter() - trained
     outcome = dataclasses.replace(detection.score(audit, job.plan), seconds=round(seconds, 1))
     return {
@@ -330,12 +338,19 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=0, help="of the jobs, with --of: 0, 1, ...")
     parser.add_argument("--of", type=int, default=1, help="processes that share the jobs")
     parser.add_argument("--photos", type=int, help="of each class, by default all 40")
+    parser.add_argument("--pool", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
     results = given.cache / f"{given.label}-{given.half}.jsonl"
     own = islice(in_turn(jobs(given.half)), given.part, None, given.of)
     for job in unfinished(own, results, given.only):
-        row = run(job, given.cache, representative=given.representative, photos=given.photos)
+        row = run(
+            job,
+            given.cache,
+            representative=given.representative,
+            photos=given.photos,
+            pool=given.pool,
+        )
         keep(row, results)
         print(job.name, row["training_seconds"], row["outcome"]["seconds"], flush=True)
 
