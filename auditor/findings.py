@@ -262,8 +262,9 @@ def _finding(suspect: Suspect, grade: Grade) -> Finding:
         )
     hides = "drawing it may raise the class only because it hides what speaks for the true one"
     if suspect.prevalence is None:
-        if suspect.degrades:
-            caveats.append(f"Whether photos of the class show it is not known: {hides}.")
+        if suspect.effect is not None:
+            why = f": {hides}" if suspect.degrades else ""
+            caveats.append(f"Whether photos of the class show it is not known{why}.")
     elif suspect.prevalence.estimate.value < PREVALENT:
         why = hides if suspect.degrades else "the model may take it for the class's own object"
         caveats.append(f"Photos of the class hardly show it more often than others: {why}.")

@@ -49,6 +49,8 @@ class Photos:
         shown: bool array of shape (n, m), the concepts that each shows by the probe.
         sight: how much each photo shows a concept's column, a drawn one by what it changes, float
             array of shape (n,).
+        credit: float array of shape (m,), by how much more than a photo of another class one of a
+            class must show it (`auditor.vocabulary`).
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
             the model's own prediction where no label is known.
         representative: whether they are like those that the model learned from, so that what a
@@ -59,6 +61,7 @@ class Photos:
     log_odds: Floats
     shown: NDArray[np.bool_]
     sight: Callable[[int], Floats]
+    credit: Floats
     canvas_labels: NDArray[np.int64]
     representative: bool = True
 
@@ -177,7 +180,7 @@ def find(
         own = photos.labels == index
         if photos.representative and min(own.sum(), (~own).sum()) >= min_photos:
             seen = photos.sight(j)
-            told = separation(seen[own], seen[~own])
+            told = separation(seen[own], seen[~own] + photos.credit[j])
             if told is not None:
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)

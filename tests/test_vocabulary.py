@@ -205,7 +205,9 @@ DRAWN = ("fog", "rain", "logo", "ruler", "noise", "caption", "barcode", "vignett
 ENOUGH = 8  # of these, where the least number of drawn concepts for a null of their own is set low
 
 
-def drawn(tmp_path: Path, names: tuple[str, ...]) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
+def drawn(
+    tmp_path: Path, names: tuple[str, ...], *, labelled: bool = False
+) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
     """A vocabulary with drawn concepts, photos of two classes, and what the drawings change.
 
     Texts say nothing of the drawings. Photos of the first class carry what the first one changes.
@@ -226,9 +228,10 @@ def drawn(tmp_path: Path, names: tuple[str, ...]) -> tuple[Vocabulary, np.ndarra
     pooled = cast(Activations, SimpleNamespace(features=features, logits=logits))
     effect = Insertions(rng.normal(size=(8, D)), np.log(rng.dirichlet(np.ones(K), (3, 8))))
     bank = concepts.load(str(tmp_path / "bank.toml"))
+    known = tuple(int(label) for label in labels) if labelled else None
     made = Vocabulary.build(
         bank, cast(ProbeModel, Probe(bank)),
-        cast(Observer, None), pool=cast(ImageSet, Photos(None)), pooled=pooled, pool_rows=rows,
+        cast(Observer, None), pool=cast(ImageSet, Photos(known)), pooled=pooled, pool_rows=rows,
         own=np.zeros((N, 2), bool), insertions=dict.fromkeys(names, effect),
         canvas_labels=np.arange(8) % 2, changes=changes, classes=(0, 1),
         names=tuple(map(str, range(K))),
@@ -274,6 +277,19 @@ def test_too_few_drawn_concepts_have_no_null_of_their_own(
     np.testing.assert_allclose(scores, (prevalence(made.texts) - centre) / deviation)
     told = prevalence(made.looks)[0]
     assert told.argmax() == 0, "the test on photos goes by the drawing all the same"
+
+
+def test_in_a_labelled_pool_other_classes_are_given_a_quarter_of_what_a_drawing_changes(
+    tmp_path: Path,
+) -> None:
+    made, rows, labels = drawn(tmp_path, DRAWN, labelled=True)
+    seen = rows @ made.looks[0]
+    moved = seen[labels == 0].mean() - seen[labels == 1].mean()
+    assert moved > 0
+    np.testing.assert_allclose(made.credit[0], moved / 4, rtol=0.2)
+    assert (made.credit[:-1] > 0).all()
+    assert made.credit[-1] == 0, "what no code draws is told by its text"
+    assert not drawn(tmp_path, DRAWN)[0].credit.any(), "classes of the pool are not known"
 
 
 def test_a_small_bank_is_told_from_concepts_at_large(tmp_path: Path) -> None:

@@ -327,7 +327,9 @@ def _criteria(audit: Audit) -> Criteria:
              "together is not controlled: see Detection power."),
             ("Prevalence", f"{PREVALENT:g}", "How often a photo of the class must show more of "
              "the concept than one of another class, to corroborate or confirm; where a drawing "
-             "alone speaks, the whole interval, or naming must have p far below the q level."),
+             "alone speaks, the whole interval, or, to corroborate, naming must have p below a "
+             "hundredth of the q level. Without a pool, photos of other classes are first given a "
+             "quarter of what drawing it changes: the class's own object may do as much."),
             ("Photos per class, at least", str(levels.min_photos),
              "A class with fewer is not tested, never scored 0."),
             ("Prototypes per class", str(prototypes.per_class),

@@ -58,15 +58,16 @@ GRADES: Mapping[Grade, Badge] = {
         "●",
         "confirmed",
         "Drawn on photos of other classes, the concept raises the class by more than a matched "
-        "edit does, the intervals apart and the odds at least doubled, and photos of the class "
-        "surely show it more often than others.",
+        "edit does, the intervals apart and the odds at least doubled, and photos of the class, if "
+        "they could be asked, surely show it more often than others.",
     ),
     "corroborated": Badge(
         "corroborated",
         "◐",
         "corroborated",
         "Concept and answer go together on photos beyond chance, or an experiment speaks for it "
-        "that does not tell it apart from its control, or from what else the surroundings show.",
+        "that does not tell it apart from its control, or from what else the surroundings show, or "
+        "that does where it is not sure that the class's photos show it.",
     ),
     "suspected": Badge(
         "suspected",
@@ -207,25 +208,23 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
             f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
         )
     if finding.grade == "corroborated" and evidence.test == "insertion":
-        control = evidence.control
-        shown = next((e.effect for e in finding.evidence if e.test == "prevalence"), None)
-        if control is not None and evidence.effect.low > control.high:
-            return (
-                f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
-                f"probability of “{class_name}” by {_size(evidence.effect)}"
-                f"{_against(evidence, 'a matched edit without its meaning changes it by')}; but "
-                + (
-                    "that photos of the class show it more often than others is not sure enough."
-                    if shown is not None and shown.low < PREVALENT
-                    else "the odds of the median photo hardly double."
-                )
+        control, told = evidence.control, {e.test: e for e in finding.evidence}
+        apart = control is not None and evidence.effect.low > control.high
+        reserve = (
+            "less than a confirmation asks for."
+            if apart
+            else "the intervals overlap, so that part of it may be any mark in that place."
+        )
+        if "prevalence" in told and told["prevalence"].effect.low < PREVALENT:
+            reserve = (
+                ("" if apart else reserve[:-1] + "; ")
+                + "that photos of the class show it more often than others is not sure, for which "
+                f"its score stands in (p {probability(told['naming'].p)})."
             )
         return (
             f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
-            f"probability of “{class_name}” by {_size(evidence.effect)}, on average more than a "
-            "matched edit of the same photos without its meaning"
-            f"{_against(evidence, 'the edit changes it by')}: part of it may be any mark in that "
-            "place."
+            f"probability of “{class_name}” by {_size(evidence.effect)}"
+            f"{_against(evidence, 'a matched edit without its meaning changes it by')}: {reserve}"
         )
     if finding.grade == "corroborated" and evidence.test == "surroundings":
         return (
