@@ -435,12 +435,7 @@ def main() -> None:
         (given.docs / f"detection-{half}.svg").write_text(chart(words, groups))
     fewer = {
         title: rows
-        for title, name in (
-            ("40 photos", given.label),
-            ("40, rule before", f"{given.label}-before"),
-            ("12 photos", "few"),
-            ("12, rule before", "few-before"),
-        )
+        for title, name in (("40 photos, rule before", given.label), ("12 photos", "few"))
         if (rows := kept(given.cache / f"{name}-held-out.jsonl"))
     }
     if len(fewer) > 1:
