@@ -235,7 +235,14 @@ def selftest(
         print(f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f}, n {value.n})  {rate.name}")
     if given is not None and audited is not None:
         from auditor import report as rendering
+        from auditor.storage import digest_package
 
+        if audited.tool.source != digest_package() or amounts != testing.amounts(audited):
+            print(
+                f"Not added to {given}: its audit was made by another version of the program, or "
+                "on another number of photos of each class."
+            )
+            return
         audited.model_copy(update={"self_test": done}).write(given / "audit.json")
         for path in rendering.write(given, pdf=config.pdf != "no"):
             print(path)

@@ -25,16 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.counterfactuals import MATERIAL_LOG_ODDS, Effect
-from auditor.record import PREVALENT, Estimate, Evidence, Finding, Grade, Picture
+from auditor.record import PREVALENT, STRICTER, Estimate, Evidence, Finding, Grade, Picture
 from auditor.statistics import benjamini_hochberg, stratified_difference
 
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id", "strength"]
 
-# The share of the level that is asked for where little else upholds a test: of surroundings, since
-# whose object is left in them is known through the probe alone, and of an association where
-# surroundings exclude a material effect. Not all that the probe takes for the concept is it, so of
-# surroundings half the odds' gain is asked for.
-STRICTER = 0.01
+# Not all that the probe takes for the concept is it, so of surroundings half the odds' gain is
+# asked for.
 MATERIAL_AROUND = float(np.log(1.5))
 
 

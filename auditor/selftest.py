@@ -91,7 +91,7 @@ def run(
         return known
     outcomes = []
     for plan in tested:
-        home = folder / "models" / plan.digest[:32]
+        home = folder / "models" / digest_value([digest_package(), plan.digest])[:32]
         equipped = example.equip(home, plan, progress=progress or Silent())
         equipped = example.fewer(equipped, photos, pool)
         settings = {

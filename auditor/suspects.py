@@ -49,8 +49,7 @@ class Photos:
         shown: bool array of shape (n, m), the concepts that each shows by the probe.
         sight: how much each photo shows a concept's column, a drawn one by what it changes, float
             array of shape (n,).
-        credit: float array of shape (m,), by how much more than a photo of another class one of a
-            class must show it (`auditor.vocabulary`).
+        margin: float array of shape (m,), by how much it must exceed another to show more of it.
         canvas_labels: int array of shape (k,), classes of the photos that concepts are drawn on;
             the model's own prediction where no label is known.
         representative: whether they are like those that the model learned from, so that what a
@@ -61,7 +60,7 @@ class Photos:
     log_odds: Floats
     shown: NDArray[np.bool_]
     sight: Callable[[int], Floats]
-    credit: Floats
+    margin: Floats
     canvas_labels: NDArray[np.int64]
     representative: bool = True
 
@@ -180,7 +179,7 @@ def find(
         own = photos.labels == index
         if photos.representative and min(own.sum(), (~own).sum()) >= min_photos:
             seen = photos.sight(j)
-            told = separation(seen[own], seen[~own] + photos.credit[j])
+            told = separation(seen[own], seen[~own] + photos.margin[j])
             if told is not None:
                 prevalences[index, concept.name] = told
     associated, prevalent = corrected(associations), corrected(prevalences)
@@ -221,6 +220,7 @@ def find(
                 diverged[index],
                 {key: float(values[row, j]) for key, values in named.channels.items()},
                 concept.drawing is not None,
+                (index, concept.name) in prevalent and photos.margin[j] > 0,
                 int((photos.canvas_labels != index).sum()),
                 min_photos,
             ),
@@ -284,6 +284,7 @@ def _caveats(
     diverged: Divergence,
     channels: Mapping[str, float],
     drawn: bool,
+    handicapped: bool,
     canvas: int,
     min_photos: int,
 ) -> tuple[str, ...]:
@@ -299,6 +300,11 @@ def _caveats(
     elif canvas < min_photos:
         caveats.append(
             f"Not drawn on photos: {canvas} show another class, {min_photos} are needed."
+        )
+    if handicapped:
+        caveats.append(
+            "For want of a pool, prevalence counts only what exceeds photos of other classes by a "
+            "quarter of what drawing it changes: the class's own object may do as much."
         )
     if diverged.class_specific is not None and diverged.class_specific.high < 0.5:
         caveats.append(

@@ -35,7 +35,7 @@ def findings(
         log_odds=log_odds,
         shown=results.vocabulary.shown(results.rows),
         sight=functools.cache(lambda j: results.rows @ results.vocabulary.looks[j]),
-        credit=results.vocabulary.credit,
+        margin=results.vocabulary.margin,
         canvas_labels=results.canvas_labels,
         representative=config.representative,
     )

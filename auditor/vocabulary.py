@@ -29,7 +29,7 @@ Source = Literal["named", "drawn", "shown"]
 
 LEAST_DRAWN = 30  # with fewer drawn concepts their mixtures are little but themselves again
 MOST_LIKELY = 10  # classes that a photo without a label may show
-CREDIT = 0.25  # of what a drawing changes: the class's own object may do as much
+MARGIN = 0.25  # of what a drawing changes: the class's own object may do as much
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ class Vocabulary:
         texts: float array of shape (m, e), the probe's unit rows of the prompts.
         looks: float array of shape (m, e), rows by which photos that show a concept are told: its
             text; for a drawn one the discriminant of what the drawing changes.
-        credit: float array of shape (m,), what photos of other classes are given before those of a
-            class are said to show more of a concept. In a labelled pool the discriminant of a
-            drawing goes by how photos vary within classes, and what tells one class's object from
-            others may lie along it: a quarter of what the drawing changes; else 0.
+        margin: float array of shape (m,), by how much a photo must exceed another, in units of its
+            look, to show more of a concept. In a labelled pool the discriminant of a drawing goes
+            by how photos vary within classes, and what tells one class's object from others may
+            lie along it: there it is a quarter of what the drawing changes, else 0.
         n_photos: int array of shape (m,), photos behind each direction.
         reasons: why a concept was not tested, or `None`.
         quarantined: example photos that could not be used, with the reason.
@@ -129,7 +129,7 @@ class Vocabulary:
     sources: tuple[Source, ...]
     texts: Floats
     looks: Floats
-    credit: Floats
+    margin: Floats
     n_photos: NDArray[np.int64]
     reasons: tuple[str | None, ...]
     quarantined: dict[str, str]
@@ -246,7 +246,7 @@ class Vocabulary:
             typical if len(typical) else np.array([min(least, len(pool) - 1)]), size
         )
         null_texts = naming.mixtures(at_large, size, rng)
-        looks, null_drawn, credit = texts.copy(), None, np.zeros(len(texts))
+        looks, null_drawn, margin = texts.copy(), None, np.zeros(len(texts))
         drawn = {j: c.drawing for j, c in enumerate(bank.concepts) if c.drawing is not None}
         if drawn:
             whitening = showing.whitening(pool_rows, pool.labels)
@@ -254,11 +254,11 @@ class Vocabulary:
             whitened = _unit(changed @ whitening)
             looks[list(drawn)] = whitened @ whitening
             if pool.labels is not None:
-                credit[list(drawn)] = CREDIT * (changed * looks[list(drawn)]).sum(1)
+                margin[list(drawn)] = MARGIN * (changed * looks[list(drawn)]).sum(1)
             if len(drawn) >= LEAST_DRAWN:
                 null_drawn = naming.mixtures(whitened, size, rng) @ whitening
         return Vocabulary(
-            bank.concepts, tuple(map(_source, bank.concepts)), texts, looks, credit, n_photos,
+            bank.concepts, tuple(map(_source, bank.concepts)), texts, looks, margin, n_photos,
             tuple(reasons), quarantined, mean, scale, config.statistics.q_level,
             _Pool(features, logits, pool_rows, shown, own, pool.labels is not None), least, counts,
             naming.textual(texts, textcav), given,

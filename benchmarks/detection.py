@@ -338,7 +338,10 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=0, help="of the jobs, with --of: 0, 1, ...")
     parser.add_argument("--of", type=int, default=1, help="processes that share the jobs")
     parser.add_argument("--photos", type=int, help="of each class, by default all 40")
-    parser.add_argument("--pool", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--pool", action=argparse.BooleanOptionalAction, default=True,
+        help="whether audits have a pool beside the class's photos",
+    )  # fmt: skip
     given = parser.parse_args()
     torch.set_num_threads(1)
     results = given.cache / f"{given.label}-{given.half}.jsonl"

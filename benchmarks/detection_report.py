@@ -21,7 +21,7 @@ import numpy as np
 
 from auditor.detection import GRADES, reaches
 from auditor.plans import accepted
-from auditor.record import Estimate
+from auditor.record import Estimate, Grade
 from auditor.statistics import poisson_rate, proportion
 from benchmarks.studies import kept
 
@@ -133,13 +133,8 @@ def alarms(results: Sequence[Row], which: Callable[[Row], bool]) -> str:
         return "None was run.\n"
     body = []
     for grade in GRADES:
-        counts = [
-            sum(reaches(alarm["grade"], grade) for alarm in r["outcome"]["alarms"]) for r in clean
-        ]
-        hit = [
-            len({a["class_index"] for a in r["outcome"]["alarms"] if reaches(a["grade"], grade)})
-            for r in clean
-        ]
+        counts = [len(accused(r, grade)) for r in clean]
+        hit = [len({a["class_index"] for a in accused(r, grade)}) for r in clean]
         classes = sum(r["outcome"]["classes"] for r in clean)
         body.append(
             [
@@ -167,14 +162,22 @@ def _kind(row: Row) -> str:
     return "biased" if "biased photos" in row["job"] else "ordinary"
 
 
-def precision(results: Sequence[Row]) -> str:
+def judged(results: Iterable[Row], grade: Grade) -> tuple[int, list[tuple[Row, Row]]]:
+    """Of classifiers with shortcuts, how many findings of a grade are right, and the others."""
     planted = [r for r in results if any(p["learned"] for p in r["outcome"]["pairs"])]
+    right = sum(sum(r["outcome"]["hits"][GRADES.index(grade) :]) for r in planted)
+    return right, [(r, a) for r in planted for a in accused(r, grade)]
+
+
+def accused(row: Row, grade: Grade) -> list[Row]:
+    """Findings of a grade that no learned shortcut accounts for."""
+    return [alarm for alarm in row["outcome"]["alarms"] if reaches(alarm["grade"], grade)]
+
+
+def precision(results: Sequence[Row]) -> str:
     body = []
-    for place, grade in enumerate(GRADES):
-        right = sum(sum(r["outcome"]["hits"][place:]) for r in planted)
-        wrong = [
-            (r, a) for r in planted for a in r["outcome"]["alarms"] if reaches(a["grade"], grade)
-        ]
+    for grade in GRADES:
+        right, wrong = judged(results, grade)
         planted_there = sum(
             any(
                 p["class_index"] == a["class_index"] and a["concept"] in accepted(p["concept"])
@@ -354,23 +357,20 @@ def compared(studies: dict[str, Sequence[Row]]) -> str:
         goal = [p for p in pairs(results) if p["strength"] == 0.95]
         for name, holds in MEASURES.items():
             counts.setdefault(name, []).append(told(share(goal, holds)))
-        planted = [
-            r["outcome"] for r in results if any(p["learned"] for p in r["outcome"]["pairs"])
-        ]
-        right = sum(sum(o["hits"][1:]) for o in planted)
-        wrong = sum(reaches(a["grade"], "corroborated") for o in planted for a in o["alarms"])
+        right, wrong = judged(results, "corroborated")
         counts.setdefault(
             "findings, corroborated or stronger, that name what was learned", []
-        ).append(told(proportion(right, right + wrong)))
+        ).append(told(proportion(right, right + len(wrong))))
+        null = [r for r in results if r["outcome"]["null_pairs"]]
         for kind, words in CLEAN.items():
-            clean = [
-                r["outcome"] for r in results if r["outcome"]["null_pairs"] and _kind(r) == kind
-            ]
-            n = sum(reaches(a["grade"], "corroborated") for o in clean for a in o["alarms"])
-            counts.setdefault(f"false alarms. {words}", []).append(f"{n} on {len(clean)}")
-        null = [r["outcome"] for r in results if r["outcome"]["null_pairs"]]
-        below = sum(o["null_below"] for o in null) / sum(o["null_pairs"] for o in null)
-        counts.setdefault("null pairs with p below 0.05", []).append(f"{below:.3f}")
+            clean = [r for r in null if _kind(r) == kind]
+            n = sum(len(accused(r, "corroborated")) for r in clean)
+            counts.setdefault(f"false alarms, corroborated or stronger. {words}", []).append(
+                f"{n} on {len(clean)}"
+            )
+        below = sum(r["outcome"]["null_below"] for r in null)
+        share_below = below / sum(r["outcome"]["null_pairs"] for r in null)
+        counts.setdefault("null pairs with p below 0.05", []).append(f"{share_below:.3f}")
     return table(["strength 0.95, learned", *studies], [[k, *v] for k, v in counts.items()])
 
 

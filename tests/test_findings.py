@@ -21,12 +21,10 @@ from auditor.counterfactuals import MATERIAL, Effect, Insertions
 from auditor.findings import (
     MATERIAL_AROUND,
     MATERIAL_LOG_ODDS,
-    PREVALENT,
-    STRICTER,
     Association,
     Suspect,
 )
-from auditor.record import Divergence, Estimate, Finding, Picture
+from auditor.record import PREVALENT, STRICTER, Divergence, Estimate, Finding, Picture
 from auditor.statistics import benjamini_hochberg, empirical_p
 from auditor.surroundings import Surroundings
 from auditor.vocabulary import Vocabulary
@@ -577,8 +575,10 @@ def test_photos_of_a_class_must_show_more_than_others_are_given() -> None:
 
     def told(share: float) -> Suspect:
         change[COLUMN["black border"]] = 5 * share
-        shown = dataclasses.replace(photos, credit=change)
-        return suspected(named, shown=shown, insertions=inserted(0, 1.0))[0, "black border"]
+        shown = dataclasses.replace(photos, margin=change)
+        one = suspected(named, shown=shown, insertions=inserted(0, 1.0))[0, "black border"]
+        assert any("For want of a pool" in caveat for caveat in one.caveats) == (share > 0)
+        return one
 
     for share, grade in ((0.0, "confirmed"), (1.1, "suspected")):
         assert told(share).grade(LEVEL) == grade, "two thirds show five of it"

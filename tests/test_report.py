@@ -282,18 +282,19 @@ def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
         "towards “husky”: +1.42 (0.92 to 1.92) in log-odds"
     )
     told = claimed(naming, association, around, drawn)
-    assert "a matched edit without its meaning changes it by 0.020 (−0.010 to 0.050): " in told
-    assert told.endswith("less than a confirmation asks for.")
+    assert "a matched edit without its meaning changes it by 0.020 (−0.010 to 0.050); but" in told
+    assert told.endswith("but this is less than a confirmation asks for.")
     rare = Estimate(value=0.85, low=0.7, high=0.95, n=12)
     unsure = association.model_copy(update={"test": "prevalence", "effect": rare})
     told = claimed(naming.model_copy(update={"p": 2e-4}), unsure, drawn)
-    assert told.endswith("is not sure, for which its score stands in (p < 0.001).")
+    assert told.endswith("but that photos of the class show it more often than others is not sure "
+                         "(its score has p < 0.001).")  # fmt: skip
     wide = Estimate(value=0.02, low=-0.25, high=0.29, n=9)
     told = claimed(naming, association, drawn.model_copy(update={"control": wide}))
     assert "raises the probability of “husky” by 0.31 (0.25 to 0.37); a matched" in told
-    assert "by 0.02 (−0.25 to 0.29): the intervals overlap, so that part" in told
+    assert "by 0.02 (−0.25 to 0.29); but the intervals overlap: part of it" in told
     told = claimed(naming, unsure, drawn.model_copy(update={"control": wide}))
-    assert "any mark in that place; that photos of the class show it more often" in told
+    assert "any mark in that place, and that photos of the class show it more often" in told
     vain = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=9)})
     assert claimed(naming, association, vain).startswith("Photos of other classes that show")
 

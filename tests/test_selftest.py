@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +92,32 @@ def test_settings_are_tried_once_and_only_on_what_they_decide(small):
     assert small == [PLANTED, CLEAN], "classifiers are kept apart from settings"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 3}, {"batch": 7}, {"representative": False},
+        {"prototypes": {"per_class": 1, "steps": 12}},
+        {"statistics": {"permutations": 199, "bootstrap": 99}},
+        {"concepts": "other.toml"},
+    ],
+)  # fmt: skip
+def test_other_settings_are_tried_again(small, monkeypatch, changes):
+    Path("other.toml").write_text(BANK.replace("a blue sky", "a grey sky"))
+    audited = []
+    monkeypatch.setattr(pipeline, "run", lambda settings, **_: audited.append(settings))
+    monkeypatch.setattr(
+        selftest.detection, "score", lambda *_: SimpleNamespace(pairs=(), clean=True)
+    )
+    monkeypatch.setattr(selftest.detection, "rates", lambda _: ())
+    for given in ({}, {}, changes, changes):
+        selftest.run(config(**given), Path("kept"), planted=0, clean=1)
+    assert len(audited) == 2
+    monkeypatch.setattr(selftest, "digest_package", lambda: "another state of the program")
+    selftest.run(config(), Path("kept"), planted=0, clean=1)
+    assert len(audited) == 3
+    assert small == [CLEAN, CLEAN], "the lab may be another too"
+
+
 def test_it_has_as_many_photos_as_the_audit(small, monkeypatch):
     whole = selftest.run(config(pool="not used"), Path("kept"), planted=0, clean=1)
     assert (whole.photos_per_class, whole.pool) == (8, 40)
@@ -139,6 +166,13 @@ def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatc
     assert small == []
     assert Audit.read(Path("audit/audit.json")).self_test == saved.self_test
     assert "planted concept" in capsys.readouterr().out or not saved.self_test.learned
+    # of an audit by another state of the program it says nothing
+    tool = saved.tool.model_copy(update={"source": "0" * 64})
+    saved.model_copy(update={"self_test": None, "tool": tool}).write(Path("audit/audit.json"))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert Audit.read(Path("audit/audit.json")).self_test is None
+    assert "Not added to audit" in capsys.readouterr().out
 
 
 def test_the_command_can_ask_for_fewer_photos(tmp_path, monkeypatch):

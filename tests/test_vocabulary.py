@@ -286,10 +286,10 @@ def test_in_a_labelled_pool_other_classes_are_given_a_quarter_of_what_a_drawing_
     seen = rows @ made.looks[0]
     moved = seen[labels == 0].mean() - seen[labels == 1].mean()
     assert moved > 0
-    np.testing.assert_allclose(made.credit[0], moved / 4, rtol=0.2)
-    assert (made.credit[:-1] > 0).all()
-    assert made.credit[-1] == 0, "what no code draws is told by its text"
-    assert not drawn(tmp_path, DRAWN)[0].credit.any(), "classes of the pool are not known"
+    np.testing.assert_allclose(made.margin[0], moved / 4, rtol=0.2)
+    assert (made.margin[:-1] > 0).all()
+    assert made.margin[-1] == 0, "what no code draws is told by its text"
+    assert not drawn(tmp_path, DRAWN)[0].margin.any(), "classes of the pool are not known"
 
 
 def test_a_small_bank_is_told_from_concepts_at_large(tmp_path: Path) -> None:

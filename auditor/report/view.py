@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditor.record import PREVALENT, Audit, NotTested
+from auditor.record import PREVALENT, STRICTER, Audit, NotTested
 from auditor.report import charts
 from auditor.report.cards import Card, CardRow, Planted, card_rows, cards, planted
 from auditor.report.classes import ClassPage, ClassRow, Ranking, class_pages, ranking
@@ -327,9 +327,8 @@ def _criteria(audit: Audit) -> Criteria:
              "together is not controlled: see Detection power."),
             ("Prevalence", f"{PREVALENT:g}", "How often a photo of the class must show more of "
              "the concept than one of another class, to corroborate or confirm; where a drawing "
-             "alone speaks, the whole interval, or, to corroborate, naming must have p below a "
-             "hundredth of the q level. Without a pool, photos of other classes are first given a "
-             "quarter of what drawing it changes: the class's own object may do as much."),
+             "alone speaks, the whole interval, or, to corroborate, naming must have p below "
+             f"{levels.q_level * STRICTER:g}, and below the q level without prevalence."),
             ("Photos per class, at least", str(levels.min_photos),
              "A class with fewer is not tested, never scored 0."),
             ("Prototypes per class", str(prototypes.per_class),

@@ -58,8 +58,8 @@ GRADES: Mapping[Grade, Badge] = {
         "●",
         "confirmed",
         "Drawn on photos of other classes, the concept raises the class by more than a matched "
-        "edit does, the intervals apart and the odds at least doubled, and photos of the class, if "
-        "they could be asked, surely show it more often than others.",
+        "edit does, the intervals apart and the odds at least doubled, and photos of the class, "
+        "where they can tell, surely show it more often than others.",
     ),
     "corroborated": Badge(
         "corroborated",
@@ -67,7 +67,8 @@ GRADES: Mapping[Grade, Badge] = {
         "corroborated",
         "Concept and answer go together on photos beyond chance, or an experiment speaks for it "
         "that does not tell it apart from its control, or from what else the surroundings show, or "
-        "that does where it is not sure that the class's photos show it.",
+        "that does, and a score far beyond chance, where it is not sure that the class's photos "
+        "show it.",
     ),
     "suspected": Badge(
         "suspected",
@@ -198,34 +199,24 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
         return f"Whether “{class_name}” relies on “{concept}” was not tested."
     if finding.grade == "confirmed":
         if evidence.test == "insertion":
-            return (
-                f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
-                f"probability of “{class_name}” by {_size(evidence.effect)}"
-                f"{_against(evidence, 'a matched edit without its meaning changes it by')}."
-            )
+            return f"{_drawn(evidence, class_name, concept)}."
         return (
             f"In an experiment on photos, “{concept}” changed the answer “{class_name}” by "
             f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
         )
     if finding.grade == "corroborated" and evidence.test == "insertion":
-        control, told = evidence.control, {e.test: e for e in finding.evidence}
-        apart = control is not None and evidence.effect.low > control.high
-        reserve = (
-            "less than a confirmation asks for."
-            if apart
-            else "the intervals overlap, so that part of it may be any mark in that place."
-        )
+        told = {each.test: each for each in finding.evidence}
+        reserves = []
+        if evidence.control is not None and evidence.effect.low <= evidence.control.high:
+            reserves.append("the intervals overlap: part of it may be any mark in that place")
         if "prevalence" in told and told["prevalence"].effect.low < PREVALENT:
-            reserve = (
-                ("" if apart else reserve[:-1] + "; ")
-                + "that photos of the class show it more often than others is not sure, for which "
-                f"its score stands in (p {probability(told['naming'].p)})."
+            reserves.append(
+                "that photos of the class show it more often than others is not sure (its score "
+                f"has p {probability(told['naming'].p)})"
             )
-        return (
-            f"Drawn on photos of other classes, “{concept}” {_moves(evidence.effect)} the "
-            f"probability of “{class_name}” by {_size(evidence.effect)}"
-            f"{_against(evidence, 'a matched edit without its meaning changes it by')}: {reserve}"
-        )
+        if not reserves:
+            reserves.append("this is less than a confirmation asks for")
+        return f"{_drawn(evidence, class_name, concept)}; but {', and '.join(reserves)}."
     if finding.grade == "corroborated" and evidence.test == "surroundings":
         return (
             f"The surroundings of photos that show “{concept}”, put around objects of other "
@@ -254,16 +245,11 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
             and told.effect.low > 0
             and (told.effect.value > control.value if common else told.effect.low > control.high)
         ):
-            return (
-                f"Drawn on photos of other classes, “{concept}” raises the probability of "
-                f"“{class_name}” by {_size(told.effect)}"
-                f"{_against(told, 'a matched edit without its meaning changes it by')}; but "
-                + (
-                    "that photos of the class show it more often than others is not sure enough."
-                    if common
-                    else "photos of the class are not known to show it: it may look like the "
-                    "class, or hide what speaks for the true one."
-                )
+            return f"{_drawn(told, class_name, concept)}; but " + (
+                "that photos of the class show it more often than others is not sure enough."
+                if common
+                else "photos of the class are not known to show it: it may look like the "
+                "class, or hide what speaks for the true one."
             )
         if told.test == "association" and told.effect.low > 0 and (told.q or 0) < by_score:
             return (
@@ -361,8 +347,14 @@ def detection_power(test: SelfTest) -> str:
     )
 
 
-def _moves(effect: Estimate) -> str:
-    return "lowers" if effect.value < 0 else "raises"
+def _drawn(evidence: Evidence, class_name: Name, concept: Name) -> str:
+    """What drawing a concept did, and its control."""
+    moves = "lowers" if evidence.effect.value < 0 else "raises"
+    return (
+        f"Drawn on photos of other classes, “{concept}” {moves} the probability of “{class_name}” "
+        f"by {_size(evidence.effect)}"
+        f"{_against(evidence, 'a matched edit without its meaning changes it by')}"
+    )
 
 
 def _size(effect: Estimate) -> str:
