@@ -204,6 +204,7 @@ def _concept_scores(
                 rank=place + 1 if tested else None,
                 p=_optional(named.p[row, j]),
                 q=_optional(named.q[row, j]),
+                p_model=_optional(named.p_model[row, j]),
                 channels=Channels(
                     **{key: _optional(values[row, j]) for key, values in named.channels.items()}
                 ),

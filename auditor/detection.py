@@ -62,7 +62,9 @@ class Alarm:
     class_index: int
     concept: str
     grade: Grade
+    p: float | None
     q: float | None
+    p_model: float | None
 
 
 @dataclass(frozen=True)
@@ -148,16 +150,20 @@ def score(audit: Audit, plan: Plan) -> Outcome:
         architecture=plan.architecture,
         classes=len(plan.classes),
         pairs=pairs,
-        alarms=tuple(
-            Alarm(f.class_index, f.concept, f.grade, f.evidence[0].q)
-            for f in false
-            if f.grade in GRADES
-        ),
+        alarms=tuple(_alarm(f, audit) for f in false if f.grade in GRADES),
         hits=tuple(sum(f.grade == grade for f in true) for grade in GRADES),
         null_pairs=len(null),
         null_below=sum(row.p is not None and row.p < 0.05 for row in null),
         null_significant=sum(row.q is not None and row.q < level for row in null),
         seconds=round(sum(audit.provenance.seconds.values()), 1),
+    )
+
+
+def _alarm(finding: Finding, audit: Audit) -> Alarm:
+    concepts = next(each for each in audit.classes if each.index == finding.class_index).concepts
+    named = next(row for row in concepts if row.concept == finding.concept)
+    return Alarm(
+        finding.class_index, finding.concept, finding.grade, named.p, named.q, named.p_model
     )
 
 

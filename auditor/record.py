@@ -18,7 +18,7 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -201,7 +201,11 @@ class Channels(Record):
 
 
 class ConceptScore(Record):
-    """One concept for one class: combined score, rank, p and q, and the channels behind it."""
+    """One concept for one class: combined score, rank, p and q, and the channels behind it.
+
+    `p_model` is p of the score without what is known of the class's photos alone: where it is high,
+    photos show the concept and the model may not care, and no finding is made.
+    """
 
     concept: str
     category: str
@@ -210,6 +214,7 @@ class ConceptScore(Record):
     rank: int | None
     p: Probability | None
     q: Probability | None
+    p_model: Probability | None = None
     channels: Channels
 
 

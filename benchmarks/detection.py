@@ -228,6 +228,7 @@ def run(
     return {
         "job": job.name,
         "half": job.half,
+        "source": audit.tool.source,
         "training_seconds": round(trained - start, 1),
         "outcome": _plain(outcome),
         "baselines": baselines(audit, config, _shown(job)) if outcome.pairs else [],

@@ -237,6 +237,7 @@ def _class(
                 rank=place + 1,
                 p=0.0004 if place == 0 else min(1.0, 0.11 * place),
                 q=0.004 if place == 0 else min(1.0, 0.2 * place),
+                p_model=0.0006 if place == 0 else min(1.0, 0.12 * place),
                 channels=Channels(
                     bridge=scores[place],
                     textcav=scores[place] / 2,

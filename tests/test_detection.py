@@ -67,6 +67,7 @@ def test_findings_are_right_where_they_name_what_was_learned():
     assert [(a.class_index, a.concept, a.grade) for a in found.alarms] == [
         (2, "graffiti", "suspected")
     ]
+    assert [(a.p, a.q, a.p_model) for a in found.alarms] == [(0.0004, 0.004, 0.0006)]
     assert not found.clean
     assert found.null_pairs == 0, "nothing is null where something was planted"
 
