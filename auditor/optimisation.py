@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -239,10 +240,11 @@ class Loop:
         return [float(p) for p in (total / steps).tolist()]
 
     def _start(self, entering: Sequence[_Image]) -> Tensor:
-        noise = [
-            pink_noise(*self.side, np.random.default_rng(image.start_seed)) for image in entering
-        ]
-        start = torch.from_numpy(np.stack(noise)).to(self.device)
+        def noise(image: _Image) -> NDArray[np.float32]:
+            return pink_noise(*self.side, np.random.default_rng(image.start_seed))
+
+        with ThreadPoolExecutor() as pool:  # or a GPU waits for them for as long as it works
+            start = torch.from_numpy(np.stack(list(pool.map(noise, entering)))).to(self.device)
         if self.recipe.mode != "paper":
             return start
         return _baseline(self.classifier, 0.5 + 0.1 * (start - 0.5))

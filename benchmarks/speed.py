@@ -1,6 +1,6 @@
 """Where the time of prototypes goes: share of the machine's peak, profile, cost by number and size.
 
-    python -m benchmarks.speed [--threads 2] [--out out/speed.json]
+    python -m benchmarks.speed [--device cpu] [--threads 2] [--compile] [--out out/speed.json]
 
 Random weights serve, for speed does not depend on them. Every figure is the least of several
 repetitions in one run, so that other work on the machine disturbs it least; compare ratios, not
@@ -39,27 +39,31 @@ REPEATS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="measure prototypes.compile too")
     parser.add_argument("--out", type=Path, default=Path("out/speed.json"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     compute.keep_freed_memory()
+    device = compute.choose_device(given.device)
     found: dict[str, object] = {
         "machine": platform.processor() or platform.machine(),
+        "device": compute.describe(device),
         "threads": given.threads,
         "torch": torch.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "peak_gflops": {
-            kind: peak(dtype)
+            kind: peak(dtype, device)
             for kind, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32))
         },
     }
     print("peak, GFLOP/s:", found["peak_gflops"])
     for name in MODELS:
-        found[name] = one(name, found["peak_gflops"])  # type: ignore[arg-type]
-    found["probe"] = probe()
-    found["classes"] = by_classes()
-    found["sizes"] = by_size()
+        found[name] = one(name, found["peak_gflops"], device, compiled=given.compile)  # type: ignore[arg-type]
+    found["probe"] = probe(device)
+    found["classes"] = by_classes(device)
+    found["sizes"] = by_size(device)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(found, indent=1) + "\n")
     print(given.out)
@@ -67,32 +71,43 @@ def main() -> None:
 
 def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
     """Seconds of the fastest of several repetitions, after one to warm up."""
-    work()
+    finished(work)
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        work()
+        finished(work)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
 
-def peak(dtype: torch.dtype, n: int = 2048) -> float:
+def finished(work: Callable[[], object]) -> None:
+    """Work to its end: a GPU is still busy when its kernels are sent."""
+    work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def peak(dtype: torch.dtype, device: torch.device) -> float:
     """GFLOP/s of a square matrix product."""
-    a, b = torch.rand(n, n).to(dtype), torch.rand(n, n).to(dtype)
+    n = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
     return 2 * n**3 / least(lambda: a @ b) / 1e9
 
 
-def network(name: str, size: int = 224, n_classes: int = 1000) -> Classifier:
+def network(name: str, device: torch.device, size: int = 224, n_classes: int = 1000) -> Classifier:
     torch.manual_seed(0)
     net = timm.create_model(name, num_classes=n_classes).eval().requires_grad_(False)
+    net.to(device)
     fitted = Preprocess((size, size), (0.5,) * 3, (0.5,) * 3, size)
     names = tuple(map(str, range(n_classes)))
     return Classifier(compute.laid_out(net), fitted, names, None, "0" * 64, name)
 
 
-def one(name: str, peaks: dict[str, float]) -> dict[str, float | str]:
+def one(
+    name: str, peaks: dict[str, float], device: torch.device, *, compiled: bool
+) -> dict[str, float | str]:
     """A step of one network, taken apart, per image."""
-    model = network(name)
+    model = network(name, device)
     layers = find_layers(model)
     n = compute.images_at_once(model)
     seen = collect(model, layers, torch.split(collages(32, 224, 224), 16))
@@ -100,29 +115,29 @@ def one(name: str, peaks: dict[str, float]) -> dict[str, float | str]:
     items = [(k, 0) for k in range(n)]
     steps = 4 * prototypes.BLOCK  # or setting up would count
 
-    def whole(**more: object) -> Callable[[], object]:
-        recipe = Recipe(steps=steps)
+    def whole(compiled: bool = False, **more: object) -> Callable[[], object]:
+        recipe = Recipe(steps=steps, compile=compiled)
         return lambda: prototypes.generate(model, layers, items, recipe, **more)  # type: ignore[arg-type]
 
     whole_seconds = least(whole(expectation=expectation), 2) / n / steps
     free_seconds = least(whole(), 2) / n / steps
     folded = compute.folded(model, layers.path)
-    fast = compute.bfloat16_pays(folded.net, torch.device("cpu"))
-    images = torch.rand(n, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    fast = compute.bfloat16_pays(folded.net, device)
+    images = torch.rand(n, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
 
     def network_alone(net: nn.Module) -> Callable[[], object]:
         net = compute.in_bfloat16(net) if fast else net
 
         def work() -> None:
             given = images.clone().requires_grad_()
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 logits = net(given)
             torch.autograd.grad(logits.float().logsumexp(1).sum(), given)
 
         return work
 
-    coding = parameterisation("fourier", 224, 224, torch.device("cpu"))
-    matrices = torch.from_numpy(View.random(n, np.random.default_rng(0)).matrices)
+    coding = parameterisation("fourier", 224, 224, device)
+    matrices = torch.from_numpy(View.random(n, np.random.default_rng(0)).matrices).to(device)
 
     start = coding.encode(images)
 
@@ -138,7 +153,7 @@ def one(name: str, peaks: dict[str, float]) -> dict[str, float | str]:
         folded.net(images[:1])
     work = 2 * counter.get_total_flops() / 1e9
     kind = "bfloat16" if fast else "float32"
-    row = {
+    row: dict[str, float | str] = {
         "computed_in": kind,
         "images_at_once": n,
         "gflop_a_step": work,
@@ -150,16 +165,19 @@ def one(name: str, peaks: dict[str, float]) -> dict[str, float | str]:
         "share_of_peak_network": work / alone / peaks[kind],
         "share_of_peak_whole": work / whole_seconds / peaks[kind],
     }
+    if compiled:
+        together = whole(compiled=True, expectation=expectation)
+        row["ms_whole_compiled"] = 1000 * least(together, 2) / n / steps
     print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
     return row
 
 
-def probe(n: int = 32) -> dict[str, float]:
+def probe(device: torch.device, n: int = 32) -> dict[str, float]:
     """Milliseconds per photo of the embedded probe, and of its network as it was assembled."""
-    loaded = probes.load("offline", device=torch.device("cpu"))
+    loaded = probes.load("offline", device=device)
     assembled, _, _ = offline.assemble(offline.read_heads(offline.FOLDER)[1])
-    assembled.requires_grad_(False).eval()
-    images = torch.rand(n, 3, *loaded.size)
+    assembled.requires_grad_(False).eval().to(device)
+    images = torch.rand(n, 3, *loaded.size, device=device)
 
     @torch.inference_mode()
     def plain() -> object:
@@ -173,15 +191,16 @@ def probe(n: int = 32) -> dict[str, float]:
     return found
 
 
-def by_classes() -> list[dict[str, float]]:
+def by_classes(device: torch.device) -> list[dict[str, float]]:
     """Seconds and peak memory for one prototype of each of 10, 100 and 1000 classes, 64 pixels."""
     rows = []
     for n in (10, 100, 1000):
-        model = network("test_resnet", 64, 1000)
+        model = network("test_resnet", device, 64, 1000)
         layers = find_layers(model)
         items = [(k, 0) for k in range(n)]
+        recipe = Recipe(steps=prototypes.BLOCK)
         start = time.perf_counter()
-        prototypes.generate(model, layers, items, Recipe(steps=prototypes.BLOCK))
+        finished(lambda: prototypes.generate(model, layers, items, recipe))  # noqa: B023
         seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append({"classes": n, "ms_each_step": 1000 * seconds / n / prototypes.BLOCK,
@@ -190,11 +209,11 @@ def by_classes() -> list[dict[str, float]]:
     return rows
 
 
-def by_size() -> list[dict[str, float]]:
+def by_size(device: torch.device) -> list[dict[str, float]]:
     """Milliseconds per image and step of ResNet-18 by the side of its input."""
     rows = []
     for size in (64, 128, 224, 384):
-        model = network("resnet18", size)
+        model = network("resnet18", device, size)
         layers = find_layers(model)
         n = compute.images_at_once(model)
         items = [(k, 0) for k in range(n)]

@@ -471,6 +471,7 @@ def damaged_pickles() -> list[bytes]:
         ("w.npz", damaged_npz("huge")),
         *(("w.pt", data) for data in damaged_pickles()),
     ],
+    ids=lambda given: given if isinstance(given, str) else str(len(given)),  # bytes hold the time
 )
 def test_damaged_weights_are_one_sentence(tmp_path: Path, name: str, data: bytes) -> None:
     path = tmp_path / name
