@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from auditor import concepts
 from auditor.detection import GRADES, reaches
 from auditor.plans import accepted
 from auditor.record import Estimate, Grade
@@ -351,12 +352,18 @@ def section(title: str, results: Sequence[Row]) -> str:
 
 
 def compared(studies: dict[str, Sequence[Row]]) -> str:
-    """The same classifiers with more and fewer photos, and by more than one method."""
+    """The same classifiers with more and fewer photos, and without a pool."""
     counts: dict[str, list[str]] = {}
+    drawn = {c.name for c in concepts.load(None).concepts if c.drawing is not None}
     for results in studies.values():
         goal = [p for p in pairs(results) if p["strength"] == 0.95]
         for name, holds in MEASURES.items():
             counts.setdefault(name, []).append(told(share(goal, holds)))
+        for words, by_code in (("that code draws", True), ("that it does not", False)):
+            own = [p for p in goal if bool(drawn & set(accepted(p["concept"]))) == by_code]
+            counts.setdefault(f"found, corroborated or stronger, of concepts {words}", []).append(
+                told(share(own, lambda p: found(p, "corroborated")))
+            )
         right, wrong = judged(results, "corroborated")
         counts.setdefault(
             "findings, corroborated or stronger, that name what was learned", []
@@ -435,11 +442,15 @@ def main() -> None:
         (given.docs / f"detection-{half}.svg").write_text(chart(words, groups))
     fewer = {
         title: rows
-        for title, name in (("40 photos, rule before", given.label), ("12 photos", "few"))
+        for title, name in (
+            ("40 photos", given.label),
+            ("12 photos", "few"),
+            ("40 photos, no pool of its own", "no-pool"),
+        )
         if (rows := kept(given.cache / f"{name}-held-out.jsonl"))
     }
     if len(fewer) > 1:
-        text.append("### Held-out half, with fewer photos of each class\n\n" + compared(fewer))
+        text.append("### Held-out half, with fewer photos and without a pool\n\n" + compared(fewer))
     photos = kept(given.cache / f"{given.label}-photos.jsonl")
     if photos:
         text.append(on_photos(photos))
