@@ -84,6 +84,8 @@ def test_an_audit_is_whole_and_resumes_to_the_same(user, monkeypatch):
     assert done.coverage.hypotheses > 0
     for row in done.classes:
         assert row.divergence.score is not None
+        assert all((c.p_model is None) == (c.p is None) for c in row.concepts)
+        assert any(c.p_model != c.p for c in row.concepts)
         for prototype in row.prototypes:
             with Image.open(Path("audit") / prototype.file) as image:
                 assert image.size == (32, 32)
