@@ -204,7 +204,8 @@ class ConceptScore(Record):
     """One concept for one class: combined score, rank, p and q, and the channels behind it.
 
     `p_model` is p of the score without what is known of the class's photos alone: where it is high,
-    photos show the concept and the model may not care, and no finding is made.
+    photos show the concept and the model may not care. The score alone raises no suspicion then,
+    and does not stand in for a prevalence that few photos leave unsure; tests on photos still may.
     """
 
     concept: str

@@ -359,7 +359,7 @@ def compared(studies: dict[str, Sequence[Row]]) -> str:
         goal = [p for p in pairs(results) if p["strength"] == 0.95]
         for name, holds in MEASURES.items():
             counts.setdefault(name, []).append(told(share(goal, holds)))
-        for words, by_code in (("that code draws", True), ("that it does not", False)):
+        for words, by_code in (("that code draws", True), ("that no code draws", False)):
             own = [p for p in goal if bool(drawn & set(accepted(p["concept"]))) == by_code]
             counts.setdefault(f"found, corroborated or stronger, of concepts {words}", []).append(
                 told(share(own, lambda p: found(p, "corroborated")))

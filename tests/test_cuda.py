@@ -59,7 +59,7 @@ def test_neither_neighbours_nor_batch_size_decide_an_image():
     assert np.mean(np.abs(together - alone) <= 8) > 0.9
 
 
-def test_a_full_card_halves_the_batch():
+def test_a_small_share_of_the_card_suffices():
     model = on_gpu(timm_model("test_resnet", 64))
     items = [(k % 5, k) for k in range(8)]
     made(model, items, steps=2, batch=1)
