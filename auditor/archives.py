@@ -81,7 +81,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def load_scripted(
-    path: Path, device: torch.device, *, trust_pickle: bool
+    path: Path, device: torch.device, *, trust_code: bool
 ) -> tuple[torch.jit.ScriptModule, Description]:
     """Load a TorchScript file, and the description among its extra files.
 
@@ -91,13 +91,13 @@ def load_scripted(
     extra: dict[str, str | bytes] = {METADATA_KEY: ""}
     try:
         data = path.read_bytes()
-        if not trust_pickle:
+        if not trust_code:
             archive = torch._C.PyTorchFileReader(io.BytesIO(data))  # as torch.jit.load reads it
             problem = _not_plain_script(archive.get_all_records(), archive.get_record)
             if problem is not None:
                 raise ModelError(
                     f"{path} could reach files when it is run ({problem}); save the model with "
-                    "torch.export.save, or give --trust-pickle if you trust where it comes from."
+                    "torch.export.save, or give --trust-code if you trust where it comes from."
                 )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, which its users know
@@ -109,7 +109,7 @@ def load_scripted(
     return script, Description.parse(extra[METADATA_KEY], source=str(path))
 
 
-def load_exported(path: Path, *, trust_pickle: bool) -> tuple[ExportedProgram, Description]:
+def load_exported(path: Path, *, trust_code: bool) -> tuple[ExportedProgram, Description]:
     """Load a `.pt2` file of `torch.export.save`, and the description among its extra files.
 
     Raises:
@@ -123,13 +123,13 @@ def load_exported(path: Path, *, trust_pickle: bool) -> tuple[ExportedProgram, D
         ) from None
     try:
         data = path.read_bytes()
-        if not trust_pickle:
+        if not trust_code:
             with PT2ArchiveReader(io.BytesIO(data)) as archive:
                 problem = _not_plain(archive.get_file_names(), archive.read_bytes)
             if problem is not None:
                 raise ModelError(
                     f"{path} could run code when it is loaded ({problem}); export it again without "
-                    "that, or give --trust-pickle if you trust where it comes from."
+                    "that, or give --trust-code if you trust where it comes from."
                 )
         contents = load_pt2(io.BytesIO(data))
         program: ExportedProgram = contents.exported_programs["model"]

@@ -22,6 +22,7 @@ from auditor import (
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError
+from auditor.models import Classifier
 from auditor.pictures import save_photo, save_prototype, save_region
 from auditor.record import (
     SCHEMA_VERSION,
@@ -34,6 +35,7 @@ from auditor.record import (
     ConceptScore,
     Correlation,
     Finding,
+    ModelInput,
     Picture,
     Planted,
     Probe,
@@ -262,6 +264,7 @@ def _provenance(
 ) -> Provenance:
     return Provenance(
         weights_sha256=results.classifier.digest,
+        model_input=_model_input(results.classifier),
         images_digest=results.images.digest,
         pool_digest=results.pool.digest,
         concepts_digest=results.bank.digest,
@@ -280,6 +283,23 @@ def _provenance(
         started=results.started,
         finished=finished,
         seconds=dict(seconds),
+    )
+
+
+def _model_input(classifier: Classifier) -> ModelInput:
+    preprocess = classifier.preprocess
+    return ModelInput(
+        size=preprocess.size,
+        resize=preprocess.resize,
+        aspect=preprocess.aspect,
+        interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        channels=preprocess.channels,
+        background=preprocess.decoding.background,
+        bit_depth=preprocess.decoding.bit_depth,
+        orientation=preprocess.decoding.orientation,
+        output=classifier.output,
     )
 
 

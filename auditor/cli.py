@@ -121,11 +121,53 @@ def audit(
         typer.Option(help="Architecture of a weights file, such as torchvision:resnet50."),
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Local weights of a named model.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the model's input in pixels.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Model's input in pixels: one side, or HEIGHTxWIDTH.")
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(help="Shorter side in pixels before the centre crop.")
+    ] = None,
+    aspect: Annotated[
+        str | None, typer.Option(help="crop, or stretch: photos squeezed to the input's shape.")
+    ] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="nearest, bilinear, bicubic or lanczos.")
+    ] = None,
     mean: Annotated[
         str | None, typer.Option(help="Per channel, such as 0.485,0.456,0.406.")
     ] = None,
     std: Annotated[str | None, typer.Option(help="Per channel, such as 0.229,0.224,0.225.")] = None,
+    pixel_range: Annotated[
+        str | None, typer.Option(help="Of the pixels that are normalised: 0-1 or 0-255.")
+    ] = None,
+    channels: Annotated[str | None, typer.Option(help="Order of the input: rgb or bgr.")] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(help="Under transparency: drop (as stored), white, black, #rrggbb."),
+    ] = None,
+    bit_depth: Annotated[
+        int | None, typer.Option(help="Bits that pictures of 16 bits use, such as 12.")
+    ] = None,
+    orientation: Annotated[
+        str | None, typer.Option(help="exif turns photos upright, stored leaves them.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="auto, logits, probabilities, log-probabilities or sigmoid."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Meaning of numbers that label photos: auto, index, id, name, folder-order."
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="The manifest's column of labels.")
+    ] = None,
+    anyway: Annotated[
+        bool | None,
+        typer.Option(help="Go on where accuracy says that labels or preprocessing are wrong."),
+    ] = None,
     class_names: Annotated[
         str | None, typer.Option(help="One name a line, or CSV or JSON with index, id and name.")
     ] = None,
@@ -145,8 +187,12 @@ def audit(
         str | None,
         typer.Option(help="A model of the same classes that judges the prototypes, as --model."),
     ] = None,
+    trust_code: Annotated[
+        bool | None,
+        typer.Option(help="Run code that comes with the model or the probe, such as pickles."),
+    ] = None,
     trust_pickle: Annotated[
-        bool | None, typer.Option(help="Unpickle the model: runs whatever code is in it.")
+        bool | None, typer.Option(help="The older name of --trust-code.", hidden=True)
     ] = None,
     self_test: Annotated[
         int | None,
@@ -155,13 +201,20 @@ def audit(
     pdf: Annotated[bool | None, typer.Option(help="Write the PDF too.")] = None,
 ) -> None:
     """Audit a classifier: writes audit.json, report.html and report.pdf."""
+    trusted = trust_pickle if trust_code is None else trust_code
     settings = AuditConfig.load(
         config,
         {
-            "model.spec": model, "model.arch": arch, "model.weights": weights, "model.size": size,
+            "model.spec": model, "model.arch": arch, "model.weights": weights,
+            "model.size": _sides(size),
+            "model.resize": resize, "model.aspect": aspect, "model.interpolation": interpolation,
+            "model.pixel_range": pixel_range, "model.channels": channels,
+            "model.background": background, "model.bit_depth": bit_depth,
+            "model.orientation": orientation, "model.output": output,
+            "labels": labels, "label_column": label_column, "anyway": anyway,
             "model.mean": _numbers("--mean", mean), "model.std": _numbers("--std", std),
             "model.class_names": class_names, "model.layers": _list(layers),
-            "model.trust_pickle": trust_pickle,
+            "model.trust_code": trusted, "trust_code": trusted,
             "images": images, "pool": pool, "probe": probe, "concepts": concepts,
             "representative": representative,
             "classes": _classes(classes), "out": out, "device": device, "seed": seed,
@@ -322,6 +375,18 @@ def _list(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _sides(text: str | None) -> int | tuple[int, int] | None:
+    """A side of a square, or height and width, as in `224` and `256x128`."""
+    if text is None:
+        return None
+    sides = [part for part in text.lower().split("x") if part.isascii() and part.isdigit()]
+    if len(sides) != text.lower().count("x") + 1 or len(sides) > 2 or max(map(len, sides)) > 6:
+        raise ConfigError(
+            f"--size {text[:80]!r} is neither a side nor HEIGHTxWIDTH, such as 256x128."
+        )
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:

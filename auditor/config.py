@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from auditor.errors import ConfigError
 
 __all__ = ["AuditConfig"]
 
 Unit = Annotated[float, Field(gt=0, lt=1)]
+Side = Annotated[int, Field(ge=8, le=4096)]
+Sides = Annotated[
+    tuple[Side, Side],
+    BeforeValidator(lambda side: side if isinstance(side, list | tuple) else (side, side)),
+]
+BACKGROUND = r"^(drop|white|black|#[0-9a-fA-F]{6})$"
 
 
 class Section(BaseModel):
@@ -25,17 +31,56 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The audited classifier. `spec` is the command line's `--model`."""
+    """The audited classifier. `spec` is the command line's `--model`.
+
+    What is `None` is taken from the model's own description (`auditor.description`), else from the
+    usual value where there is one; what cannot be known is asked for.
+
+    Attributes:
+        size: height and width of the network's input in pixels; one number for both.
+        resize: shorter side in pixels before the centre crop.
+        aspect: "crop" keeps the photo's proportions, "stretch" squeezes it to the input's.
+        interpolation: filter of the resizing.
+        mean: per channel, of pixels in [0, 1]; one number makes the input grey.
+        std: as `mean`.
+        pixel_range: whether the network's normalisation is of pixels of 0 to 1 or of 0 to 255.
+        channels: order of the channels of the network's input.
+        background: what stands under transparent pixels: "drop" shows the colours that are stored
+            there, as torchvision, timm and transformers do; else "white", "black" or "#rrggbb".
+        bit_depth: bits that pictures of 16 bits use.
+        orientation: "exif" turns photos upright, "stored" leaves them as they lie in the file.
+        output: what the network gives; "auto" recognises probabilities and log-probabilities.
+        trust_code: whether code that comes with the model may run (pickles, TorchScript operators
+            that reach files, tokenizers and modelling code of a folder).
+    """
 
     spec: str
     arch: str | None = None
     weights: str | None = None
-    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    size: Sides | None = None
+    resize: Annotated[int, Field(ge=1, le=4096)] | None = None
+    aspect: Literal["crop", "stretch"] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    pixel_range: Literal["0-1", "0-255"] | None = None
+    channels: Literal["rgb", "bgr"] | None = None
+    background: Annotated[str, Field(pattern=BACKGROUND)] | None = None
+    bit_depth: Annotated[int, Field(ge=8, le=16)] | None = None
+    orientation: Literal["exif", "stored"] | None = None
+    output: Literal["auto", "logits", "probabilities", "log-probabilities", "sigmoid"] = "auto"
     class_names: str | None = None
     layers: tuple[str, ...] | None = None
-    trust_pickle: bool = False
+    trust_code: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, data: Any) -> Any:
+        """`trust_pickle` is the older name of `trust_code`; saved audits have it."""
+        if isinstance(data, dict) and "trust_pickle" in data and "trust_code" not in data:
+            data = {**data, "trust_code": data["trust_pickle"]}
+            del data["trust_pickle"]
+        return data
 
 
 class PrototypeConfig(Section):
@@ -83,16 +128,27 @@ class ScopeConfig(Section):
 
 
 class AuditConfig(Section):
-    """Everything that decides an audit's result, and where it is written."""
+    """Everything that decides an audit's result, and where it is written.
+
+    `labels` says what numbers that label photos are: outputs of the model, folder ids, names, or
+    places in the order of the folders' names as text ("folder-order"); "auto" asks where readings
+    differ. `label_column` names the column of a manifest. `anyway` audits a model whose accuracy on
+    the photos says that labels or preprocessing are wrong. `trust_code` is for the probe what
+    `ModelConfig.trust_code` is for the model.
+    """
 
     model: ModelConfig
     images: str
+    labels: Literal["auto", "index", "id", "name", "folder-order"] = "auto"
+    label_column: str | None = None
     pool: str | None = None
     probe: str = "offline"
     second_model: ModelConfig | None = None
     concepts: str | None = None
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     representative: bool = True
+    anyway: bool = False
+    trust_code: bool = False
     expected: dict[str, tuple[str, ...]] = {}
     out: str = "audit"
     device: str = "auto"
@@ -125,7 +181,7 @@ class AuditConfig(Section):
         except ValidationError as error:
             # a misspelt name first, for it is why another is missing
             first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(str(part) for part in first["loc"]).replace(".size.0", ".size")
             if first["type"] == "extra_forbidden":
                 raise ConfigError(f"There is no setting {where}; check its spelling.") from None
             if first["type"] == "missing":

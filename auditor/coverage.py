@@ -69,6 +69,7 @@ def of(results: Results, is_core: NDArray[np.bool_], findings: Sequence[Finding]
         hypotheses=hypotheses,
         quarantined=tuple(Quarantined(id=name, reason=why) for name, why in quarantined.items()),
         not_tested=tuple(not_tested),
+        remarks=results.remarks,
         smallest_effect=None
         if not hypotheses
         else (

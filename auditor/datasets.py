@@ -16,6 +16,7 @@ from torch import Tensor
 from auditor.errors import ImagesError
 from auditor.listings import ClassMatcher, list_photos
 from auditor.photos import UnreadablePhoto, decode
+from auditor.record import Remark
 from auditor.storage import digest_bytes, digest_value
 
 __all__ = ["ImageSet", "load"]
@@ -35,6 +36,7 @@ class ImageSet:
         digests: SHA-256 of each photo's bytes.
         quarantined: photos left out, each with the reason.
         read: the bytes of the photo at a position of `ids`.
+        remarks: what the source and its photos turned out to be.
         digest: SHA-256 of ids, labels and digests.
     """
 
@@ -43,6 +45,7 @@ class ImageSet:
     digests: tuple[str, ...]
     quarantined: tuple[tuple[str, str], ...]
     read: Callable[[int], bytes] = field(repr=False, compare=False)
+    remarks: tuple[Remark, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ class ImageSet:
             digests=tuple(self.digests[i] for i in rows),
             quarantined=self.quarantined,
             read=_Rows(self.read, rows),
+            remarks=self.remarks,
         )
 
     def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:

@@ -100,7 +100,7 @@ def complete(description: Description, config: ModelConfig) -> Preprocess:
     """
     said = description.size
     own = (said, said) if isinstance(said, int) else said
-    size = (config.size, config.size) if config.size is not None else own
+    size = config.size or own
     if size is None:
         raise ModelError(f"{config.spec} does not say its input size; give it with --size.")
     resize = min(size)

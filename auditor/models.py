@@ -15,6 +15,7 @@ from auditor.errors import ModelError
 from auditor.huggingface import PlainLogits
 from auditor.labels import ClassNames, read_class_names
 from auditor.preprocessing import Preprocess
+from auditor.record import Output, Remark
 from auditor.sources import SOURCES
 from auditor.weights import first_line, save, weights_digest
 
@@ -32,6 +33,8 @@ class Classifier:
         class_ids: K names of folders such as WordNet ids, or `None`.
         digest: SHA-256 of the weights.
         name: the spec that the model came from.
+        output: what the model's own output was, before it was turned into logits.
+        remarks: what its files and outputs turned out to be.
     """
 
     net: nn.Module
@@ -40,6 +43,8 @@ class Classifier:
     class_ids: tuple[str, ...] | None
     digest: str
     name: str
+    output: Output = "logits"
+    remarks: tuple[Remark, ...] = ()
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of shape (n, K) for images of shape (n, 3, height, width) in [0, 1]."""

@@ -9,11 +9,13 @@ import struct
 import threading
 import warnings
 import zlib
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["UnreadablePhoto", "decode"]
+__all__ = ["AS_STORED", "Decoding", "UnreadablePhoto", "decode"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
 """Pillow's readers that may see a photo; those that this Pillow lacks are left out."""
@@ -52,6 +54,26 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What the bytes of a photo leave open.
+
+    Attributes:
+        background: under transparent pixels: "drop" shows the colours that are stored there, as
+            torchvision, timm and transformers do; else "white", "black" or "#rrggbb".
+        bit_depth: bits that pictures of 16 bits use; 16 takes the whole range.
+        orientation: "exif" turns photos upright, "stored" leaves them as they lie in the file.
+    """
+
+    background: str = "drop"
+    bit_depth: int = 16
+    orientation: Literal["exif", "stored"] = "exif"
+
+
+AS_STORED = Decoding()
+"""What torchvision, timm and transformers do, but for the orientation."""
 
 
 class UnreadablePhoto(ValueError):  # noqa: N818 - a state of the photo, not a fault of the program

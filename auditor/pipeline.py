@@ -136,7 +136,7 @@ class _Run:
             expected = settle_expected(config.expected, classifier, bank)
             config = config.model_copy(update={"expected": expected})
             step(1)
-            probe = probes.load(config.probe, device=device)
+            probe = probes.load(config.probe, device=device, trust_code=config.trust_code)
             step(2)
             images = self._images(config.images, classifier, labelled=True)
             step(3)
@@ -155,6 +155,9 @@ class _Run:
                 "photos that can be read, and concepts are learned from their differences; give "
                 "more."
             )
+        remarks = tuple(
+            dict.fromkeys((*classifier.remarks, *probe.remarks, *images.remarks, *pool.remarks))
+        )
         observer = Observer(classifier, layers, Work(self.out / "work"), config.batch, config.seed)
         rng = np.random.default_rng(config.seed)
         labels = np.array(images.labels)
@@ -264,7 +267,7 @@ class _Run:
             of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
             insertions=insertions, around=around, donors=donors, recipients=recipients,
             vocabulary=vocabulary, named=named, groups=groups, group_names=names,
-            group_photos=inside, device=device, started=started,
+            group_photos=inside, device=device, started=started, remarks=remarks,
         )  # fmt: skip
         with self.stage("findings", 1):
             audit = assemble(results, self.clock.seconds, _now, _packages())

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from auditor.photos import AS_STORED, Decoding
+
 __all__ = ["Preprocess"]
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -39,6 +41,8 @@ class Preprocess:
         interpolation: Pillow's filter for resizing; it averages when it shrinks.
         aspect: "crop" keeps the photo's proportions and crops its centre; "stretch" gives the
             photo the proportions of `size` first.
+        channels: order of the channels of the network's input.
+        decoding: how the bytes of a photo became its pixels.
     """
 
     size: tuple[int, int]
@@ -47,6 +51,8 @@ class Preprocess:
     resize: int
     interpolation: Interpolation = "bilinear"
     aspect: Literal["crop", "stretch"] = "crop"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    decoding: Decoding = AS_STORED
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(*self.size, self.resize) < 1:

@@ -31,6 +31,7 @@ from torchvision.transforms import Compose, Normalize
 
 from auditor.errors import ProbeError
 from auditor.offline import FOLDER, Quality, assemble, fold, read_heads
+from auditor.record import Remark
 
 __all__ = ["ProbeModel", "Quality", "load"]
 
@@ -49,6 +50,7 @@ class ProbeModel:
         note: one sentence for readers of a report on what it is.
         quality: by concept name, how well it separates that concept; empty where unknown.
         size: height and width of its input in pixels.
+        remarks: what its files turned out to be.
         logit_scale: the factor that its training put on cosines before the softmax.
     """
 
@@ -62,6 +64,7 @@ class ProbeModel:
     _fit: Callable[[Image.Image], Tensor] = field(repr=False)
     _normalise: Callable[[Tensor], Tensor] = field(repr=False)
     _tokenize: Callable[[Sequence[str]], Tensor] = field(repr=False)
+    remarks: tuple[Remark, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.logit_scale > 0:
@@ -109,12 +112,13 @@ class ProbeModel:
         return normalize(torch.cat(parts).float(), dim=-1).cpu()
 
 
-def load(spec: str, *, device: torch.device) -> ProbeModel:
+def load(spec: str, *, device: torch.device, trust_code: bool = False) -> ProbeModel:
     """Load a probe.
 
     Args:
         spec: `offline`, or `open_clip:` and a model as listed at the top of this module.
         device: where the model computes.
+        trust_code: whether code that comes with a folder may run.
 
     Raises:
         ProbeError: the specification is unknown, or weights are missing, altered, unreadable or

@@ -18,10 +18,11 @@ from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
-SCHEMA_VERSION = "1.6"
+SCHEMA_VERSION = "1.7"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Output = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
 Grade = Literal["suspected", "corroborated", "confirmed", "not_tested"]
 
 
@@ -71,10 +72,30 @@ class Probe(Record):
     note: str
 
 
+class ModelInput(Record):
+    """How a photo became the model's input, and how the model's output was read.
+
+    The fields are those of `auditor.config.ModelConfig`, none of them open any more.
+    """
+
+    size: tuple[int, int]
+    resize: int
+    aspect: Literal["crop", "stretch"]
+    interpolation: str
+    mean: tuple[Finite, ...]
+    std: tuple[Finite, ...]
+    channels: Literal["rgb", "bgr"] = "rgb"
+    background: str = "drop"
+    bit_depth: int = 16
+    orientation: Literal["exif", "stored"] = "exif"
+    output: Output = "logits"
+
+
 class Provenance(Record):
     """What the audit was made from and with."""
 
     weights_sha256: str
+    model_input: ModelInput | None = None
     images_digest: str
     pool_digest: str
     concepts_digest: str
@@ -102,6 +123,18 @@ class NotTested(Record):
     reason: str
 
 
+class Remark(Record):
+    """What an input turned out to be, and what was done about it.
+
+    `code` is for programs, `text` for people. A `serious` one stands on the report's first page,
+    for it says that the whole audit may rest on a wrong reading.
+    """
+
+    code: str
+    text: str
+    serious: bool = False
+
+
 class Coverage(Record):
     """What was looked at, and what was not."""
 
@@ -113,6 +146,7 @@ class Coverage(Record):
     quarantined: tuple[Quarantined, ...]
     not_tested: tuple[NotTested, ...]
     smallest_effect: str | None
+    remarks: tuple[Remark, ...] = ()
 
 
 class Concept(Record):

@@ -28,6 +28,7 @@ from auditor.probes import ProbeModel
 from auditor.prototypes import Prototypes, Recipe
 from auditor.record import (
     Divergence,
+    Remark,
 )
 from auditor.surroundings import Surroundings
 from auditor.vocabulary import Vocabulary
@@ -76,6 +77,7 @@ class Results:
     group_photos: NDArray[np.int64]
     device: torch.device
     started: str
+    remarks: tuple[Remark, ...]
 
 
 def places(made: Prototypes, index: int) -> list[int]:

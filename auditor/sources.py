@@ -105,10 +105,10 @@ def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
     if program.is_file():
         source = _exported(program, config, device)
         return dataclasses.replace(source, description=described.over(source.description))
-    if not config.trust_pickle:
+    if not config.trust_code:
         raise ModelError(
             f"{config.spec} is stored as a pickled object, which can run code when it is loaded; "
-            "give --trust-pickle if you trust where it comes from."
+            "give --trust-code if you trust where it comes from."
         )
     try:
         net = flavour.load_model(str(folder), map_location=device)
@@ -129,14 +129,14 @@ def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
     if suffix == ".pt2":
         return _exported(path, config, device)
     if archives.is_torchscript(path):
-        script, description = archives.load_scripted(path, device, trust_pickle=config.trust_pickle)
+        script, description = archives.load_scripted(path, device, trust_code=config.trust_code)
         preprocess = complete(description, config)
         noise = torch.rand((2, 3, *preprocess.size), generator=torch.Generator().manual_seed(0))
         digest = _digest(script.state_dict(), path)
         net = tap_scripted(script, preprocess.normalise(noise.to(device)))
         return Source(net, description, digest)
     if suffix in (".safetensors", ".npz") or config.arch is not None:
-        found = read_weights(path, trust_pickle=config.trust_pickle)
+        found = read_weights(path, trust_code=config.trust_code)
         arch = config.arch or found.description.arch
         if arch is None:
             raise ModelError(
@@ -148,7 +148,7 @@ def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
 
 
 def _exported(path: Path, config: ModelConfig, device: torch.device) -> Source:
-    program, description = archives.load_exported(path, trust_pickle=config.trust_pickle)
+    program, description = archives.load_exported(path, trust_code=config.trust_code)
     digest = _digest({**program.state_dict, **program.constants}, path)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
@@ -163,7 +163,7 @@ def _digest(tensors: Mapping[str, object], path: Path) -> str:
 
 
 def _from_pickle(path: Path, config: ModelConfig) -> Source:
-    data = load_pickle(path, trust_pickle=config.trust_pickle)
+    data = load_pickle(path, trust_code=config.trust_code)
     if isinstance(data, nn.Module):
         return _source(data, Description.parse(getattr(data, "auditor", None), source=str(path)))
     weights.tensors_in(data, path)
@@ -192,7 +192,7 @@ def _architecture(arch: str, *, trusted: bool) -> Architecture:
 
 def _with_weights(architecture: Architecture, config: ModelConfig) -> Source:
     path = Path(config.weights or "")
-    found = read_weights(path, trust_pickle=config.trust_pickle)
+    found = read_weights(path, trust_code=config.trust_code)
     return _fit(architecture, found, path)
 
 

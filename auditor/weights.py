@@ -38,12 +38,12 @@ class Weights:
     description: Description
 
 
-def read_weights(path: Path, *, trust_pickle: bool) -> Weights:
+def read_weights(path: Path, *, trust_code: bool) -> Weights:
     """Read a `.safetensors`, `.npz`, or PyTorch file of tensors.
 
     Args:
         path: the file.
-        trust_pickle: whether code in a PyTorch file may run; else nothing in it is executed.
+        trust_code: whether code in a PyTorch file may run; else nothing in it is executed.
 
     Raises:
         ModelError: the file is missing or damaged, or holds more than tensors and is not trusted.
@@ -55,10 +55,10 @@ def read_weights(path: Path, *, trust_pickle: bool) -> Weights:
         return _read_safetensors(path)
     if suffix == ".npz":
         return Weights(_read_npz(path), Description())
-    return Weights(tensors_in(load_pickle(path, trust_pickle=trust_pickle), path), Description())
+    return Weights(tensors_in(load_pickle(path, trust_code=trust_code), path), Description())
 
 
-def load_pickle(path: Path, *, trust_pickle: bool) -> object:
+def load_pickle(path: Path, *, trust_code: bool) -> object:
     """What `torch.save` wrote; nothing but tensors in plain containers where it is not trusted.
 
     Raises:
@@ -69,14 +69,14 @@ def load_pickle(path: Path, *, trust_pickle: bool) -> object:
             start = file.read(2)
         if start != b"PK" and start[:1] != b"\x80":  # neither an archive nor a pickle
             raise ModelError(f"{path} is no PyTorch file; check how it was saved or downloaded.")
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        return torch.load(path, map_location="cpu", weights_only=not trust_code)
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file leads to, or code of the file itself
-        if isinstance(error, pickle.UnpicklingError) and not trust_pickle:
+        if isinstance(error, pickle.UnpicklingError) and not trust_code:
             raise ModelError(
                 f"{path} holds a pickled object, which can run code when it is loaded; save its "
-                "state dict alone, or the model with torch.export.save, or give --trust-pickle if "
+                "state dict alone, or the model with torch.export.save, or give --trust-code if "
                 "you trust where it comes from."
             ) from None
         raise ModelError(f"Cannot load {path}: {first_line(error)}.") from error

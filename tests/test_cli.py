@@ -94,7 +94,7 @@ class Letters(nn.Module):
         return torch.sin(tokens.float() @ torch.arange(1.0, 13.0)[None].repeat(16, 1))
 
 
-def probe(spec: str, *, device: torch.device) -> probes.ProbeModel:
+def probe(spec: str, **_: object) -> probes.ProbeModel:
     def tokenize(texts: Sequence[str]) -> Tensor:
         return torch.tensor([list(text.encode().ljust(16)[:16]) for text in texts])
 
@@ -162,8 +162,8 @@ def at_home(folder: Path) -> Iterator[pytest.MonkeyPatch]:
         patched.delitem(sys.modules, "odd_model", raising=False)
         load = probes.load
 
-        def chosen(spec: str, *, device: torch.device) -> probes.ProbeModel:
-            return (probe if spec == "offline" else load)(spec, device=device)
+        def chosen(spec: str, **options: object) -> probes.ProbeModel:
+            return (probe if spec == "offline" else load)(spec, **options)
 
         patched.setattr(probes, "load", chosen)
         yield patched
@@ -208,7 +208,7 @@ def test_help_lists_the_options_of_an_audit() -> None:
     text = shown("audit")
     for option in (
         "model", "images", "pool", "probe", "concepts", "classes", "out", "device", "seed", "size",
-        "mean", "std", "class-names", "arch", "trust-pickle",
+        "mean", "std", "class-names", "arch", "trust-code",
     ):  # fmt: skip
         assert re.search(rf"--{option}\s", text), option
 
@@ -249,8 +249,9 @@ def test_the_program_runs_as_a_module(tmp_path: Path) -> None:
     ("option", "wanted"),
     [
         ([], (True, True, "no")),
-        (["--no-trust-pickle", "--no-isolate", "--pdf"], (False, False, "auto")),
-        (["--trust-pickle", "--isolate", "--no-pdf"], (True, True, "no")),
+        (["--no-trust-code", "--no-isolate", "--pdf"], (False, False, "auto")),
+        (["--trust-code", "--isolate", "--no-pdf"], (True, True, "no")),
+        (["--no-trust-pickle"], (False, True, "no")),  # the older name
     ],
 )
 def test_an_option_goes_over_the_file_both_ways(
@@ -259,12 +260,12 @@ def test_an_option_goes_over_the_file_both_ways(
     asked: list[AuditConfig] = []
     user.setattr(cli, "run", asked.append)
     Path("switched.toml").write_text(
-        'model = {spec = "python:odd_model:net", trust_pickle = true}\nimages = "photos"\n'
+        'model = {spec = "python:odd_model:net", trust_code = true}\nimages = "photos"\n'
         'pdf = "no"\nprototypes = {isolate = true}\n'
     )
     called(["audit", "switched.toml", *option], user)
     (config,) = asked
-    assert (config.model.trust_pickle, config.prototypes.isolate, config.pdf) == wanted
+    assert (config.model.trust_code, config.prototypes.isolate, config.pdf) == wanted
 
 
 def test_a_file_of_classes_may_begin_with_a_byte_order_mark(user: pytest.MonkeyPatch) -> None:

@@ -98,17 +98,17 @@ def test_flags_go_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     path.write_text(TOML)
     read = AuditConfig.load(path, {"seed": 8, "model.size": 64, "images": None, "classes": None})
     assert read.seed == 8
-    assert read.model.size == 64
+    assert read.model.size == (64, 64)
     assert read.model.mean == (0.5, 0.5, 0.5)
     assert read.images == "photos"
     assert read.classes == ("husky", "7")
 
 
 def test_a_false_or_zero_flag_is_a_flag(tmp_path: Path) -> None:
-    read = load(tmp_path, "seed = 3\n[model]\ntrust_pickle = true\n", seed=0,
-                **{"model.trust_pickle": False})  # fmt: skip
+    read = load(tmp_path, "seed = 3\n[model]\ntrust_code = true\n", seed=0,
+                **{"model.trust_code": False})  # fmt: skip
     assert read.seed == 0
-    assert read.model.trust_pickle is False
+    assert read.model.trust_code is False
 
 
 def test_a_configuration_cannot_be_changed() -> None:

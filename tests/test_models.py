@@ -328,7 +328,7 @@ class Evil:
 def test_nothing_is_unpickled_unasked(tmp_path: Path, options: dict[str, str]) -> None:
     path = tmp_path / "model.pt"
     torch.save({"state_dict": resnet().state_dict(), "args": Evil(tmp_path / "owned")}, path)
-    with pytest.raises(ModelError, match="--trust-pickle"):
+    with pytest.raises(ModelError, match="--trust-code"):
         load(f"file:{path}", **options, **said(tmp_path, 5))
     assert not (tmp_path / "owned").exists()
 
@@ -341,12 +341,12 @@ def test_checkpoints_with_objects_load_when_trusted(tmp_path: Path, form: str) -
     spec, options = f"file:{path}", {"arch": "timm:test_resnet"}
     if form == "weights":
         spec, options = "timm:test_resnet", {"weights": str(path)}
-    with pytest.raises(ModelError, match=r"holds a pickled object, .*--trust-pickle"):
+    with pytest.raises(ModelError, match=r"holds a pickled object, .*--trust-code"):
         load(spec, **options, **said(tmp_path, 5))
-    check_same(load(spec, trust_pickle=True, **options, **said(tmp_path, 5)), resnet())
+    check_same(load(spec, trust_code=True, **options, **said(tmp_path, 5)), resnet())
 
 
-@pytest.mark.parametrize("options", [{}, {"arch": "timm:test_resnet"}, {"trust_pickle": True}])
+@pytest.mark.parametrize("options", [{}, {"arch": "timm:test_resnet"}, {"trust_code": True}])
 def test_other_files_are_no_pytorch_files(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "model.pt"
     path.write_text("<!DOCTYPE html><title>404 Not Found</title>")
@@ -357,9 +357,9 @@ def test_other_files_are_no_pytorch_files(tmp_path: Path, options: dict[str, Any
 def test_pickled_modules_load_when_trusted(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(resnet(), path)
-    with pytest.raises(ModelError, match=r"holds a pickled object, .*--trust-pickle"):
+    with pytest.raises(ModelError, match=r"holds a pickled object, .*--trust-code"):
         load(f"file:{path}", **said(tmp_path, 5))
-    check_same(load(f"file:{path}", trust_pickle=True, **said(tmp_path, 5)), resnet())
+    check_same(load(f"file:{path}", trust_code=True, **said(tmp_path, 5)), resnet())
 
 
 def test_an_architecture_named_by_a_file_runs_no_code(tmp_path: Path) -> None:
@@ -804,9 +804,9 @@ def test_mlflow_model(tmp_path: Path, form: str) -> None:
             pip_requirements=["torch"],
         )
     if form == "pickle":
-        with pytest.raises(ModelError, match="--trust-pickle"):
+        with pytest.raises(ModelError, match="--trust-code"):
             load(f"mlflow:{tmp_path / 'm'}")
-    check_same(load(f"mlflow:{tmp_path / 'm'}", trust_pickle=form == "pickle"), resnet())
+    check_same(load(f"mlflow:{tmp_path / 'm'}", trust_code=form == "pickle"), resnet())
     with pytest.raises(ModelError, match="mlflow cannot load"):
         load(f"mlflow:{tmp_path / 'missing'}")
 
@@ -1215,7 +1215,7 @@ def test_hostile_programs_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = rewritten(program_file, tmp_path, in_program(HOSTILE[what]))
-    with pytest.raises(ModelError, match=rf"could run code .* \({what}.*--trust-pickle"):
+    with pytest.raises(ModelError, match=rf"could run code .* \({what}.*--trust-code"):
         load(f"file:{path}", **said(tmp_path, 5))
     assert not (tmp_path / "owned").exists()
 
@@ -1237,7 +1237,7 @@ def test_pickles_in_programs_are_refused(tmp_path: Path, program_file: Path) -> 
         load(f"file:{rewritten(program_file, tmp_path, weight)}", **said(tmp_path, 5))
     for extra in ("data/aotinductor/model/x.so", "data/constants/custom_obj_0"):
         path = rewritten(program_file, tmp_path, lambda name, data: data, extra)
-        with pytest.raises(ModelError, match=r"it holds 'data/.*--trust-pickle"):
+        with pytest.raises(ModelError, match=r"it holds 'data/.*--trust-code"):
             load(f"file:{path}", **said(tmp_path, 5))
     assert not (tmp_path / "owned").exists()
 
@@ -1316,11 +1316,11 @@ def test_scripts_that_reach_files_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = hostile_script(tmp_path, *lines)
-    with pytest.raises(ModelError, match=r"could reach files when it is run .*--trust-pickle"):
+    with pytest.raises(ModelError, match=r"could reach files when it is run .*--trust-code"):
         load(f"file:{path}", **said(tmp_path, 5))
     assert not (tmp_path / "owned").exists()
     with pytest.raises(ModelError, match="output of shape"):
-        load(f"file:{path}", trust_pickle=True, **said(tmp_path, 5))
+        load(f"file:{path}", trust_code=True, **said(tmp_path, 5))
     assert (tmp_path / "owned").exists()
 
 
@@ -1377,7 +1377,7 @@ def test_ordinary_scripts_are_not_refused(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantisation is deprecated
         path = script(build().eval(), tmp_path / "m.pt", kind)
-        net, _ = load_scripted(path, CPU, trust_pickle=False)
+        net, _ = load_scripted(path, CPU, trust_code=False)
         assert net(images(2)).shape == (2, 1000)
 
 

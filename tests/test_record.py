@@ -191,7 +191,7 @@ def test_a_saved_value_cannot_be_changed() -> None:
         (b'{"schema_version": ' + b"1" * 5000 + b"}", "is not valid JSON"),
         (b'{"title": "\xe9"}', "Cannot read the audit"),
         (b"[]", "has schema version None"),
-        (b'{"schema_version": "2.0"}', "has schema version '2.0', this program reads 1.6"),
+        (b'{"schema_version": "2.0"}', "has schema version '2.0', this program reads 1.7"),
         (b'{"schema_version": "1.0"}', "is not a valid audit"),
     ],
     ids=["empty", "cut", "deep", "long number", "latin", "list", "later", "bare"],
