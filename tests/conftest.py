@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from auditor.compute import keep_freed_memory
+from auditor.probes import ProbeModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 keep_freed_memory()
@@ -23,3 +24,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(
                 pytest.mark.skip(reason="the evaluation data is not beside the checkout")
             )
+
+
+@pytest.fixture(scope="session")
+def small_probe() -> ProbeModel:
+    """A tiny real dual encoder in place of the embedded probe."""
+    from tiny import probe
+
+    return probe()

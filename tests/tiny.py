@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import timm
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.functional import pil_to_tensor
 
+from auditor import probes
 from auditor.models import Classifier, Preprocess
 
 
@@ -54,3 +59,30 @@ def stripes(size: int = 32) -> Classifier:
 def timm_model(name: str, size: int, n_classes: int = 5) -> Classifier:
     torch.manual_seed(0)
     return classifier(timm.create_model(name, num_classes=n_classes), size, n_classes)
+
+
+class Letters(nn.Module):
+    """A dual encoder whose images are four mean colours and whose texts are sines of letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1) * self.weight
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return torch.sin(tokens.float() @ torch.arange(1.0, 13.0)[None].repeat(16, 1))
+
+
+def probe(spec: str = "offline", **_: object) -> probes.ProbeModel:
+    def tokenize(texts: Sequence[str]) -> Tensor:
+        return torch.tensor([list(text.encode().ljust(16)[:16]) for text in texts])
+
+    def fit(image: Image.Image) -> Tensor:
+        return pil_to_tensor(image.resize((16, 16))).float() / 255
+
+    return probes.ProbeModel(
+        name=spec, digest="0" * 64, note="A probe of letters.", quality={}, size=(16, 16),
+        logit_scale=1.0, _net=Letters(), _fit=fit, _normalise=nn.Identity(), _tokenize=tokenize,
+    )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Every row of the corpus ends with the exit code and the sentence that are right."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from banks_and_names import BANKS_AND_NAMES
+from models_and_outputs import MODELS_AND_OUTPUTS
+from photos_and_manifests import PHOTOS_AND_MANIFESTS
+from records import RECORDS
+from settings_and_lines import SETTINGS_AND_LINES
+from table import BANK, NETS, Fault, Place
+from weights_and_archives import WEIGHTS_AND_ARCHIVES
+
+from auditor import cli, probes
+
+FAULTS: tuple[Fault, ...] = (
+    *SETTINGS_AND_LINES,
+    *BANKS_AND_NAMES,
+    *MODELS_AND_OUTPUTS,
+    *WEIGHTS_AND_ARCHIVES,
+    *PHOTOS_AND_MANIFESTS,
+    *RECORDS,
+)
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_probe: probes.ProbeModel
+) -> Iterator[Place]:
+    """A folder with a network, photos, a pool and a bank that can be audited."""
+    load = probes.load
+
+    def chosen(spec: str, **options: object) -> probes.ProbeModel:
+        return small_probe if spec == "offline" else load(spec, **options)
+
+    monkeypatch.setattr(probes, "load", chosen)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = Place(tmp_path, monkeypatch)
+    made.write("bank.toml", BANK)
+    made.write("names.txt", "alpha\nbeta\ngamma\n")
+    made.write("nets.py", NETS)
+    monkeypatch.delitem(__import__("sys").modules, "nets", raising=False)
+    made.photos()
+    made.photos("pool", labels=("a", "b", "c"))
+    return made
+
+
+def test_what_the_faults_change_can_be_audited(place: Place) -> None:
+    done = place.audit("--anyway")
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
+    assert (place.folder / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_ends_with_its_code_and_sentence(fault: Fault, place: Place) -> None:
+    done = fault.attempt(place)
+    assert done.code == fault.code, done.err
+    assert "Traceback" not in done.err
+    assert re.search(fault.told, done.err if "Usage: auditor" in done.err else done.told), done.told
+    if "Usage: auditor" not in done.err:  # an error of the command line has a frame around it
+        *stages, told = done.err.splitlines()
+        assert set(stages) <= set(cli.STAGES.values()), done.err
+        assert told.startswith("auditor: ")
+        assert told.endswith(".")
+        assert len(told) < 1200
+        assert told.isprintable()
+
+
+def test_rows_have_names_of_their_own_and_are_many() -> None:
+    names = Counter(map(str, FAULTS))
+    assert max(names.values()) == 1
+    assert len(names) >= 200
