@@ -1,5 +1,15 @@
-"""`python -m auditor`."""
+"""`auditor`, and `python -m auditor`."""
 
-from auditor.cli import main
+from auditor.process import told
 
-main()
+
+def main() -> None:
+    """Entry point: the program is imported where a signal or a lack of memory is told."""
+    with told():
+        from auditor.cli import app
+
+        app()
+
+
+if __name__ == "__main__":
+    main()

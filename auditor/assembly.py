@@ -51,12 +51,13 @@ from auditor.record import (
 )
 from auditor.results import Results, places
 from auditor.statistics import proportion, rank_correlation
-from auditor.storage import digest_package
+from auditor.storage import digest_package, read_text
 
 __all__ = ["assemble", "read_planted"]
 
 Floats = NDArray[np.floating]
 
+MOST_BYTES = 4 * 2**20  # of a list of planted shortcuts
 DIGITS = 6  # of saved numbers: more would differ between runs on equal machines
 
 
@@ -326,10 +327,10 @@ def read_planted(path: str | None) -> list[Planted] | None:
     if path is None:
         return None
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = json.loads(read_text(Path(path), limit=MOST_BYTES))
         return [Planted(**row, found_rank=None, found_grade=None) for row in rows]
     except (OSError, ValueError, TypeError, RecursionError, ValidationError) as error:
-        why = " ".join(str(error).split())[:160]
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
         raise ConfigError(f"planted = {path} cannot be used: {why}.") from None
 
 

@@ -1,6 +1,6 @@
 """The command line: `auditor audit`, `demo`, `selftest`, `report` and `schema`.
 
-Exit codes: 0 done; 2 usage or input error, told in one sentence.
+How a command may end, with the exit codes, stands in `auditor.process`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,15 +25,37 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from auditor.config import AuditConfig
-from auditor.errors import AuditorError, ConfigError
+from auditor.errors import ConfigError, RunError
+from auditor.process import printable, told
 from auditor.record import Audit, json_schema
 from auditor.report.words import lead
+from auditor.run_folder import RECORD, amend
+from auditor.storage import read_text
 
 __all__ = ["app", "main"]
 
+
+class Commands(TyperGroup):
+    """The commands, none of which exits by itself."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; code that it ran, such as a model's, must not decide the exit code."""
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("auditor").setLevel(logging.INFO)
+        try:
+            return super().invoke(ctx)
+        except SystemExit as ended:
+            raise RunError(
+                f"Something that the program ran, such as the model's own code, called exit "
+                f"({ended.code!r:.80}), so that the work is not done; remove that call."
+            ) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Audit an image classifier for the spurious concepts that it relies on.",
     no_args_is_help=True,
     add_completion=False,
@@ -42,7 +63,7 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
-INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
+MOST_BYTES = 4 * 2**20  # of a list of classes
 
 STAGES = {
     "load": "Loading model, probe and photos",
@@ -272,7 +293,10 @@ def selftest(
     """Measure how often an audit's settings are right, on models with known shortcuts."""
     from auditor import selftest as testing
 
-    audited = Audit.read(given / "audit.json") if given is not None and given.is_dir() else None
+    audited, record = None, b""
+    if given is not None and given.is_dir():
+        audited = Audit.read(given / RECORD)
+        record = (given / RECORD).read_bytes()
     if audited is not None:
         config = audited.spec
     elif given is not None:
@@ -296,7 +320,10 @@ def selftest(
                 "on another number of photos of each class."
             )
             return
-        audited.model_copy(update={"self_test": done}).write(given / "audit.json")
+        tested = audited.model_copy(update={"self_test": done})
+        if not amend(given, record, tested.encoded()):
+            print(f"Not added to {given}: another audit took the place of the one that was read.")
+            return
         for path in rendering.write(given, pdf=config.pdf != "no"):
             print(path)
 
@@ -317,7 +344,7 @@ def run(config: AuditConfig) -> Audit:
     console.print("Writing the report", highlight=False)
     paths = rendering.write(Path(config.out), pdf=config.pdf != "no")
     summary(done)
-    for path in [Path(config.out) / "audit.json", *paths]:
+    for path in [Path(config.out) / RECORD, *paths]:
         print(path)
     return done
 
@@ -332,7 +359,7 @@ def summary(done: Audit) -> None:
     for finding in strong[:20]:
         best = lead(finding)
         table.add_row(
-            Text(_plain(names[finding.class_index])), Text(_plain(finding.concept)),
+            Text(printable(names[finding.class_index])), Text(printable(finding.concept)),
             finding.grade, best.test if best else "",
             f"{best.q:.2g}" if best and best.q is not None else "",
         )  # fmt: skip
@@ -349,26 +376,13 @@ def summary(done: Audit) -> None:
         found = "not ranked" if planted.found_rank is None else f"rank {planted.found_rank}"
         name = names.get(planted.class_index, f"class {planted.class_index}")  # not audited
         line = f"planted: {name} / {planted.concept}: {found}"
-        console.print(Text(_plain(f"{line}, {planted.found_grade or 'no finding'}")))
+        console.print(Text(printable(f"{line}, {planted.found_grade or 'no finding'}")))
 
 
 def main() -> None:
-    """Entry point: turns errors that a user can act on into one sentence and exit code 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
+    """Run the command line, as the `auditor` of an earlier installation does."""
+    with told():
         app()
-    except AuditorError as error:
-        console.print(Text(f"auditor: {_plain(str(error))}"), soft_wrap=True)
-        sys.exit(2)
-    except SystemExit as stopped:
-        if stopped.code == INTERRUPTED:
-            console.print("auditor: stopped; run the same command again to continue.")
-        raise
-
-
-def _plain(text: str) -> str:
-    """Text without control characters, which could rewrite the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _list(text: str | None) -> tuple[str, ...] | None:
@@ -400,9 +414,9 @@ def _classes(text: str | None) -> Any:
     if text is None:
         return None
     path = Path(text)
-    if os.path.isfile(path):  # a long list of names is no path that can be asked for
+    if os.path.exists(path) and not path.is_dir():  # a list of names may be too long for a path
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(path, limit=MOST_BYTES).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"Cannot read the classes in {path}: {error}.") from None
         return tuple(line.strip() for line in lines if line.strip())

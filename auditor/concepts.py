@@ -30,7 +30,7 @@ from types import MappingProxyType
 from auditor.drawing import DRAWINGS, unknown
 from auditor.errors import ConceptsError
 from auditor.meaning import Lexicon, keys
-from auditor.storage import digest_file, digest_value
+from auditor.storage import digest_file, digest_value, read_text
 
 __all__ = ["CATEGORIES", "Concept", "ConceptBank", "load", "means_class"]
 
@@ -205,15 +205,11 @@ def _built_in() -> ConceptBank:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConceptsError(f"Cannot read the concepts {str(path)[:200]!r}: {reason}.") from None
-    if len(data) > _MOST_BYTES:
-        raise ConceptsError(f"{path} is larger than 4 MiB, which is no concept bank.")
-    try:
-        return data.decode("utf-8-sig")
+        return read_text(path, limit=_MOST_BYTES)
+    except OSError as error:
+        raise ConceptsError(
+            f"Cannot read the concepts {str(path)[:200]!r}: {error.strerror}."
+        ) from None
     except UnicodeDecodeError as error:
         raise ConceptsError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."

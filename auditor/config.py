@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from auditor.errors import ConfigError
+from auditor.storage import read_text
 
 __all__ = ["AuditConfig"]
 
@@ -21,6 +22,7 @@ Sides = Annotated[
     tuple[Side, Side],
     BeforeValidator(lambda side: side if isinstance(side, list | tuple) else (side, side)),
 ]
+MOST_BYTES = 2**20  # of a file of settings
 BACKGROUND = r"^(drop|white|black|#[0-9a-fA-F]{6})$"
 
 
@@ -196,14 +198,14 @@ class AuditConfig(Section):
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, limit=MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Cannot read the configuration {path}: {why}.") from None
     if path.suffix not in {".toml", ".yaml", ".yml"}:
         raise ConfigError(f"{path} is neither .toml nor .yaml; rename it or convert it.")
-    parse: Callable[[str], Any] = tomllib.loads if path.suffix == ".toml" else yaml.safe_load
     try:
-        data = parse(text)
+        data = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _Settings)
     except Exception as error:  # PyYAML lets through what its readers of numbers and dates meet
         raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
@@ -211,6 +213,30 @@ def _read(path: Path) -> dict[str, Any]:
     if isinstance(data.get("model"), str):
         data["model"] = {"spec": data["model"]}
     return data
+
+
+class _Settings(yaml.SafeLoader):
+    """YAML without aliases, which let a small file stand for millions of values, and without
+    repeated keys, of which the last would silently win."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*) are not read; write the value out", mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{_shown(key.value)} is set twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _put(data: dict[str, Any], name: str, value: Any) -> None:

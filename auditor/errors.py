@@ -6,7 +6,8 @@
     ├── ImagesError             the photos: folder, manifest or data set
     ├── ConceptsError           the concept bank, a drawing or example photos
     ├── ProbeError              the CLIP probe or its files
-    └── RunError                the run folder: what it holds, or writing to it
+    ├── RunError                the run folder: what it holds, or writing to it
+    └── ResourceError           the machine: its memory
 
 Anything else that escapes is a bug and keeps its traceback.
 """
@@ -18,8 +19,20 @@ __all__ = [
     "ImagesError",
     "ModelError",
     "ProbeError",
+    "ResourceError",
     "RunError",
+    "lacks_memory",
 ]
+
+# What libraries say where memory, or the right to more of it, ends.
+MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "failed to map segment",
+    "start new thread",
+)
 
 
 class AuditorError(Exception):
@@ -48,3 +61,16 @@ class ProbeError(AuditorError):
 
 class RunError(AuditorError):
     """The run folder cannot be read or written."""
+
+
+class ResourceError(AuditorError):
+    """The machine lacks memory."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ended: of the machine, the device or a limit."""
+    if isinstance(error, MemoryError):
+        return True
+    told = str(error).lower()
+    kinds = (RuntimeError, OSError, ImportError)
+    return isinstance(error, kinds) and any(words in told for words in MEMORY)

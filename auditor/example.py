@@ -15,10 +15,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from auditor import lab, scenes
+from auditor import lab, run_folder, scenes
 from auditor.architectures import factory
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig, ScopeConfig
-from auditor.errors import ConfigError
 from auditor.models import save
 from auditor.pictures import encoded_png
 from auditor.storage import write_atomically
@@ -28,7 +27,6 @@ __all__ = ["equip", "fewer", "pool_scenes", "prepare"]
 IMAGES_PER_CLASS = 40
 POOL = 900
 CONCEPT_RATE = 0.06  # of each planted concept in the pool, whatever the object
-MADE = ("model.safetensors", "planted.json", "images", "pool", "photos.done")
 
 
 class Stages(Protocol):
@@ -77,16 +75,14 @@ def equip(
             with it a clean classifier meets biased photos.
 
     Raises:
-        ConfigError: the folder holds files of these names that were not made here.
+        RunError: the folder holds something that was not made here, or another process is at it.
     """
-    shown = photos_plan or plan
+    with run_folder.locked(folder, "example"):
+        return _equipped(folder, plan, photos_plan or plan, progress)
+
+
+def _equipped(folder: Path, plan: lab.Plan, shown: lab.Plan, progress: Stages) -> AuditConfig:
     plan_file, model_file = folder / "plan.sha256", folder / "model.safetensors"
-    if not plan_file.exists():  # it is written first
-        foreign = next((name for name in MADE if (folder / name).exists()), None)
-        if foreign is not None:
-            raise ConfigError(
-                f"{folder} holds {foreign!r}, which is not the example's; choose another --out."
-            )
     same = plan_file.exists() and plan_file.read_text().strip() == plan.digest
     if not (same and model_file.exists()):
         # What another plan left goes first: if killed in between, it must not pass for this plan's.

@@ -80,8 +80,12 @@ class Observer:
                     )
                 )  # fmt: skip
 
+            n, m = len(chunk), int(kept.sum())
+            path = [f"{part}/{name}" for part in ("path", "spread") for name in self.layers.path]
+            lengths = {"features": n, "logits": n, "pixels": m, **dict.fromkeys(path, m)}
+            fits = _Fit({name: ("f", length) for name, length in lengths.items()})
             key = [*self.key, chunk.digest, np.flatnonzero(kept).tolist()]
-            parts.append(self.work.arrays("photos", key, compute))
+            parts.append(self.work.arrays("photos", key, compute, fits=fits))
             step(start + len(chunk))
         return _activations(_joined(parts), self.layers)
 
@@ -97,7 +101,9 @@ class Observer:
                     step(start + sum(map(len, rows)))
                 return {"rows": np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)}
 
-            parts.append(self.work.arrays("probed", [probe.digest, chunk.digest], compute))
+            key = [probe.digest, chunk.digest]
+            fits = _Fit({"rows": ("f", len(chunk))})
+            parts.append(self.work.arrays("probed", key, compute, fits=fits))
             step(start + len(chunk))
         return _joined(parts)["rows"]
 
@@ -157,7 +163,12 @@ class Observer:
                 }
 
             key = [*self.key, material.digest, [list(item) for item in chunk], vars(recipe)]
-            part = self.work.arrays("prototypes", key, generated)
+            n = len(chunk)
+            fits = _Fit({
+                "images": ("u", n, *shape[1:]), "probabilities": ("f", n), "traces": ("f", n),
+                "steps": ("i", n),
+            })  # fmt: skip
+            part = self.work.arrays("prototypes", key, generated, fits=fits)
             images[start : start + size] = part.pop("images")
             parts.append(part)
             step(min(start + size, len(items)) * recipe.steps)
@@ -187,7 +198,12 @@ class Observer:
                 return vars(isolation.isolate(self.classifier, images, owners))
 
             key = [*self.key, hashlib.sha256(images.tobytes()).hexdigest(), list(owners)]
-            parts.append(self.work.arrays("regions", key, compute))
+            n = len(images)
+            fits = _Fit({
+                "masks": ("b", n, *images.shape[1:3]), "areas": ("f", n), "probabilities": ("f", n),
+                "controls": ("f", n),
+            })  # fmt: skip
+            parts.append(self.work.arrays("regions", key, compute, fits=fits))
             step(min(start + self.batch, len(made.images)))
         return isolation.Regions(**_joined(parts))
 
@@ -211,7 +227,11 @@ class Observer:
                 return vars(done)
 
             key = [*self.key, photos.digest, name, self.seed, float(scale.sum())]
-            found[name] = counterfactuals.Insertions(**self.work.arrays("insertions", key, compute))
+            fits = _Fit({
+                "features": ("f", len(photos)), "log_probabilities": ("f", 3, len(photos)),
+            })  # fmt: skip
+            kept = self.work.arrays("insertions", key, compute, fits=fits)
+            found[name] = counterfactuals.Insertions(**kept)
             step(place + 1)
         return found
 
@@ -240,7 +260,8 @@ class Observer:
                 return {"change": (encoded(edited) - plain).numpy()}
 
             key = [probe.digest, self._fitted, photos.digest, name, self.seed]
-            found[name] = self.work.arrays("changes", key, compute)["change"]
+            fits = _Fit({"change": ("f",)})
+            found[name] = self.work.arrays("changes", key, compute, fits=fits)["change"]
             step(place + 1)
         return found
 
@@ -283,6 +304,20 @@ def path_photos(
 def sample(n: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """At most `size` of `n` positions, in order."""
     return np.sort(rng.permutation(n)[:size])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Whether arrays can be a stage's: by name the kind of numbers and the first lengths."""
+
+    wanted: Mapping[str, tuple[str | int, ...]]
+
+    def __call__(self, arrays: Arrays) -> bool:
+        return arrays.keys() == self.wanted.keys() and all(
+            (values.dtype.kind, *values.shape)[: len(self.wanted[name])] == self.wanted[name]
+            and (values.dtype.kind != "f" or bool(np.isfinite(values).all()))
+            for name, values in arrays.items()
+        )
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

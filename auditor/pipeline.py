@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import importlib.metadata
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,13 +29,14 @@ from auditor import (
     parameterisations,
     probes,
     prototypes,
+    run_folder,
     showing,
 )
 from auditor.activations import find_layers, head_weights
 from auditor.assembly import assemble, read_planted
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
-from auditor.errors import ConfigError, ImagesError
+from auditor.errors import ConfigError, ImagesError, ResourceError, RunError, lacks_memory
 from auditor.listings import ClassMatcher
 from auditor.material import LEAST_PHOTOS, gather, known_labels, least_left
 from auditor.models import Classifier
@@ -47,11 +49,13 @@ from auditor.observations import (
 )
 from auditor.record import Audit
 from auditor.results import Results
-from auditor.storage import Work, locked
+from auditor.storage import Work
 from auditor.surroundings import DONORS, choose_recipients
 from auditor.vocabulary import Vocabulary, own_photos
 
 __all__ = ["Progress", "run"]
+
+logger = logging.getLogger(__name__)
 
 LEAST_POOL = 2  # different photos: no direction is learned from one
 
@@ -78,6 +82,9 @@ class Silent:
 def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
     """Audit a classifier, and leave `audit.json` and its pictures in the run folder.
 
+    An audit with another result that was there is kept below `previous`, with all that belongs to
+    it.
+
     Args:
         config: everything that decides the result.
         progress: told of the stages, by default nobody.
@@ -85,6 +92,8 @@ def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
     Raises:
         AuditorError: whatever the user can mend, in one sentence.
     """
+    if not config.out.strip():
+        raise ConfigError("out is empty; name the run folder with --out.")
     out = Path(config.out)
     for photos in (config.images, config.pool):
         if photos is not None and _inside(out, photos):
@@ -92,7 +101,7 @@ def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
                 f"out = {out} lies in the photos {photos}, so that its pictures would be taken for "
                 "photos; choose another --out."
             )
-    with locked(out):
+    with run_folder.locked(out):
         return _Run(config, out, progress or Silent()).audit()
 
 
@@ -119,7 +128,16 @@ class _Run:
     @contextlib.contextmanager
     def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
         with self.clock.timed(name), self.progress.stage(name, total) as step:
-            yield step
+            try:
+                yield step
+            except Exception as error:
+                if not lacks_memory(error):
+                    raise
+                raise ResourceError(
+                    f"The memory ended in the stage {name!r}; set a smaller batch or "
+                    "prototypes.batch, audit fewer --classes at once, or give more memory. What "
+                    "is finished is kept for the next run."
+                ) from None
 
     def audit(self) -> Audit:
         config = self.config
@@ -258,20 +276,34 @@ class _Run:
             names = clusters.name_groups(
                 groups, scores, vocabulary.tested, q_level=config.statistics.q_level
             )
-        results = Results(
-            config=config, out=self.out, observer=observer, classifier=classifier,
-            classes=classes, bank=bank,
-            probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
-            pooled=pooled, pool_rows=pool_rows, canvas=canvas,
-            canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
-            of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
-            insertions=insertions, around=around, donors=donors, recipients=recipients,
-            vocabulary=vocabulary, named=named, groups=groups, group_names=names,
-            group_photos=inside, device=device, started=started, remarks=remarks,
-        )  # fmt: skip
-        with self.stage("findings", 1):
-            audit = assemble(results, self.clock.seconds, _now, _packages())
-        audit.write(self.out / "audit.json")
+        with run_folder.staging(self.out) as staged:
+            results = Results(
+                config=config, out=staged, observer=observer, classifier=classifier,
+                classes=classes, bank=bank,
+                probe=probe, images=images, pool=pool, labels=labels, seen=seen, rows=rows,
+                pooled=pooled, pool_rows=pool_rows, canvas=canvas,
+                canvas_labels=canvas_labels, recipe=recipe, material=material, made=made,
+                of_made=of_made, regions=regions, apart=apart, judged=judged, diverged=diverged,
+                insertions=insertions, around=around, donors=donors, recipients=recipients,
+                vocabulary=vocabulary, named=named, groups=groups, group_names=names,
+                group_photos=inside, device=device, started=started, remarks=remarks,
+            )  # fmt: skip
+            with self.stage("findings", 1):
+                audit = assemble(results, self.clock.seconds, _now, _packages())
+            return self._publish(audit, staged)
+
+    def _publish(self, audit: Audit, staged: Path) -> Audit:
+        """Put the record beside its pictures, and both in the place of the audit that was there."""
+        earlier, record = None, self.out / run_folder.RECORD
+        with contextlib.suppress(RunError):
+            earlier = Audit.read(record)
+        same = earlier is not None and earlier.same_result(audit)
+        if earlier is not None and same and earlier.self_test is not None:
+            audit = audit.model_copy(update={"self_test": earlier.self_test})
+        audit.write(staged / run_folder.RECORD)
+        kept = run_folder.publish(self.out, keep=record.exists() and not same)
+        if kept is not None:
+            logger.info("The earlier audit in %s is kept in %s.", self.out, kept)
         return audit
 
     def _judged(

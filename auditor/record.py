@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from auditor.config import AuditConfig
+from auditor.config import AuditConfig, SelfTestConfig
 from auditor.errors import RunError
 from auditor.storage import write_atomically
 
@@ -480,10 +480,31 @@ class Audit(Record):
         data = self.model_dump(mode="json")
         return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
+    def encoded(self) -> bytes:
+        """The bytes of `audit.json`."""
+        # what UTF-8 cannot hold, such as a half of a surrogate pair, becomes its JSON escape
+        return self.to_json().encode(errors="backslashreplace")
+
     def write(self, path: Path) -> None:
         """Write the audit whole or not at all."""
-        # what UTF-8 cannot hold, such as a half of a surrogate pair, becomes its JSON escape
-        write_atomically(path, self.to_json().encode(errors="backslashreplace"))
+        write_atomically(path, self.encoded())
+
+    def same_result(self, other: Audit) -> bool:
+        """Whether two audits are equal but for times, run folder, reports and self-test."""
+        return self._of_its_run() == other._of_its_run()
+
+    def _of_its_run(self) -> Audit:
+        """The audit without what another run of the same audit may change."""
+        times: dict[str, Any] = {"started": "", "finished": "", "seconds": {}}
+        settings: dict[str, Any] = {"out": "", "pdf": "no", "self_test": SelfTestConfig()}
+        return self.model_copy(
+            update={
+                "created": "",
+                "self_test": None,
+                "spec": self.spec.model_copy(update=settings),
+                "provenance": self.provenance.model_copy(update=times),
+            }
+        )
 
     @staticmethod
     def read(path: Path) -> Audit:

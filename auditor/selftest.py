@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from auditor import concepts, detection, example, pipeline, plans, probes
+from auditor import concepts, detection, example, pipeline, plans, probes, run_folder
 from auditor.compute import choose_device
 from auditor.concepts import ConceptBank
 from auditor.config import AuditConfig
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, RunError
 from auditor.pipeline import Progress, Silent
 from auditor.plans import Plan
 from auditor.record import SCHEMA_VERSION, Audit, SelfTest
@@ -31,6 +31,7 @@ __all__ = ["amounts", "attach", "plantable", "run"]
 
 STRENGTH = 0.95  # share of a class's photos that carry its shortcut
 SHORTCUTS = 6  # of twelve classes
+MOST = 1000  # models of a kind, as in the settings
 SEED = 7_000_000  # far from seeds that methods were improved with
 
 
@@ -64,6 +65,11 @@ def run(
             f"A self-test of {planted} planted and {clean} clean models tests nothing; ask for one "
             "or more."
         )
+    if max(planted, clean) > MOST:
+        raise ConfigError(
+            f"A self-test of {planted} planted and {clean} clean models would never end; ask for "
+            f"at most {MOST} of each."
+        )
     photos = min(photos, example.IMAGES_PER_CLASS)
     pool = min(pool, example.POOL) if config.pool else 0
     bank = concepts.load(config.concepts)
@@ -85,6 +91,7 @@ def run(
             [photos, pool],
         ]
     )
+    run_folder.claim(folder, "self-test")
     file = folder / f"{key[:32]}.json"
     known = _known(file, key)
     if known is not None:
@@ -143,7 +150,11 @@ def attach(audit: Audit, config: AuditConfig, *, progress: Progress | None = Non
         **amounts(audit),
     )
     done = audit.model_copy(update={"self_test": measured})
-    done.write(Path(config.out) / "audit.json")
+    if not run_folder.amend(Path(config.out), audit.encoded(), done.encoded()):
+        raise RunError(
+            f"Another audit took the place of this one in {config.out} during its self-test, whose "
+            f"result is kept in {folder}; choose another --out."
+        )
     return done
 
 

@@ -8,13 +8,16 @@ killed run continues where it stopped and a changed input is never served a stal
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
 import math
 import os
+import secrets
+import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,14 @@ __all__ = [
     "digest_file",
     "digest_package",
     "digest_value",
+    "read_bytes",
+    "read_text",
     "write_atomically",
 ]
 
 Arrays = dict[str, NDArray[Any]]
 
 UNFINISHED = ".auditor-tmp-"  # begins the name of a file that is being written
-WRITTEN = ("", "work/**/", "prototypes/**/", "pictures/**/")  # where a run writes in its folder
 
 
 def digest_bytes(data: bytes) -> str:
@@ -63,23 +67,58 @@ def digest_package() -> str:
     return digest_value([[path.relative_to(home).as_posix(), digest_file(path)] for path in files])
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is a folder, FIFO or device, which may never end;
+            `strerror` says which.
+    """
+    try:
+        # a FIFO without a writer opens at once, and is then refused
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError as error:  # no path at all, such as one with a zero byte
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        data = file.read(limit + 1) if status.st_size <= limit else b""
+        if max(len(data), status.st_size) > limit:
+            raise OSError(errno.EFBIG, f"Larger than {limit:,} bytes", str(path))
+        return data
+
+
+def read_text(path: Path, *, limit: int) -> str:
+    """The text of a regular UTF-8 file of at most `limit` bytes, less a byte order mark.
+
+    Raises:
+        OSError: as `read_bytes`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_bytes(path, limit=limit).decode("utf-8-sig")
+
+
+def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> None:
     """Write a file whole: on any failure the old file stays as it was.
+
+    Who may read the old file may read the new one; where there was none, who may read `like`.
 
     Raises:
         RunError: the disk is full, or the place cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
+        mode = _mode(path) or (_mode(like) if like is not None else None)
+        name = path.with_name(UNFINISHED + secrets.token_hex(8))
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                if mode is not None:  # which the umask took a part of
+                    os.fchmod(descriptor, mode)
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
+                os.fsync(descriptor)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -90,14 +129,22 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for what is no path
         raise _unwritten(path, error) from None
 
 
-def _unwritten(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"Cannot write {path}: {error.strerror or error}; free some space or choose another --out."
-    )
+def _mode(path: Path) -> int | None:
+    """The permissions of a regular file, a link's own target left aside."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None
+
+
+def _unwritten(path: Path, error: OSError | ValueError) -> RunError:
+    why = getattr(error, "strerror", None) or error
+    return RunError(f"Cannot write {path}: {why}; free some space or choose another --out.")
 
 
 class Work:
@@ -113,19 +160,35 @@ class Work:
         """The file of a stage's result; `key` is anything that JSON can hold."""
         return self.folder / stage / f"{digest_value([digest_package(), key])[:32]}.safetensors"
 
-    def arrays(self, stage: str, key: Any, compute: Callable[[], Mapping[str, Any]]) -> Arrays:
+    def arrays(
+        self,
+        stage: str,
+        key: Any,
+        compute: Callable[[], Mapping[str, Any]],
+        *,
+        fits: Callable[[Arrays], bool] = lambda arrays: True,
+    ) -> Arrays:
         """The stage's arrays: read if they were finished before, else computed and kept.
 
-        A file that is damaged, or was not written here, is computed again.
+        A file that is damaged, was not written here, was written for another stage or key, or
+        holds what cannot be the result, is computed again.
+
+        Args:
+            stage, key: what the arrays are, and all that they depend on.
+            compute: makes them.
+            fits: whether arrays can be the result, by names, shapes and ranges; a `KeyError` says
+                no, too.
         """
         from safetensors.numpy import save
 
         path = self.path(stage, key)
-        kept = _kept(path)
-        if kept is not None:
-            return kept
+        origin = {"stage": stage, "key": path.stem}
+        kept = _kept(path, origin)
+        with contextlib.suppress(KeyError):
+            if kept is not None and fits(kept):
+                return kept
         arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
-        write_atomically(path, save(arrays, {"sha256": _digest(arrays)}))
+        write_atomically(path, save(arrays, {**origin, "sha256": _digest(arrays, origin)}))
         return arrays
 
     def scratch(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -145,52 +208,25 @@ class Work:
             raise _unwritten(self.folder, error) from None
 
 
-def _kept(path: Path) -> Arrays | None:
-    """The arrays of a file whose digest is right, else `None`."""
+def _kept(path: Path, origin: Mapping[str, str]) -> Arrays | None:
+    """The arrays of a file of this origin whose digest is right, else `None`."""
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            digest = (file.metadata() or {}).get("sha256")
+            told = file.metadata() or {}
     except (OSError, SafetensorError, TypeError):  # the last where numpy has no such type
         return None
-    return arrays if digest == _digest(arrays) else None
+    return arrays if told == {**origin, "sha256": _digest(arrays, origin)} else None
 
 
-def _digest(arrays: Arrays) -> str:
-    """SHA-256 of arrays with their names, types and shapes."""
-    content = hashlib.sha256()
+def _digest(arrays: Arrays, origin: Mapping[str, str]) -> str:
+    """SHA-256 of arrays with their names, types and shapes, and of what they were computed for."""
+    content = hashlib.sha256(digest_value(dict(origin)).encode())
     for name, values in sorted(arrays.items()):
         content.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode())
         content.update(values.data)
     return content.hexdigest()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for one process, and clear what a killed one left half written.
-
-    Raises:
-        RunError: another run is writing to the folder, or it cannot be made.
-    """
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a")  # which leaves a user's own file of this name whole
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise RunError(f"Cannot use {folder} as run folder: {why}.") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                f"Another audit is writing to {folder}; wait for it or choose another --out."
-            ) from None
-        for place in WRITTEN:
-            for left in folder.glob(f"{place}{UNFINISHED}*"):
-                if left.is_file() and not left.is_symlink():
-                    left.unlink(missing_ok=True)
-        yield

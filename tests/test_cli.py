@@ -29,7 +29,7 @@ from auditor import cli, pipeline, probes, report
 from auditor.config import AuditConfig
 from auditor.record import Audit
 from auditor.report.pictures import Missing, Thumbnails
-from auditor.storage import locked
+from auditor.run_folder import locked
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
 ELSEWHERE = "\u202egnp.exe"
@@ -309,7 +309,10 @@ def test_without_a_model_it_is_asked_for(user: pytest.MonkeyPatch) -> None:
         (("--mean", "0.5,half"), "--mean '0.5,half' is no list of numbers"),
         (("--mean", "nan,0,0"), "model.mean.0 = nan cannot be used"),
         (("--seed", "-1"), "seed = -1 cannot be used"),
-        (("--out", "bank.toml"), "Cannot use bank.toml as run folder: File exists."),
+        (
+            ("--out", "bank.toml"),
+            "Cannot use bank.toml as run folder: File exists; choose another --out.",
+        ),
         (("--model", "\x1b[2J\x07\u202e:x"), "starts with none of"),
     ],
 )
@@ -498,7 +501,7 @@ def test_an_audit_of_hostile_names_is_whole(run: Run) -> None:
 
 def test_no_file_is_named_by_a_class_or_a_concept(run: Run) -> None:
     allowed = re.compile(
-        r"audit\.json|report\.html|\.lock|prototypes/[0-7]/0\.png|pictures/[0-9a-f]{24}\.jpg"
+        r"audit\.json|report\.html|\.auditor|prototypes/[0-7]/0\.png|pictures/[0-9a-f]{24}\.jpg"
         r"|work/[a-z]+/[0-9a-f]{32}\.safetensors"
     )
     made = files(run.home.parents[1]) - run.before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -25,14 +24,15 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from auditor import cli, storage
+from auditor import storage
 from auditor.errors import RunError
 from auditor.storage import (
     Work,
     digest_bytes,
     digest_file,
     digest_value,
-    locked,
+    read_bytes,
+    read_text,
     write_atomically,
 )
 
@@ -74,9 +74,44 @@ def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o000, 0o666)])
+def test_who_may_read_a_new_file_the_system_decides(umask: int, mode: int, tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from auditor.storage import write_atomically; "
+        f"os.umask({umask}); write_atomically(Path(sys.argv[1]), b'new')"
+    )
+    path = tmp_path / "file"
+    subprocess.run([sys.executable, "-c", script, str(path)], timeout=60, check=True)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_what_only_the_user_could_read_stays_so(tmp_path: Path) -> None:
+    record, report = tmp_path / "record", tmp_path / "report"
+    write_atomically(record, b"old")
+    record.chmod(0o600)
+    write_atomically(record, b"new")
+    write_atomically(report, b"as private as the record", like=record)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (record, report)} == {0o600}
+    report.chmod(0o640)
+    write_atomically(report, b"again", like=record)
+    assert stat.S_IMODE(report.stat().st_mode) == 0o640
+
+
+def test_a_link_is_replaced_and_what_it_names_stays_whole(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "mine").chmod(0o600)
+    (tmp_path / "file").symlink_to("mine")
+    os.link(tmp_path / "mine", tmp_path / "hard")
+    write_atomically(tmp_path / "file", b"new")
+    write_atomically(tmp_path / "hard", b"new")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert not (tmp_path / "file").is_symlink()
+    assert [(tmp_path / name).read_bytes() for name in ("file", "hard")] == [b"new"] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "broken"),
-    [("fdopen", writes_half), ("fsync", fail), ("chmod", fail), ("replace", fail)],
+    [("fdopen", writes_half), ("open", fail), ("fsync", fail), ("replace", fail)],
 )
 @pytest.mark.parametrize("before", [b"the old file", None])
 def test_a_full_disk_leaves_the_old_file_whole(
@@ -112,7 +147,7 @@ def test_a_stopped_write_leaves_the_old_file_whole(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("last", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("last", ["fsync", "fchmod", "replace"])
 def test_a_kill_leaves_the_old_file_whole(last: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"the old file")
@@ -130,6 +165,55 @@ def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"^Cannot write .*choose another --out\.$"):
         write_atomically(tmp_path / "file" / "inside", b"")
+
+
+# --- reading what may be anything ---------------------------------------------------------------
+
+
+def test_a_text_is_read_without_its_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"\xef\xbb\xbfone\r\n")
+    assert read_text(path, limit=8) == "one\r\n"
+    assert read_bytes(path, limit=8) == b"\xef\xbb\xbfone\r\n"
+    (tmp_path / "link").symlink_to(path)
+    assert read_text(tmp_path / "link", limit=100) == "one\r\n"
+    path.write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        read_text(path, limit=8)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("folder", "Is a directory|Not a regular file"),
+        ("fifo", "Not a regular file"),
+        ("/dev/zero", "Not a regular file"),
+        ("link to a device", "Not a regular file"),
+        ("large", "Larger than 1,000 bytes"),
+        ("300 MiB of a sparse file", "Larger than 1,000 bytes"),
+        ("missing", "No such file"),
+        ("zero\0byte", "null"),
+        ("half of a pair \ud800", "surrogates"),
+        ("link to itself", "Too many levels"),
+    ],
+)
+def test_what_never_ends_or_is_too_large_is_no_text(what: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / what
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif what == "link to itself":
+        path.symlink_to(path)
+    elif what == "large":
+        path.write_bytes(bytes(1001))
+    elif "sparse" in what:
+        with path.open("wb") as file:
+            file.truncate(300 * 2**20)
+    with pytest.raises(OSError, match=told):
+        read_text(path, limit=1000)
 
 
 # --- digests ----------------------------------------------------------------------------------
@@ -251,6 +335,7 @@ def damages(good: bytes, made: Path) -> Iterator[bytes]:
     yield good[:-1] + bytes([good[-1] ^ 1])  # one bit of the last array
     yield good.replace(b"rows", b"rowz", 1)
     yield save(ARRAYS)  # the right arrays, and no word on who wrote them
+    yield save(ARRAYS, {"sha256": storage._digest(ARRAYS, {})})  # as an older version kept them
     yield save({"rows": np.zeros((3, 4), np.float32)}, {"sha256": "0" * 64})
     yield safetensors.torch.save({"rows": torch.zeros(3, dtype=torch.bfloat16)})
     yield pickle.dumps(Payload(made))
@@ -268,6 +353,58 @@ def test_a_damaged_file_is_computed_again_and_mended(work: Work, tmp_path: Path)
         assert stage.times == times, content[:80]
         assert path.read_bytes() == good
     assert not (tmp_path / "made").exists(), "nothing is unpickled"
+
+
+def test_a_whole_file_of_another_stage_or_key_is_computed_again(work: Work) -> None:
+    other, stage = Stage({"rows": np.ones((3, 4), np.float32)}), Stage(ARRAYS)
+    path = work.path("photos", 0)
+    path.parent.mkdir(parents=True)
+    for times, (name, key) in enumerate([("photos", 1), ("probed", 0)], start=1):
+        work.arrays(name, key, other)
+        path.write_bytes(work.path(name, key).read_bytes())
+        assert_same(work.arrays("photos", 0, stage), ARRAYS)
+        assert stage.times == times
+
+
+def test_what_cannot_be_the_result_is_computed_again_though_its_digest_is_right(
+    work: Work,
+) -> None:
+    right = {"rows": np.ones((3, 4), np.float32)}
+
+    def fits(arrays: dict[str, Any]) -> bool:
+        rows = arrays["rows"]
+        return rows.shape == (3, 4) and bool(np.isfinite(rows).all())
+
+    wrong = [
+        {"rows": np.ones((2, 4), np.float32)},
+        {"rows": np.full((3, 4), np.nan, np.float32)},
+        {"lines": np.ones((3, 4), np.float32)},
+    ]
+    for arrays in wrong:
+        work.path("photos", 0).unlink(missing_ok=True)
+        work.arrays("photos", 0, Stage(arrays))
+        stage = Stage(right)
+        assert_same(work.arrays("photos", 0, stage, fits=fits), right)
+        assert_same(work.arrays("photos", 0, stage, fits=fits), right)
+        assert stage.times == 1
+
+
+@pytest.mark.parametrize("what", ["fifo", "folder", "device"])
+def test_what_is_no_file_is_computed_again_or_told(what: str, work: Work) -> None:
+    path = work.path("photos", 0)
+    path.parent.mkdir(parents=True)
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    stage = Stage(ARRAYS)
+    if what == "folder":
+        with pytest.raises(RunError, match="Is a directory"):
+            work.arrays("photos", 0, stage)
+    else:
+        assert_same(work.arrays("photos", 0, stage), ARRAYS)
 
 
 @settings(max_examples=60, deadline=None)
@@ -299,88 +436,6 @@ def test_objects_are_not_kept(work: Work) -> None:
     with pytest.raises(SafetensorError):
         work.arrays("photos", 0, Stage({"objects": np.array([{}], dtype=object)}))
     assert not work.path("photos", 0).exists()
-
-
-# --- the lock ---------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the folder until it is killed."""
-    script = (
-        "import sys; from pathlib import Path; from auditor.storage import locked\n"
-        "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def test_a_folder_serves_one_process_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    told = f"Another audit is writing to {out}; wait for it or choose another --out."
-    with held(out) as process:
-        with pytest.raises(RunError) as refused, locked(out):
-            pytest.fail("the folder was entered")
-        assert str(refused.value) == told
-        line = ["auditor", "audit", "--model", "timm:x", "--images", "x", "--out", str(out)]
-        monkeypatch.setattr(sys, "argv", line)
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        assert stopped.value.code == 2
-        assert capsys.readouterr() == ("", f"auditor: {told}\n")
-        process.kill()
-        process.wait(60)
-        with locked(out):
-            assert out.is_dir()
-        with locked(out):
-            pass
-
-
-def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
-        raise ZeroDivisionError
-    with locked(tmp_path):
-        pass
-
-
-def test_only_what_a_run_left_half_written_is_cleared(tmp_path: Path) -> None:
-    ours = [tmp_path / place / ".auditor-tmp-x" for place in (".", "work/photos", "prototypes/1")]
-    theirs = [tmp_path / ".tmp-notes.txt", tmp_path / "sub" / ".auditor-tmp-y", tmp_path / ".lock"]
-    for path in (*ours, *theirs):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("kept")
-    (tmp_path / ".auditor-tmp-folder").mkdir()
-    (tmp_path / ".auditor-tmp-link").symlink_to(theirs[0])
-    with locked(tmp_path):
-        assert not any(path.exists() for path in ours)
-    assert [path.read_text() for path in theirs] == ["kept"] * 3
-    assert (tmp_path / ".auditor-tmp-link").exists()
-
-
-def test_a_run_folder_that_no_disk_can_hold_is_told(tmp_path: Path) -> None:
-    for name in ("a\0b", "x" * 300):
-        with pytest.raises(RunError, match=r"^Cannot use .*folder: "), locked(tmp_path / name):
-            pass
-
-
-def test_a_run_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with (
-            pytest.raises(RunError, match=r"^Cannot use .* as run folder: .*\.$"),
-            locked(folder),
-        ):
-            pass
 
 
 def test_what_another_state_of_the_program_computed_is_computed_again(

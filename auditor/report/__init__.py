@@ -6,6 +6,7 @@ Nothing here needs the audited model, PyTorch or a network: a saved audit render
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 from pathlib import Path
 
@@ -32,23 +33,37 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
     """
     source = folder / "audit.json"
     audit = Audit.read(source)
+    record = source.read_bytes()
     written = [folder / "report.html"]
-    _remove_older(folder / "report.pdf", source)
-    write_atomically(written[0], html.render(audit, Thumbnails(folder)))
+    page = html.render(audit, Thumbnails(folder))
+    _check_same(source, record)
+    _remove_other(folder / "report.pdf", record)
+    write_atomically(written[0], page, like=source)
     if pdf:
-        data = _pdf(audit, source.read_bytes(), Thumbnails(folder, side=PRINTED))
+        data = _pdf(audit, record, Thumbnails(folder, side=PRINTED))
+        _check_same(source, record)
         written.append(folder / "report.pdf")
-        write_atomically(written[1], data)
+        write_atomically(written[1], data, like=source)
     return written
 
 
-def _remove_older(path: Path, source: Path) -> None:
+def _check_same(source: Path, record: bytes) -> None:
+    """Pictures may be another audit's, if the record was replaced since it was read."""
+    if not source.is_file() or source.read_bytes() != record:
+        raise RunError(
+            f"{source} was replaced while its report was made; run `auditor report` again."
+        )
+
+
+def _remove_other(path: Path, record: bytes) -> None:
+    """Remove a PDF that is of another record than this, which every PDF has attached."""
+    checksum = hashlib.md5(record, usedforsecurity=False).hexdigest()  # as PDF names a file's
     try:
-        if path.exists() and path.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        if path.exists() and checksum.encode() not in path.read_bytes():
             path.unlink()
     except OSError as error:
         raise RunError(
-            f"{path} is of an older audit and cannot be removed: {error.strerror}."
+            f"{path} is of another audit and cannot be removed: {error.strerror}."
         ) from None
 
 
