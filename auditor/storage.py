@@ -8,11 +8,13 @@ killed run continues where it stopped and a changed input is never served a stal
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,6 +31,8 @@ __all__ = [
     "digest_file",
     "digest_package",
     "digest_value",
+    "read_bytes",
+    "read_text",
     "write_atomically",
 ]
 
@@ -61,6 +65,38 @@ def digest_package() -> str:
     home = Path(__file__).parent
     files = sorted(home.rglob("*.py"))
     return digest_value([[path.relative_to(home).as_posix(), digest_file(path)] for path in files])
+
+
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is a folder, FIFO or device, which may never end;
+            `strerror` says which.
+    """
+    try:
+        # a FIFO without a writer opens at once, and is then refused
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError as error:  # no path at all, such as one with a zero byte
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        data = file.read(limit + 1) if status.st_size <= limit else b""
+        if max(len(data), status.st_size) > limit:
+            raise OSError(errno.EFBIG, f"Larger than {limit:,} bytes", str(path))
+        return data
+
+
+def read_text(path: Path, *, limit: int) -> str:
+    """The text of a regular UTF-8 file of at most `limit` bytes, less a byte order mark.
+
+    Raises:
+        OSError: as `read_bytes`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_bytes(path, limit=limit).decode("utf-8-sig")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

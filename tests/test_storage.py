@@ -33,6 +33,8 @@ from auditor.storage import (
     digest_file,
     digest_value,
     locked,
+    read_bytes,
+    read_text,
     write_atomically,
 )
 
@@ -130,6 +132,55 @@ def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"^Cannot write .*choose another --out\.$"):
         write_atomically(tmp_path / "file" / "inside", b"")
+
+
+# --- reading what may be anything ---------------------------------------------------------------
+
+
+def test_a_text_is_read_without_its_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"\xef\xbb\xbfone\r\n")
+    assert read_text(path, limit=8) == "one\r\n"
+    assert read_bytes(path, limit=8) == b"\xef\xbb\xbfone\r\n"
+    (tmp_path / "link").symlink_to(path)
+    assert read_text(tmp_path / "link", limit=100) == "one\r\n"
+    path.write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        read_text(path, limit=8)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("folder", "Is a directory|Not a regular file"),
+        ("fifo", "Not a regular file"),
+        ("/dev/zero", "Not a regular file"),
+        ("link to a device", "Not a regular file"),
+        ("large", "Larger than 1,000 bytes"),
+        ("300 MiB of a sparse file", "Larger than 1,000 bytes"),
+        ("missing", "No such file"),
+        ("zero\0byte", "null"),
+        ("half of a pair \ud800", "surrogates"),
+        ("link to itself", "Too many levels"),
+    ],
+)
+def test_what_never_ends_or_is_too_large_is_no_text(what: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / what
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif what == "link to itself":
+        path.symlink_to(path)
+    elif what == "large":
+        path.write_bytes(bytes(1001))
+    elif "sparse" in what:
+        with path.open("wb") as file:
+            file.truncate(300 * 2**20)
+    with pytest.raises(OSError, match=told):
+        read_text(path, limit=1000)
 
 
 # --- digests ----------------------------------------------------------------------------------
