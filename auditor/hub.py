@@ -186,7 +186,8 @@ def _row_group(shard: str, number: int, name: str) -> Any:
     import pyarrow
 
     try:
-        file = open_parquet(Path(shard), (name, f"{name}.bytes"))
+        is_struct = pyarrow.types.is_struct(read_schema(Path(shard)).field(name).type)
+        file = open_parquet(Path(shard), (f"{name}.bytes" if is_struct else name,))
         return file.read_row_group(number, columns=[name]).column(name)
     except (ImagesError, ValueError, pyarrow.ArrowException) as error:
         raise OSError(f"{shard} is damaged: {error}") from None
