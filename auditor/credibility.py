@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from auditor.errors import ModelError
 from auditor.models import Classifier
+from auditor.readings import plain
 from auditor.record import Estimate
 from auditor.statistics import bootstrap_weights, interval, proportion
 
@@ -78,15 +79,14 @@ class ToldApart:
 def match_classes(first: Classifier, second: Classifier) -> dict[int, int]:
     """Index of a class in the first model -> index of the same class in the second.
 
-    By id where both models have ids, else by name without regard to case. A name that stands for
-    several classes of either model is matched with none: which is meant is not known.
+    By id where both models have ids, else by name, compared as `auditor.readings.plain` gives it. A
+    name that stands for several classes of either model is matched with none: which is meant is not
+    known.
     """
     if first.class_ids is not None and second.class_ids is not None:
         own, other = first.class_ids, second.class_ids
     else:
-        own, other = (
-            tuple(name.casefold() for name in model.class_names) for model in (first, second)
-        )
+        own, other = (tuple(plain(name) for name in model.class_names) for model in (first, second))
     single = {name for name, count in Counter(own).items() if count == 1}
     single &= {name for name, count in Counter(other).items() if count == 1}
     index = {name: i for i, name in enumerate(other) if name in single}

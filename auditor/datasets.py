@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,8 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from auditor.errors import ImagesError
-from auditor.listings import ClassMatcher, list_photos
+from auditor.forms import list_photos
+from auditor.labelling import Labelling
+from auditor.listings import Rows
 from auditor.photos import UnreadablePhoto, decode
+from auditor.readings import ClassMatcher
 from auditor.record import Remark
 from auditor.storage import digest_bytes, digest_value
 
@@ -37,6 +40,8 @@ class ImageSet:
         quarantined: photos left out, each with the reason.
         read: the bytes of the photo at a position of `ids`.
         remarks: what the source and its photos turned out to be.
+        readings: class indices by other readings of the labels (`auditor.readings.READINGS`), which
+            fit all labels too and were not taken.
         digest: SHA-256 of ids, labels and digests.
     """
 
@@ -46,6 +51,7 @@ class ImageSet:
     quarantined: tuple[tuple[str, str], ...]
     read: Callable[[int], bytes] = field(repr=False, compare=False)
     remarks: tuple[Remark, ...] = ()
+    readings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,8 +94,9 @@ class ImageSet:
             labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
             digests=tuple(self.digests[i] for i in rows),
             quarantined=self.quarantined,
-            read=_Rows(self.read, rows),
+            read=Rows(self.read, rows),
             remarks=self.remarks,
+            readings=_at(self.readings, rows),
         )
 
     def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:
@@ -120,43 +127,36 @@ class ImageSet:
         return fit(self.image(i))
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A reader of some rows of another reader; a value, so that it can go to other processes."""
-
-    read: Callable[[int], bytes]
-    rows: tuple[int, ...]
-
-    def __call__(self, i: int) -> bytes:
-        return self.read(self.rows[i])
-
-
 def load(
     spec: str,
     *,
     class_names: Sequence[str],
     class_ids: Sequence[str] | None,
     labelled: bool,
+    labels: str = "auto",
+    label_column: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
     """Read and decode every photo of a source once, and keep those without fault.
 
-    Labelled sources are a folder with one folder per class, a CSV or Parquet manifest with columns
-    for path and label, or a Hugging Face dataset saved to disk. Class folders and labels match by
-    class index, folder id or name. Unlabelled ones may also be any folder, searched through.
+    `auditor.forms.list_photos` says which sources there are. Labels match by class index, folder id
+    or name, all of them in one way; where two ways fit and differ, it is asked.
 
     Args:
         spec: path of the folder, manifest or dataset.
         class_names: the model's class names.
         class_ids: the model's folder ids such as WordNet ids, where it has them.
         labelled: whether each photo needs a class of the model.
+        labels: how labels are read: one of `auditor.readings.READINGS`, or "auto".
+        label_column: the column of labels, where the source has columns.
         on_progress: called with the photos done and all photos after each one.
 
     Raises:
         ImagesError: nothing can be listed or read, or labels do not match the model's classes.
     """
-    matcher = ClassMatcher(class_names, class_ids) if labelled else None
-    listing = list_photos(spec, matcher=matcher)
+    matcher = ClassMatcher(class_names, class_ids)
+    labelling = Labelling(matcher, labels, label_column) if labelled else None
+    listing = list_photos(spec, labelling=labelling)
     total = len(listing.ids)
     if total == 0:
         raise ImagesError(f"{spec} holds no photos; check the path.")
@@ -180,14 +180,20 @@ def load(
         raise ImagesError(f"No photo of {spec} can be read; the first, {name}: {reason}.")
     if quarantined:
         logger.warning("%d of %d photos of %s cannot be used.", len(quarantined), total, spec)
-    labels = None if listing.labels is None else tuple(listing.labels[i] for i in kept)
     return ImageSet(
         ids=tuple(listing.ids[i] for i in kept),
-        labels=labels,
+        labels=None if listing.labels is None else tuple(listing.labels[i] for i in kept),
         digests=tuple(digests),
         quarantined=tuple(quarantined),
-        read=_Rows(listing.read, tuple(kept)),
+        read=Rows(listing.read, tuple(kept)),
+        remarks=listing.remarks,
+        readings=_at(listing.readings, kept),
     )
+
+
+def _at(readings: Mapping[str, tuple[int, ...]], rows: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Labels of some rows, by each reading."""
+    return {name: tuple(labels[i] for i in rows) for name, labels in readings.items()}
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditor.errors import ModelError
+from auditor.storage import read_text
 
 __all__ = ["ClassNames", "imagenet", "read_class_names"]
 
 MAX_DIGITS = 20  # of an index: Python reads no number of thousands of digits
+MAX_BYTES = 2**24  # of a file of class names, 16 MiB: a thousand times those of ImageNet
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def read_class_names(path: Path) -> ClassNames:
         ModelError: the file cannot be read, or indices, ids or names are missing or doubled.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, limit=MAX_BYTES)
         if path.suffix.lower() == ".csv":
             rows: list[object] = list(csv.DictReader(text.splitlines(), strict=True))
         elif path.suffix.lower() == ".json":

@@ -37,7 +37,6 @@ from auditor.assembly import assemble, read_planted
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ConfigError, ImagesError, ResourceError, RunError, lacks_memory
-from auditor.listings import ClassMatcher
 from auditor.material import LEAST_PHOTOS, gather, known_labels, least_left
 from auditor.models import Classifier
 from auditor.observations import (
@@ -47,6 +46,7 @@ from auditor.observations import (
     path_photos,
     sample,
 )
+from auditor.readings import ClassMatcher
 from auditor.record import Audit
 from auditor.results import Results
 from auditor.storage import Work
@@ -341,6 +341,8 @@ class _Run:
             class_names=classifier.class_names,
             class_ids=classifier.class_ids,
             labelled=labelled,
+            labels=self.config.labels,
+            label_column=self.config.label_column,
         )
 
 

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import os
 import pickle
 import threading
@@ -121,10 +120,11 @@ def test_a_name_of_two_classes_must_be_given_by_index_or_id(tmp_path: Path) -> N
 
 def test_a_digit_that_is_an_index_and_another_name_is_unclear(tmp_path: Path) -> None:
     put(tmp_path, "1/a.png", photo(0))
-    with pytest.raises(ImagesError, match="several classes"):
+    with pytest.raises(ImagesError, match=r"'1' is class 0 .* by class name and class 1"):
         load(tmp_path, names=("1", "0"), ids=None)
     assert load(tmp_path, names=("0", "1"), ids=None).labels == (1,)
-    assert load(tmp_path, names=("a", "b"), ids=("1", "2")).labels == (0,)
+    with pytest.raises(ImagesError, match=r"by folder id and .* say --labels id or --labels index"):
+        load(tmp_path, names=("a", "b"), ids=("1", "2"))
 
 
 def test_loose_photos_are_an_error_only_where_labels_are_needed(tmp_path: Path) -> None:
@@ -137,17 +137,26 @@ def test_loose_photos_are_an_error_only_where_labels_are_needed(tmp_path: Path) 
     assert pool.labels is None
 
 
-def test_hidden_and_other_files_are_passed_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
     put(tmp_path, "0/a.png", photo(0))
-    put(tmp_path, "0/notes.txt", b"x")
-    put(tmp_path, "readme.md", b"x")
+    for name in ("0/notes.txt", "0/b.TXT", "1/c.heif.part", "readme", "0/Thumbs.db"):
+        put(tmp_path, name, b"x")
     put(tmp_path, "0/.b.png", photo(0))
     put(tmp_path, ".thumbs/c.png", photo(0))
-    with caplog.at_level(logging.INFO, logger="auditor"):
-        assert load(tmp_path).ids == ("0/a.png",)
-    assert "2 files" in caplog.text
+    put(tmp_path, "0/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", photo(0))
+    put(tmp_path, "__MACOSX/0/a.png", photo(0))
+    put(tmp_path, "2/deep/.x.png", photo(0))
+    images = load(tmp_path)
+    assert images.ids == ("0/a.png",)
+    assert [remark.code for remark in images.remarks] == ["files-skipped", "class-folders-empty"]
+    assert images.remarks[0].text == (
+        f"In {tmp_path} these were passed over: 5 files not named like a photo (.txt 2, .db 1, "
+        ".part 1, no suffix 1); 3 hidden files or folders ('.b.png', '.thumbs', '.x.png'); "
+        "2 folders of thumbnails or of the system ('@eaDir', '__MACOSX')."
+    )
+    assert images.remarks[1].text == f"2 folders of {tmp_path} with no photo in them: '1', '2'."
+    pool = load(tmp_path, labelled=False)
+    assert pool.remarks == images.remarks[:1]
 
 
 def test_symbolic_links_may_loop(tmp_path: Path) -> None:
@@ -341,11 +350,11 @@ def test_wordnet_ids_are_passed_over_where_the_model_has_none(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["name", "label"], ["a.png", "0"]], "needs a column of paths, named path, image or file"),
+        ([["name", "label"], ["a.png", "0"]], "needs a column of paths, named path, image, file"),
         ([["path", "colour"], ["a.png", "0"]], "needs a column of labels, named class_index"),
         ([["path", "label"], ["a.png", "dog"]], "1 label that matches no class .*'dog'"),
         ([["path", "label"], ["a.png", "1" * 5000]], "1 label that matches no class"),
-        ([["path", "label"], ["a.png", ""]], "1 label that matches no class .*''"),
+        ([["path", "label"], ["a.png", ""]], "has no label in any of its 1 row"),
         ([["path", "wnid"], ["a.png", "tench"]], "no class of the model: 'tench'"),
         ([["path", "class_index"], ["a.png", "n01440764"]], "no class of the model: 'n01440764'"),
         ([["path", "label"], ["", "0"]], "no path in row 1"),
