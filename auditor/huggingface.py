@@ -31,7 +31,9 @@ FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 CONVNEXT_STRETCHES = 384
 """From this size on ConvNeXt's image processor stretches the whole photo instead of cropping."""
 
-REPEATS = re.compile(r"layer|depth|block|stage|repeat")
+REPEATS = re.compile(
+    r"\w*(?:layers?|depths?|blocks?|stages|repeats)|depth_(?:coefficient|multiplier)"
+)
 MOST_LAYERS = 2000
 """Keys of a configuration that say how many parts are built, and the most that are: building
 takes a millisecond each, and configurations can ask for any number."""
@@ -79,7 +81,7 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
     with offline() if local else contextlib.nullcontext(), _quiet():
         try:
-            said, _ = transformers.PreTrainedConfig.get_config_dict(name, **options)
+            said, _ = transformers.PretrainedConfig.get_config_dict(name, **options)
             _check_config(said, config.spec)
             _check_size(transformers.AutoConfig.from_pretrained(name, **options), config.spec)
             model, info = transformers.AutoModelForImageClassification.from_pretrained(
@@ -147,7 +149,7 @@ def _check_config(said: Mapping[str, Any], spec: str) -> None:
             "load other weights; remove it."
         )
     for key, value in _numbers(said):
-        if REPEATS.search(key) and value > MOST_LAYERS:
+        if REPEATS.fullmatch(key) and value > MOST_LAYERS:
             raise ModelError(
                 f"{spec} asks for {key} = {value:.4g} in its config.json, more than "
                 f"{MOST_LAYERS:,}; check that file."
@@ -174,7 +176,7 @@ def _check_size(described: Any, spec: str) -> None:
     import transformers
 
     with torch.device("meta"):
-        net = transformers.AutoModelForImageClassification.from_config(
+        net = transformers.AutoModelForImageClassification.from_config(  # type: ignore[no-untyped-call]
             described, trust_remote_code=False
         )
     numbers = sum(value.numel() for value in (*net.parameters(), *net.buffers()))

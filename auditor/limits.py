@@ -87,15 +87,15 @@ def physical_memory() -> int:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a folder holds only regular files and folders, at any depth.
+    """See that no file of a folder is a pipe or a device, which would be read without an end.
 
     Raises:
-        ModelError: it holds a pipe, a device or a link to nothing, or it cannot be listed.
+        ModelError: one is, or the folder cannot be listed.
     """
-    for place, _, names in os.walk(folder, onerror=_unlisted):
-        for name in names:
-            check_file(Path(place) / name)
-
-
-def _unlisted(error: OSError) -> None:
-    raise ModelError(f"Cannot list {error.filename}: {error.strerror}.")
+    try:
+        entries = [entry for entry in sorted(folder.iterdir()) if entry.exists()]
+    except OSError as error:
+        raise ModelError(f"Cannot list {folder}: {error.strerror}.") from None
+    for entry in entries:
+        if not entry.is_dir():
+            check_file(entry)

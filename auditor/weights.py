@@ -34,8 +34,8 @@ __all__ = [
 
 METADATA_KEY = "auditor"
 
-DEEPEST = 5
-"""Levels of mappings within mappings in which weights are looked for."""
+DEEPEST, LONGEST = 5, 1000
+"""Levels of mappings and lists in which weights are looked for, and the longest such list."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,15 @@ def tensor_sets(data: object, path: Path) -> dict[str, dict[str, Tensor]]:
     seen: set[int] = set()
 
     def search(value: object, keys: tuple[str, ...]) -> None:
-        if isinstance(value, nn.Module):
-            value = value.state_dict()
-        if not isinstance(value, Mapping) or id(value) in seen or len(keys) > DEEPEST:
+        if id(value) in seen or len(keys) > DEEPEST:
             return
         seen.add(id(value))
+        if isinstance(value, nn.Module):
+            value = value.state_dict()
+        elif isinstance(value, list | tuple) and len(value) <= LONGEST:
+            value = dict(enumerate(value))
+        if not isinstance(value, Mapping):
+            return
         named = {str(k): v for k, v in value.items() if isinstance(k, str | int)}
         tensors = {name: part for name, part in named.items() if isinstance(part, Tensor)}
         if tensors:
@@ -223,5 +227,6 @@ def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
-    if math.prod(shape) * dtype.itemsize > entry.file_size and not dtype.hasobject:
+        held = entry.file_size - file.tell()
+    if math.prod(shape) * dtype.itemsize > held and not dtype.hasobject:
         raise ValueError(f"{entry.filename!r} says that it has the shape {shape}, but is smaller")

@@ -98,6 +98,7 @@ LAYOUTS: dict[str, tuple[object, str]] = {
     "torchvision's": ({"model": S, "optimizer": {"state": {0: {"m": S["fc.bias"]}}}}, "'model'"),
     "under net": ({"net": S, "acc": 93.1}, "'net'"),
     "under weights": ({"weights": S}, "'weights'"),
+    "in a list": ([behind("module.", S), {"lr": 0.1}], "under '0' and"),
     "under any key": ({"my_network": {"params": S}}, "'my_network.params'"),
     "fastai's": ({"model": S, "opt": {"state": [{"grad_avg": S["fc.bias"]}]}}, "'model'"),
     "compiled, then DDP": (behind("_orig_mod.module.", S), "'module.'"),
@@ -329,6 +330,17 @@ def test_mappings_that_hold_themselves_end(tmp_path: Path) -> None:
     for _ in range(40):
         level = {f"k{i}": level for i in range(40)}
     done = fitted(tmp_path, data | {"levels": level, (1, 2): S["fc.bias"]})
+    assert said(done)["weights-taken"] == "c.pt: the weights under 'model' were taken."
+
+
+def test_trusted_modules_in_a_checkpoint(tmp_path: Path) -> None:
+    net = Net()
+    net.load_state_dict(S)
+    data = {"epoch": 3, "model": net, "ema": None}
+    with pytest.raises(ModelError, match="--trust-code"):
+        fitted(tmp_path, data)
+    done = fitted(tmp_path, data, trust_code=True)
+    assert digest(done) == digest(fitted(tmp_path, S))
     assert said(done)["weights-taken"] == "c.pt: the weights under 'model' were taken."
 
 
