@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import math
 import pickle
 import re
 import warnings
@@ -25,6 +26,7 @@ import torch
 
 from auditor.description import Description
 from auditor.errors import ModelError
+from auditor.limits import check_archive
 from auditor.weights import METADATA_KEY, first_line
 
 if TYPE_CHECKING:
@@ -67,6 +69,15 @@ SIZE_FUNCTIONS = {
     *("Le", "Lt", "Integer"),
 }
 DECLARED_SIZE = re.compile(r"Symbol\('([suz]+\d+)'(?:, [a-z]+=(?:True|False))*\)")
+LONGEST_EXPRESSION = 2000
+LARGEST_POWER = 64
+LARGEST_INTEGER = 2048
+"""Characters of an expression for a size, the largest exponent, and bits of any number in it.
+PyTorch evaluates expressions to the end, and `10**10**10` has none. Sizes fit into 64 bits."""
+
+LARGEST_GRAPH = 200_000
+"""Operations of a program; a network of 1,000 layers has a tenth of them."""
+
 READ_FREELY = {"metadata", "torch_version", "as_string", "as_strings", "guards_code"}
 """Text that is only kept, passed as an argument, or never used here (the compiled checks)."""
 
@@ -89,6 +100,7 @@ def load_scripted(
         ModelError: it cannot be loaded, or could reach files and is not trusted.
     """
     extra: dict[str, str | bytes] = {METADATA_KEY: ""}
+    check_archive(path)
     try:
         data = path.read_bytes()
         if not trust_code:
@@ -121,6 +133,7 @@ def load_exported(path: Path, *, trust_code: bool) -> tuple[ExportedProgram, Des
         raise ModelError(
             f"This PyTorch ({torch.__version__}) cannot read {path}; install 2.9 or newer."
         ) from None
+    check_archive(path)
     try:
         data = path.read_bytes()
         if not trust_code:
@@ -182,6 +195,8 @@ def _not_plain(names: list[str], read: Callable[[str], bytes]) -> str | None:
 
 def _not_plain_value(value: Any, key: str) -> str | None:
     if isinstance(value, dict):
+        if isinstance(nodes := value.get("nodes"), list) and len(nodes) > LARGEST_GRAPH:
+            return f"{len(nodes):,} operations"
         for name, part in value.items():
             if not PLAIN_NAME.fullmatch(name):
                 return f"odd name {name[:80]!r}"
@@ -217,25 +232,60 @@ def _is_plain_tree(tree: dict[str, Any]) -> bool:
 
 
 def _is_arithmetic(text: str) -> bool:
-    """Whether an expression only computes with numbers and the names of sizes."""
+    """Whether an expression only computes with numbers and the names of sizes, and soon ends."""
+    if len(text) > LONGEST_EXPRESSION:
+        return False
     try:
-        nodes = list(ast.walk(ast.parse(DECLARED_SIZE.sub(r"\1", text.strip()), mode="eval")))
+        tree = ast.parse(DECLARED_SIZE.sub(r"\1", text.strip()), mode="eval")
+        return _bits(tree.body) <= LARGEST_INTEGER
     except (SyntaxError, ValueError, RecursionError):
         return False
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    allowed = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Load)
-    for node in nodes:
-        if isinstance(node, ast.Name):
-            fine = node.id in SIZE_FUNCTIONS if id(node) in called else _is_size(node.id)
-        elif isinstance(node, ast.Constant):
-            fine = isinstance(node.value, int | float)
-        elif isinstance(node, ast.Call):
-            fine = isinstance(node.func, ast.Name) and not node.keywords
-        else:
-            fine = isinstance(node, (*allowed, ast.operator, ast.unaryop, ast.cmpop, ast.boolop))
-        if not fine:
-            return False
-    return True
+
+
+def _bits(node: ast.expr) -> int:
+    """Bits that the value of an expression has at most, sizes having 64.
+
+    Raises:
+        ValueError: it is more than arithmetic, or a power whose exponent is large or unknown.
+    """
+    match node:
+        case ast.Constant(value=bool()):
+            return 1
+        case ast.Constant(value=int(value)):
+            return value.bit_length()
+        case ast.Constant(value=float()):
+            return 64
+        case ast.Name(id=name) if _is_size(name):
+            return 64
+        case ast.UnaryOp(operand=operand):
+            return _bits(operand)
+        case ast.BinOp(left=left, op=ast.Pow() | ast.LShift(), right=right):
+            return _power(left, right)
+        case ast.BinOp(left=left, right=right):
+            return _sum([left, right])
+        case ast.BoolOp(values=values):
+            return _sum(values)
+        case ast.Compare(left=left, comparators=others):
+            return _sum([left, *others])
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if (
+            name in SIZE_FUNCTIONS
+        ):
+            powers = name in ("PowByNatural", "FloatPow", "LShift") and len(arguments) == 2
+            return _power(*arguments) if powers else _sum(arguments)
+    raise ValueError(f"{type(node).__name__} is no arithmetic")
+
+
+def _sum(nodes: list[ast.expr]) -> int:
+    return 1 + sum(_bits(node) for node in nodes)  # as many as a product has, or more
+
+
+def _power(base: ast.expr, exponent: ast.expr) -> int:
+    sign = exponent.operand if isinstance(exponent, ast.UnaryOp) else exponent
+    if not isinstance(sign, ast.Constant) or not isinstance(sign.value, int | float):
+        raise ValueError("the exponent is no number")
+    if abs(sign.value) > LARGEST_POWER:
+        raise ValueError("the exponent is large")
+    return max(1, math.ceil(abs(sign.value))) * _bits(base) + LARGEST_POWER
 
 
 def _is_size(name: str) -> bool:

@@ -141,7 +141,10 @@ def audit(
         str | None,
         typer.Option(help="Architecture of a weights file, such as torchvision:resnet50."),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Local weights of a named model.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Local weights of a named model; FILE#KEY where it holds several."),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="Model's input in pixels: one side, or HEIGHTxWIDTH.")
     ] = None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,27 @@ from auditor.config import ModelConfig
 from auditor.description import Description, complete
 from auditor.errors import ModelError
 from auditor.libraries import timm_description
+from auditor.limits import check_folder, physical_memory
+from auditor.record import Remark
 from auditor.weights import first_line
 
-__all__ = ["PlainLogits", "load"]
+__all__ = ["PlainLogits", "load", "offline"]
 
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of resampling filters, as image processors store them."""
 
 CONVNEXT_STRETCHES = 384
 """From this size on ConvNeXt's image processor stretches the whole photo instead of cropping."""
+
+REPEATS = re.compile(
+    r"\w*(?:layers?|depths?|blocks?|stages|repeats)|depth_(?:coefficient|multiplier)"
+)
+MOST_LAYERS = 2000
+"""Keys of a configuration that say how many parts are built, and the most that are: building
+takes a millisecond each, and configurations can ask for any number."""
+
+FETCHED = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+"""Arguments of `timm.create_model` that read weights from elsewhere."""
 
 TOLERANCE = 0.05
 """Largest mean difference, in standard deviations of the input, that two resizers may have."""
@@ -45,41 +59,133 @@ class PlainLogits(nn.Module):
         return logits
 
 
-def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description]:
-    """Load a model and what its configuration and image processor say.
+def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tuple[Remark, ...]]:
+    """Load a model in float32, and what its configuration and image processor say.
 
-    The code of the repository is never run. The image processor is tried on a picture, and where
-    this program's preprocessing does not give the same input, the user is asked for it.
+    The code of the repository is never run, and a local folder is loaded without the network. The
+    image processor is tried on a picture, and where this program's preprocessing does not give the
+    same input, the user is asked for it.
 
     Args:
         name: `ORG/NAME` on the hub or a local folder.
         config: the model's configuration.
 
     Raises:
-        ModelError: it cannot be loaded, or weights are missing in it.
+        ModelError: it cannot be loaded, asks for code or absurd sizes, or lacks weights.
     """
     import transformers
 
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": os.path.isdir(name)}
-    try:
-        with _quiet():
+    local = os.path.isdir(name)
+    if local:
+        check_folder(Path(name))
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
+    with offline() if local else contextlib.nullcontext(), _quiet():
+        try:
+            said, _ = transformers.PretrainedConfig.get_config_dict(name, **options)
+            _check_config(said, config.spec)
+            _check_size(transformers.AutoConfig.from_pretrained(name, **options), config.spec)
             model, info = transformers.AutoModelForImageClassification.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True, **options
+                name,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+                **options,
             )
-    except Exception as error:  # whatever its parsers meet in a damaged file
-        raise ModelError(
-            f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
-            f"config.json and model.safetensors: {first_line(error)}."
-        ) from error
-    absent = sorted(
-        {*map(str, info["missing_keys"]), *(str(k[0]) for k in info["mismatched_keys"])}
-    )
-    if absent:
-        raise ModelError(
-            f"{config.spec} has no weights for {absent[0]!r}, so it is no trained classifier."
+        except ModelError:
+            raise
+        except Exception as error:  # whatever its parsers meet in a damaged file
+            raise ModelError(
+                f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
+                f"config.json and model.safetensors: {first_line(error)}."
+            ) from error
+        absent = sorted(
+            {*map(str, info["missing_keys"]), *(str(k[0]) for k in info["mismatched_keys"])}
         )
-    described = _class_names(model.config).over(_input(name, config, options))
-    return PlainLogits(model), described
+        if absent:
+            raise ModelError(
+                f"{config.spec} has no weights for {absent[0]!r}, so it is no trained classifier."
+            )
+        described = _class_names(model.config).over(_input(name, config, options))
+    return PlainLogits(model), described, tuple(_remarks(said, config.spec))
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Keep the hub's client from asking any server, for this block."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _remarks(said: Mapping[str, Any], spec: str) -> Iterator[Remark]:
+    stored = said.get("dtype") or said.get("torch_dtype")
+    if stored in ("float16", "bfloat16"):
+        yield Remark(
+            code="weights-in-another-precision",
+            text=f"{spec} holds weights in {stored}. They were audited in float32.",
+        )
+
+
+def _check_config(said: Mapping[str, Any], spec: str) -> None:
+    """See that a configuration names nothing that would be fetched or run, and ends soon."""
+    attention = said.get("attn_implementation") or said.get("_attn_implementation") or ""
+    architecture = said.get("architecture") or ""
+    for what, value in (("attention", attention), ("architecture", architecture)):
+        if not isinstance(value, str) or re.search(r"[/\\:]", value):
+            raise ModelError(
+                f"{spec} names the {what} {str(value)[:80]!r} in its config.json, which is of "
+                "another repository and not fetched; load that model by its own name."
+            )
+    arguments = said.get("model_args") or {}
+    fetched = sorted(set(arguments) & FETCHED) if isinstance(arguments, dict) else []
+    if fetched:
+        raise ModelError(
+            f"{spec} gives {fetched[0]!r} among the model_args of its config.json, which would "
+            "load other weights; remove it."
+        )
+    for key, value in _numbers(said):
+        if REPEATS.fullmatch(key) and value > MOST_LAYERS:
+            raise ModelError(
+                f"{spec} asks for {key} = {value:.4g} in its config.json, more than "
+                f"{MOST_LAYERS:,}; check that file."
+            )
+
+
+def _numbers(said: object, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a configuration with its key; those of a list by their sum, too."""
+    if isinstance(said, dict):
+        for name, value in said.items():
+            yield from _numbers(value, str(name))
+    elif isinstance(said, list):
+        yield key, len(said) if all(isinstance(v, dict | list) for v in said) else 0
+        yield key, sum(value for value in said if isinstance(value, int | float))
+        for value in said:
+            if isinstance(value, dict | list):
+                yield from _numbers(value, key)
+    elif isinstance(said, int | float) and not isinstance(said, bool):
+        yield key, said
+
+
+def _check_size(described: Any, spec: str) -> None:
+    """See that the network fits into memory, by building it without its numbers."""
+    import transformers
+
+    with torch.device("meta"):
+        net = transformers.AutoModelForImageClassification.from_config(  # type: ignore[no-untyped-call]
+            described, trust_remote_code=False
+        )
+    numbers = sum(value.numel() for value in (*net.parameters(), *net.buffers()))
+    memory = physical_memory()
+    if 4 * numbers > memory:
+        raise ModelError(
+            f"{spec} asks for {numbers:.3g} weights in its config.json, which take "
+            f"{4 * numbers / 2**30:.3g} GiB; this machine has {memory / 2**30:.0f} GiB."
+        )
 
 
 def _class_names(config: Any) -> Description:

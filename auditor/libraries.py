@@ -5,20 +5,19 @@ from __future__ import annotations
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from auditor.description import Description
 from auditor.errors import ModelError
+from auditor.fitting import Architecture
 from auditor.labels import imagenet
 from auditor.weights import first_line
 
 __all__ = [
-    "Architecture",
     "pretrained_timm",
     "pretrained_torchvision",
     "timm_architecture",
@@ -26,14 +25,8 @@ __all__ = [
     "torchvision_architecture",
 ]
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network without its weights: `build` takes a number of classes, or `None` for its own."""
-
-    name: str
-    build: Callable[[int | None], nn.Module]
-    description: Description
+TRAINING_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""Classifiers in the middle of a network that only its training uses."""
 
 
 def pretrained_torchvision(name: str, version: str, *, spec: str) -> tuple[nn.Module, Description]:
@@ -85,7 +78,8 @@ def torchvision_architecture(name: str) -> Architecture:
         return net
 
     members = torchvision.models.get_model_weights(name)
-    return Architecture(f"torchvision:{name}", build, _torchvision_input(members.DEFAULT))
+    described = _torchvision_input(members.DEFAULT)
+    return Architecture(f"torchvision:{name}", build, described, TRAINING_HEADS.get(name, ()))
 
 
 def _torchvision_input(member: Any) -> Description:

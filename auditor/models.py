@@ -84,7 +84,9 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
         )
     names = _class_names(source.description, config)
     _check_names(names, n_classes, config.spec)
-    return Classifier(net, preprocess, names.names, names.ids, source.digest, config.spec)
+    return Classifier(
+        net, preprocess, names.names, names.ids, source.digest, config.spec, remarks=source.remarks
+    )
 
 
 def _class_names(description: Description, config: ModelConfig) -> ClassNames:

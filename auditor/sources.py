@@ -16,20 +16,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from auditor import archives, huggingface, libraries, weights
+from auditor import archives, huggingface, libraries
 from auditor.config import ModelConfig
 from auditor.description import Description, complete
 from auditor.errors import ModelError
+from auditor.fitting import Architecture, fit, in_single_precision, is_half
 from auditor.graphs import tap_exported
-from auditor.libraries import Architecture
+from auditor.limits import check_file, check_folder
+from auditor.record import Remark
 from auditor.scripted import tap_scripted
 from auditor.storage import digest_file
 from auditor.weights import (
     Weights,
+    choice,
     first_line,
-    fitted,
     load_pickle,
     read_weights,
+    tensor_sets,
     weights_digest,
 )
 
@@ -41,15 +44,24 @@ FACTORY_INPUT = Description(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Source:
-    """A network with its weights, what is known of it, and the digest of its weights."""
+    """A network with its weights, what is known of it, and the digest of its weights.
+
+    `remarks` say which weights were taken, and what was done to them.
+    """
 
     net: nn.Module
     description: Description
     digest: str
+    remarks: tuple[Remark, ...] = ()
 
 
-def _source(net: nn.Module, description: Description) -> Source:
-    return Source(net, description, weights_digest(net.state_dict()))
+def _source(net: nn.Module, description: Description, remarks: tuple[Remark, ...] = ()) -> Source:
+    """A source whose network is in single precision."""
+    if is_half(net):
+        text = "The model's parameters are of half precision. They were audited in float32."
+        remarks = (*remarks, Remark(code="weights-in-another-precision", text=text))
+    net = in_single_precision(net)
+    return Source(net, description, weights_digest(net.state_dict()), remarks)
 
 
 # --- libraries -----------------------------------------------------------------------------------
@@ -76,8 +88,8 @@ def from_timm(rest: str, config: ModelConfig, device: torch.device) -> Source:
 
 def from_hugging_face(rest: str, config: ModelConfig, device: torch.device) -> Source:
     """`hf:ORG/NAME` from the hub or `hf:FOLDER`: an image classifier of transformers."""
-    net, description = huggingface.load(rest, config)
-    return Source(net, description, weights_digest(net.model.state_dict()))
+    net, description, remarks = huggingface.load(rest, config)
+    return Source(net, description, weights_digest(net.model.state_dict()), remarks)
 
 
 def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
@@ -95,14 +107,24 @@ def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
         ) from None
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=rest))
+        check_folder(folder)
         found = mlflow.models.Model.load(str(folder))
+    except ModelError:
+        raise
     except Exception as error:  # clients of many stores, each with errors of its own
         raise ModelError(f"mlflow cannot load {rest}: {first_line(error)}.") from error
-    described = Description.parse((found.metadata or {}).get("auditor"), source=rest)
-    if "pytorch" not in found.flavors:
-        raise ModelError(f"{rest} was not saved by mlflow.pytorch; other flavours cannot be used.")
-    program = folder / found.flavors["pytorch"]["model_data"] / "model.pt2"
-    if program.is_file():
+    metadata = found.metadata if isinstance(found.metadata, Mapping) else {}
+    described = Description.parse(metadata.get("auditor"), source=rest)
+    flavours = found.flavors if isinstance(found.flavors, Mapping) else {}
+    own = flavours.get("pytorch")
+    data = own.get("model_data") if isinstance(own, Mapping) else None
+    if not isinstance(data, str):
+        raise ModelError(
+            f"{rest} was not saved by mlflow.pytorch, or its MLmodel does not say where; other "
+            "flavours cannot be used."
+        )
+    program = folder / data / "model.pt2"
+    if os.path.lexists(program):
         source = _exported(program, config, device)
         return dataclasses.replace(source, description=described.over(source.description))
     if not config.trust_code:
@@ -122,9 +144,10 @@ def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
 
 def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
     """`file:PATH`: torch.export, TorchScript, weights with `--arch`, or a trusted pickle."""
-    path = Path(rest)
-    if not os.path.isfile(path):
+    path, chosen = choice(rest)
+    if not os.path.lexists(path):
         raise ModelError(f"There is no model file {rest}; check the path.")
+    check_file(path)
     suffix = path.suffix.lower()
     if suffix == ".pt2":
         return _exported(path, config, device)
@@ -136,7 +159,7 @@ def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
         net = tap_scripted(script, preprocess.normalise(noise.to(device)))
         return Source(net, description, digest)
     if suffix in (".safetensors", ".npz") or config.arch is not None:
-        found = read_weights(path, trust_code=config.trust_code)
+        found = read_weights(path, trust_code=config.trust_code, chosen=chosen)
         arch = config.arch or found.description.arch
         if arch is None:
             raise ModelError(
@@ -166,7 +189,7 @@ def _from_pickle(path: Path, config: ModelConfig) -> Source:
     data = load_pickle(path, trust_code=config.trust_code)
     if isinstance(data, nn.Module):
         return _source(data, Description.parse(getattr(data, "auditor", None), source=str(path)))
-    weights.tensors_in(data, path)
+    tensor_sets(data, path)
     raise ModelError(
         f"{path} holds weights only; name their architecture with --arch "
         "(torchvision:NAME, timm:NAME or python:PACKAGE.MODULE:FACTORY)."
@@ -191,14 +214,15 @@ def _architecture(arch: str, *, trusted: bool) -> Architecture:
 
 
 def _with_weights(architecture: Architecture, config: ModelConfig) -> Source:
-    path = Path(config.weights or "")
-    found = read_weights(path, trust_code=config.trust_code)
+    path, chosen = choice(config.weights or "")
+    found = read_weights(path, trust_code=config.trust_code, chosen=chosen)
     return _fit(architecture, found, path)
 
 
 def _fit(architecture: Architecture, found: Weights, path: Path) -> Source:
-    net = fitted(architecture.build, found, arch=architecture.name, path=path)
-    return _source(net, found.description.over(architecture.description))
+    fitted = fit(architecture, found, path)
+    described = found.description.over(architecture.description)
+    return _source(fitted.net, described, fitted.remarks)
 
 
 # --- the user's code -----------------------------------------------------------------------------

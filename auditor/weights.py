@@ -1,12 +1,14 @@
-"""Weights: reading them without running code in the file, fitting, hashing and saving them."""
+"""Weights: reading them without running code in the file, hashing and saving them."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,46 +18,70 @@ from torch import Tensor, nn
 
 from auditor.description import Description
 from auditor.errors import ModelError
+from auditor.limits import check_archive, check_file
 from auditor.preprocessing import Preprocess
 from auditor.storage import write_atomically
 
-__all__ = ["Weights", "fitted", "load_pickle", "read_weights", "save", "weights_digest"]
+__all__ = [
+    "Weights",
+    "choice",
+    "load_pickle",
+    "read_weights",
+    "save",
+    "tensor_sets",
+    "weights_digest",
+]
 
 METADATA_KEY = "auditor"
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
-"""Keys under which training scripts put the weights beside optimisers and counters."""
-
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""What DataParallel, torch.compile and training wrappers put before each name."""
+DEEPEST, LONGEST = 5, 1000
+"""Levels of mappings and lists in which weights are looked for, and the longest such list."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Named tensors of a file, and what the file says about the model."""
+    """Sets of named tensors of a file, and what the file says about the model.
 
-    tensors: Mapping[str, Tensor]
+    Attributes:
+        sets: tensors by name, by the dotted keys that lead to them; empty at the top of the file.
+        description: of the model.
+        chosen: where the user says that the weights are; empty for anywhere.
+    """
+
+    sets: Mapping[str, Mapping[str, Tensor]]
     description: Description
+    chosen: str = ""
 
 
-def read_weights(path: Path, *, trust_code: bool) -> Weights:
+def choice(text: str) -> tuple[Path, str]:
+    """A path and the place within the file: `FILE#KEY`, where no file has that whole name."""
+    path, cut, place = text.rpartition("#")
+    return (Path(path), place) if cut and not os.path.lexists(text) else (Path(text), "")
+
+
+def read_weights(path: Path, *, trust_code: bool, chosen: str = "") -> Weights:
     """Read a `.safetensors`, `.npz`, or PyTorch file of tensors.
 
     Args:
         path: the file.
         trust_code: whether code in a PyTorch file may run; else nothing in it is executed.
+        chosen: where in the file the weights are.
 
     Raises:
         ModelError: the file is missing or damaged, or holds more than tensors and is not trusted.
     """
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         raise ModelError(f"There is no weights file {path}; check the path.")
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return _read_safetensors(path)
+        check_file(path)
+        tensors, description = _read_safetensors(path)
+        return Weights({"": tensors}, description, chosen)
     if suffix == ".npz":
-        return Weights(_read_npz(path), Description())
-    return Weights(tensors_in(load_pickle(path, trust_code=trust_code), path), Description())
+        check_archive(path)
+        return Weights({"": _read_npz(path)}, Description(), chosen)
+    data = load_pickle(path, trust_code=trust_code)
+    return Weights(tensor_sets(data, path), Description(), chosen)
 
 
 def load_pickle(path: Path, *, trust_code: bool) -> object:
@@ -64,6 +90,7 @@ def load_pickle(path: Path, *, trust_code: bool) -> object:
     Raises:
         ModelError: the file is damaged or of another kind, or is not trusted and holds more.
     """
+    check_archive(path)
     try:
         with path.open("rb") as file:
             start = file.read(2)
@@ -76,55 +103,44 @@ def load_pickle(path: Path, *, trust_code: bool) -> object:
         if isinstance(error, pickle.UnpicklingError) and not trust_code:
             raise ModelError(
                 f"{path} holds a pickled object, which can run code when it is loaded; save its "
-                "state dict alone, or the model with torch.export.save, or give --trust-code if "
-                "you trust where it comes from."
+                "state dict alone, or the model with torch.export.save, or give --trust-code "
+                "(before: --trust-pickle) if you trust where it comes from."
             ) from None
         raise ModelError(f"Cannot load {path}: {first_line(error)}.") from error
 
 
-def tensors_in(data: object, path: Path) -> dict[str, Tensor]:
-    """The state dict in what a PyTorch file held: the whole of it, or under a usual key.
+def tensor_sets(data: object, path: Path) -> dict[str, dict[str, Tensor]]:
+    """The mappings of names to tensors in what a PyTorch file held, by the keys that lead to them.
+
+    Modules, which only a trusted file holds, count as their state dicts.
 
     Raises:
         ModelError: there is none.
     """
-    if isinstance(data, Mapping):
-        for inner in (data, *(data.get(key) for key in WRAPPERS)):
-            if isinstance(inner, Mapping):
-                tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
-                if tensors:
-                    return tensors
-    raise ModelError(f"{path} holds no state dict (a mapping of names to tensors).")
+    sets: dict[str, dict[str, Tensor]] = {}
+    seen: set[int] = set()
 
+    def search(value: object, keys: tuple[str, ...]) -> None:
+        if id(value) in seen or len(keys) > DEEPEST:
+            return
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            value = value.state_dict()
+        elif isinstance(value, list | tuple) and len(value) <= LONGEST:
+            value = dict(enumerate(value))
+        if not isinstance(value, Mapping):
+            return
+        named = {str(k): v for k, v in value.items() if isinstance(k, str | int)}
+        tensors = {name: part for name, part in named.items() if isinstance(part, Tensor)}
+        if tensors:
+            sets[".".join(keys)] = tensors
+        for name, part in named.items():
+            search(part, (*keys, name))
 
-def fitted(
-    build: Callable[[int | None], nn.Module], weights: Weights, *, arch: str, path: Path
-) -> nn.Module:
-    """A network with the weights in it.
-
-    Where only the last layer's number of classes differs, the network is built with the weights'.
-
-    Args:
-        build: makes the network, for a number of classes or, given `None`, its own.
-        weights: what is put into it.
-        arch: the architecture's name, for messages.
-        path: the file's path, for messages.
-
-    Raises:
-        ModelError: a tensor is missing, unexpected or of another shape; the first is named.
-    """
-    net = build(None)
-    own = net.state_dict()
-    tensors = _without_prefix(weights.tensors, own)
-    n_classes = _other_n_classes(own, tensors)
-    if n_classes is not None:
-        net = build(n_classes)
-        own = net.state_dict()
-    problem = _mismatch(own, tensors)
-    if problem is not None:
-        raise ModelError(f"The weights {path} do not fit {arch}: {problem}.")
-    net.load_state_dict(tensors, strict=False)
-    return net
+    search(data, ())
+    if not sets:
+        raise ModelError(f"{path} holds no state dict (a mapping of names to tensors).")
+    return sets
 
 
 def weights_digest(tensors: Mapping[str, object]) -> str:
@@ -176,54 +192,41 @@ def first_line(error: BaseException) -> str:
     return re.split(r"\.\s", lines[0].strip())[0].rstrip(".")[:300]
 
 
-def _read_safetensors(path: Path) -> Weights:
-    from safetensors import SafetensorError, safe_open
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Description]:
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             text = (file.metadata() or {}).get(METADATA_KEY, "")
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # of the library, or of PyTorch where it has no such numbers
         raise ModelError(f"Cannot read the weights {path}: {first_line(error)}.") from None
-    return Weights(tensors, Description.parse(text, source=str(path)))
+    if not tensors:
+        raise ModelError(f"{path} holds no tensors.")
+    return tensors, Description.parse(text, source=str(path))
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _check_array(archive, entry)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except Exception as error:  # whatever NumPy meets in a damaged file
         raise ModelError(f"Cannot read the weights {path}: {first_line(error)}.") from None
 
 
-def _without_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    names = dict(tensors)
-    for prefix in PREFIXES:
-        mine = any(name.startswith(prefix) for name in own)
-        if names and not mine and all(name.startswith(prefix) for name in names):
-            names = {name.removeprefix(prefix): value for name, value in names.items()}
-    return names
+def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """See that an array of an archive is as large as its header says, before memory is taken."""
+    from numpy.lib import format as npy
 
-
-def _other_n_classes(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> int | None:
-    """The number of classes of the given weights, where it is all that differs."""
-    differing = [
-        (own[name].shape, given[name].shape)
-        for name in own
-        if name in given and own[name].shape != given[name].shape
-    ]
-    sizes = {(a[0], b[0]) for a, b in differing if len(a) == len(b) > 0 and a[1:] == b[1:]}
-    same_tails = all(len(a) == len(b) > 0 and a[1:] == b[1:] for a, b in differing)
-    return sizes.pop()[1] if same_tails and len(sizes) == 1 else None
-
-
-def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
-    for name, value in own.items():
-        # counts training steps, which evaluation never reads; converted weights leave it out
-        if name not in given and not name.endswith("num_batches_tracked"):
-            return f"{name!r} is missing in the file"
-        if name in given and given[name].shape != value.shape:
-            shapes = f"{tuple(given[name].shape)}, not {tuple(value.shape)}"
-            return f"{name!r} has the shape {shapes}"
-    extra = next((name for name in given if name not in own), None)
-    return None if extra is None else f"the file's {extra!r} has no place in the network"
+    if not entry.filename.endswith(".npy"):
+        return
+    with archive.open(entry) as file:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        held = entry.file_size - file.tell()
+    if math.prod(shape) * dtype.itemsize > held and not dtype.hasobject:
+        raise ValueError(f"{entry.filename!r} says that it has the shape {shape}, but is smaller")
