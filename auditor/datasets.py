@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections import deque
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from auditor import oddities
 from auditor.errors import ImagesError
 from auditor.listings import ClassMatcher, list_photos
-from auditor.photos import UnreadablePhoto, decode
+from auditor.photos import AS_STORED, Decoding, Note, UnreadablePhoto, decode, room
 from auditor.record import Remark
 from auditor.storage import digest_bytes, digest_value
 
@@ -37,7 +39,8 @@ class ImageSet:
         quarantined: photos left out, each with the reason.
         read: the bytes of the photo at a position of `ids`.
         remarks: what the source and its photos turned out to be.
-        digest: SHA-256 of ids, labels and digests.
+        decoding: how what their files leave open is settled.
+        digest: SHA-256 of ids, labels and digests, and of a decoding other than the usual one.
     """
 
     ids: tuple[str, ...]
@@ -46,6 +49,7 @@ class ImageSet:
     quarantined: tuple[tuple[str, str], ...]
     read: Callable[[int], bytes] = field(repr=False, compare=False)
     remarks: tuple[Remark, ...] = ()
+    decoding: Decoding = AS_STORED
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +60,10 @@ class ImageSet:
         if self.labels is not None and len(self.labels) != len(self.ids):
             raise ValueError(f"{len(self.labels)} labels for {len(self.ids)} photos")
         content = [list(self.ids), None if self.labels is None else list(self.labels)]
-        object.__setattr__(self, "digest", digest_value([*content, list(self.digests)]))
+        content.append(list(self.digests))
+        if self.decoding != AS_STORED:
+            content.append(list(map(str, dataclasses.astuple(self.decoding))))
+        object.__setattr__(self, "digest", digest_value(content))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,18 +74,30 @@ class ImageSet:
         Raises:
             ImagesError: the file was changed or removed since the set was loaded.
         """
+        return self._decoded(i, self._data(i))
+
+    def _data(self, i: int) -> bytes:
         try:
             data = self.read(i)
-            if digest_bytes(data) != self.digests[i]:
-                raise ImagesError(
-                    f"The photo {self.ids[i]} was changed while the audit was running; "
-                    "run it again on photos that stay as they are."
-                )
-            return decode(data)
-        except (OSError, UnreadablePhoto) as error:
+        except OSError as error:
+            raise self._gone(i, error) from None
+        if digest_bytes(data) != self.digests[i]:
             raise ImagesError(
-                f"The photo {self.ids[i]} could be read before and cannot be read now: {error}."
-            ) from None
+                f"The photo {self.ids[i]} was changed while the audit was running; "
+                "run it again on photos that stay as they are."
+            )
+        return data
+
+    def _decoded(self, i: int, data: bytes) -> Image.Image:
+        try:
+            return decode(data, self.decoding).image
+        except UnreadablePhoto as error:
+            raise self._gone(i, error) from None
+
+    def _gone(self, i: int, error: Exception) -> ImagesError:
+        return ImagesError(
+            f"The photo {self.ids[i]} could be read before and cannot be read now: {error}."
+        )
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """The photos at these positions, in this order; `quarantined` stays as it is."""
@@ -90,6 +109,7 @@ class ImageSet:
             quarantined=self.quarantined,
             read=_Rows(self.read, rows),
             remarks=self.remarks,
+            decoding=self.decoding,
         )
 
     def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:
@@ -117,7 +137,9 @@ class ImageSet:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _fitted(self, i: int, fit: Callable[[Image.Image], Tensor]) -> Tensor:
-        return fit(self.image(i))
+        data = self._data(i)
+        with room(data):
+            return fit(self._decoded(i, data))
 
 
 @dataclass(frozen=True)
@@ -137,6 +159,7 @@ def load(
     class_names: Sequence[str],
     class_ids: Sequence[str] | None,
     labelled: bool,
+    decoding: Decoding = AS_STORED,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
     """Read and decode every photo of a source once, and keep those without fault.
@@ -150,6 +173,7 @@ def load(
         class_names: the model's class names.
         class_ids: the model's folder ids such as WordNet ids, where it has them.
         labelled: whether each photo needs a class of the model.
+        decoding: the audited model's, for what the files leave open.
         on_progress: called with the photos done and all photos after each one.
 
     Raises:
@@ -163,14 +187,17 @@ def load(
     kept: list[int] = []
     digests: list[str] = []
     quarantined: list[tuple[str, str]] = []
+    noted: list[tuple[str, frozenset[Note], int | None]] = []
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
-        for i, (digest, fault) in enumerate(pool.map(_Check(listing.read), range(total))):
-            if fault is None:
+        for i, seen in enumerate(pool.map(_Check(listing.read, decoding), range(total))):
+            if seen.fault is None:
                 kept.append(i)
-                digests.append(digest)
+                digests.append(seen.digest)
+                if seen.notes:
+                    noted.append((listing.ids[i], seen.notes, seen.peak))
             else:
-                quarantined.append((listing.ids[i], fault))
+                quarantined.append((listing.ids[i], seen.fault))
             if on_progress is not None:
                 on_progress(i + 1, total)
     finally:
@@ -187,25 +214,39 @@ def load(
         digests=tuple(digests),
         quarantined=tuple(quarantined),
         read=_Rows(listing.read, tuple(kept)),
+        remarks=oddities.remarks(noted, total=len(kept), source=spec, decoding=decoding),
+        decoding=decoding,
     )
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """The digest of a photo and what its file holds, or what is wrong with it."""
+
+    digest: str = ""
+    fault: str | None = None
+    notes: frozenset[Note] = frozenset()
+    peak: int | None = None
+
+
+@dataclass(frozen=True)
 class _Check:
-    """The digest of a photo, and what is wrong with it."""
+    """Reads and decodes the photo of a row, and keeps none of it."""
 
     read: Callable[[int], bytes]
+    decoding: Decoding
 
-    def __call__(self, i: int) -> tuple[str, str | None]:
+    def __call__(self, i: int) -> _Seen:
         try:
             data = self.read(i)
-            decode(data)
+            with room(data):
+                photo = decode(data, self.decoding)
         except UnreadablePhoto as error:
-            return "", str(error)
+            return _Seen(fault=str(error))
         except FileNotFoundError:
-            return "", "the file is missing"
+            return _Seen(fault="the file is missing")
         except OSError as error:
-            return "", f"the file cannot be read ({error.strerror or error})"
+            return _Seen(fault=f"the file cannot be read ({error.strerror or error})")
         except ValueError as error:  # a path that no file system can hold
-            return "", f"the file cannot be read ({error})"
-        return digest_bytes(data), None
+            return _Seen(fault=f"the file cannot be read ({error})")
+        return _Seen(digest_bytes(data), None, photo.notes, photo.peak)

@@ -309,6 +309,7 @@ class _Run:
             class_names=classifier.class_names,
             class_ids=classifier.class_ids,
             labelled=labelled,
+            decoding=classifier.preprocess.decoding,
         )
 
 
