@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections import deque
@@ -13,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from auditor import oddities
 from auditor.errors import ImagesError
 from auditor.forms import list_photos
 from auditor.labelling import Labelling
 from auditor.listings import Rows
-from auditor.photos import UnreadablePhoto, decode
+from auditor.photos import AS_STORED, Decoding, Note, UnreadablePhoto, decode, room
 from auditor.readings import ClassMatcher
 from auditor.record import Remark
 from auditor.storage import digest_bytes, digest_value
@@ -42,7 +44,8 @@ class ImageSet:
         remarks: what the source and its photos turned out to be.
         readings: class indices by other readings of the labels (`auditor.readings.READINGS`), which
             fit all labels too and were not taken.
-        digest: SHA-256 of ids, labels and digests.
+        decoding: how what their files leave open is settled.
+        digest: SHA-256 of ids, labels and digests, and of a decoding other than the usual one.
     """
 
     ids: tuple[str, ...]
@@ -52,6 +55,7 @@ class ImageSet:
     read: Callable[[int], bytes] = field(repr=False, compare=False)
     remarks: tuple[Remark, ...] = ()
     readings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    decoding: Decoding = AS_STORED
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +66,10 @@ class ImageSet:
         if self.labels is not None and len(self.labels) != len(self.ids):
             raise ValueError(f"{len(self.labels)} labels for {len(self.ids)} photos")
         content = [list(self.ids), None if self.labels is None else list(self.labels)]
-        object.__setattr__(self, "digest", digest_value([*content, list(self.digests)]))
+        content.append(list(self.digests))
+        if self.decoding != AS_STORED:
+            content.append(list(map(str, dataclasses.astuple(self.decoding))))
+        object.__setattr__(self, "digest", digest_value(content))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,18 +80,30 @@ class ImageSet:
         Raises:
             ImagesError: the file was changed or removed since the set was loaded.
         """
+        return self._decoded(i, self._data(i))
+
+    def _data(self, i: int) -> bytes:
         try:
             data = self.read(i)
-            if digest_bytes(data) != self.digests[i]:
-                raise ImagesError(
-                    f"The photo {self.ids[i]} was changed while the audit was running; "
-                    "run it again on photos that stay as they are."
-                )
-            return decode(data)
-        except (OSError, UnreadablePhoto) as error:
+        except OSError as error:
+            raise self._gone(i, error) from None
+        if digest_bytes(data) != self.digests[i]:
             raise ImagesError(
-                f"The photo {self.ids[i]} could be read before and cannot be read now: {error}."
-            ) from None
+                f"The photo {self.ids[i]} was changed while the audit was running; "
+                "run it again on photos that stay as they are."
+            )
+        return data
+
+    def _decoded(self, i: int, data: bytes) -> Image.Image:
+        try:
+            return decode(data, self.decoding).image
+        except UnreadablePhoto as error:
+            raise self._gone(i, error) from None
+
+    def _gone(self, i: int, error: Exception) -> ImagesError:
+        return ImagesError(
+            f"The photo {self.ids[i]} could be read before and cannot be read now: {error}."
+        )
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """The photos at these positions, in this order; `quarantined` stays as it is."""
@@ -97,6 +116,7 @@ class ImageSet:
             read=Rows(self.read, rows),
             remarks=self.remarks,
             readings=_at(self.readings, rows),
+            decoding=self.decoding,
         )
 
     def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:
@@ -124,7 +144,9 @@ class ImageSet:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _fitted(self, i: int, fit: Callable[[Image.Image], Tensor]) -> Tensor:
-        return fit(self.image(i))
+        data = self._data(i)
+        with room(data):
+            return fit(self._decoded(i, data))
 
 
 def load(
@@ -135,6 +157,7 @@ def load(
     labelled: bool,
     labels: str = "auto",
     label_column: str | None = None,
+    decoding: Decoding = AS_STORED,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
     """Read and decode every photo of a source once, and keep those without fault.
@@ -149,6 +172,7 @@ def load(
         labelled: whether each photo needs a class of the model.
         labels: how labels are read: one of `auditor.readings.READINGS`, or "auto".
         label_column: the column of labels, where the source has columns.
+        decoding: the audited model's, for what the files leave open.
         on_progress: called with the photos done and all photos after each one.
 
     Raises:
@@ -163,14 +187,17 @@ def load(
     kept: list[int] = []
     digests: list[str] = []
     quarantined: list[tuple[str, str]] = []
+    noted: list[tuple[str, frozenset[Note], int | None]] = []
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
-        for i, (digest, fault) in enumerate(pool.map(_Check(listing.read), range(total))):
-            if fault is None:
+        for i, seen in enumerate(pool.map(_Check(listing.read, decoding), range(total))):
+            if seen.fault is None:
                 kept.append(i)
-                digests.append(digest)
+                digests.append(seen.digest)
+                if seen.notes:
+                    noted.append((listing.ids[i], seen.notes, seen.peak))
             else:
-                quarantined.append((listing.ids[i], fault))
+                quarantined.append((listing.ids[i], seen.fault))
             if on_progress is not None:
                 on_progress(i + 1, total)
     finally:
@@ -186,8 +213,12 @@ def load(
         digests=tuple(digests),
         quarantined=tuple(quarantined),
         read=Rows(listing.read, tuple(kept)),
-        remarks=listing.remarks,
+        remarks=(
+            *listing.remarks,
+            *oddities.remarks(noted, total=len(kept), source=spec, decoding=decoding),
+        ),
         readings=_at(listing.readings, kept),
+        decoding=decoding,
     )
 
 
@@ -197,21 +228,33 @@ def _at(readings: Mapping[str, tuple[int, ...]], rows: Sequence[int]) -> dict[st
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """The digest of a photo and what its file holds, or what is wrong with it."""
+
+    digest: str = ""
+    fault: str | None = None
+    notes: frozenset[Note] = frozenset()
+    peak: int | None = None
+
+
+@dataclass(frozen=True)
 class _Check:
-    """The digest of a photo, and what is wrong with it."""
+    """Reads and decodes the photo of a row, and keeps none of it."""
 
     read: Callable[[int], bytes]
+    decoding: Decoding
 
-    def __call__(self, i: int) -> tuple[str, str | None]:
+    def __call__(self, i: int) -> _Seen:
         try:
             data = self.read(i)
-            decode(data)
+            with room(data):
+                photo = decode(data, self.decoding)
         except UnreadablePhoto as error:
-            return "", str(error)
+            return _Seen(fault=str(error))
         except FileNotFoundError:
-            return "", "the file is missing"
+            return _Seen(fault="the file is missing")
         except OSError as error:
-            return "", f"the file cannot be read ({error.strerror or error})"
+            return _Seen(fault=f"the file cannot be read ({error.strerror or error})")
         except ValueError as error:  # a path that no file system can hold
-            return "", f"the file cannot be read ({error})"
-        return digest_bytes(data), None
+            return _Seen(fault=f"the file cannot be read ({error})")
+        return _Seen(digest_bytes(data), None, photo.notes, photo.peak)

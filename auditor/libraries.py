@@ -90,6 +90,7 @@ def _torchvision_input(member: Any) -> Description:
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
         interpolation=transforms.interpolation.value,
+        aspect="crop",
     )
 
 
@@ -148,7 +149,10 @@ def timm_description(config: Mapping[str, Any]) -> Description:
     height, width = config["input_size"][1:]
     crop = config.get("crop_mode") or "center"
     if crop not in ("center", "squash"):
-        raise ModelError(f"timm's crop mode {crop!r} is not supported; use another model.")
+        raise ModelError(
+            f"timm's crop mode {crop!r}, which pads photos to keep all of them, is not supported; "
+            "use another model."
+        )
     filtering: Any = config.get("interpolation") or "bicubic"
     labels = config.get("label_names")
     named = config.get("label_descriptions") or {}

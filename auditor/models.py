@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from auditor.config import ModelConfig
-from auditor.description import Description, complete
+from auditor.description import Description, assumptions, complete
 from auditor.errors import ModelError
 from auditor.huggingface import PlainLogits
 from auditor.labels import ClassNames, read_class_names
@@ -85,8 +85,9 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
     names = _class_names(source.description, config)
     _check_names(names, n_classes, config.spec)
     return Classifier(
-        net, preprocess, names.names, names.ids, source.digest, config.spec, remarks=source.remarks
-    )
+        net, preprocess, names.names, names.ids, source.digest, config.spec,
+        remarks=(*source.remarks, *assumptions(source.description, config)),
+    )  # fmt: skip
 
 
 def _class_names(description: Description, config: ModelConfig) -> ClassNames:

@@ -343,6 +343,7 @@ class _Run:
             labelled=labelled,
             labels=self.config.labels,
             label_column=self.config.label_column,
+            decoding=classifier.preprocess.decoding,
         )
 
 

@@ -25,6 +25,15 @@ RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+LEAST_STD, LARGEST_STD = 1e-6, 16.0
+"""Standard deviations of pixels in [0, 1] between which an input keeps what the photo shows.
+
+Networks in use have 0.2 to 1, 1/255 for raw pixels, and 1/65535 for those of 16 bits.
+"""
+
+LARGEST_MEAN = 4.0
+"""Means of pixels in [0, 1] lie there; some input scalings move them to -1."""
+
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, those of Pillow's grey images."""
 
@@ -35,13 +44,14 @@ class Preprocess:
 
     Attributes:
         size: height and width of the network's input in pixels.
-        mean: per channel, for pixels in [0, 1]; one number makes the network's input grey.
+        mean: per channel of the network's input, in the order of `channels`, for pixels in [0, 1];
+            one number makes the network's input grey.
         std: per channel, as `mean`.
         resize: shorter side in pixels before the centre crop.
         interpolation: Pillow's filter for resizing; it averages when it shrinks.
         aspect: "crop" keeps the photo's proportions and crops its centre; "stretch" gives the
             photo the proportions of `size` first.
-        channels: order of the channels of the network's input.
+        channels: order of the channels of the network's input; a grey input has none.
         decoding: how the bytes of a photo became its pixels.
     """
 
@@ -65,27 +75,38 @@ class Preprocess:
             raise ValueError(f"mean {self.mean} and std {self.std} must be finite")
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive")
+        if min(self.std) < LEAST_STD or max(self.std) > LARGEST_STD:
+            raise ValueError(
+                f"std {self.std} leaves nothing of pixels in [0, 1]: it must be from "
+                f"{LEAST_STD:g} to {LARGEST_STD:g}"
+            )
+        if max(map(abs, self.mean)) > LARGEST_MEAN:
+            raise ValueError(f"mean {self.mean} is far from all pixels in [0, 1]")
         if self.interpolation not in RESAMPLING:
             raise ValueError(f"interpolation {self.interpolation!r} is none of {[*RESAMPLING]}")
         if self.aspect not in ("crop", "stretch"):
             raise ValueError(f"aspect {self.aspect!r} is neither 'crop' nor 'stretch'")
+        if self.channels not in ("rgb", "bgr"):
+            raise ValueError(f"channels {self.channels!r} are neither 'rgb' nor 'bgr'")
 
     def fit(self, image: Image.Image) -> Tensor:
         """The photo at the network's input size, in [0, 1].
 
-        Equals `torchvision.transforms` Resize and CenterCrop on the Pillow image, except that a
-        photo that would come out smaller than the crop is enlarged to cover it, not padded.
+        Equals `torchvision.transforms` Resize and CenterCrop on the Pillow image, also where
+        `resize` is less than the crop, which is then padded with black; except that where `resize`
+        covers one side of the crop and a photo's proportions leave the other short, the photo is
+        enlarged to cover it.
 
         Returns:
             float32 tensor of shape (3, height, width), RGB.
         """
         height, width = self.size
         target = self._resized(image.height, image.width)
-        image = image.convert("RGB")
+        if image.mode != "RGB":
+            image = image.convert("RGB")
         if (image.height, image.width) != target:
             image = image.resize(target[::-1], RESAMPLING[self.interpolation])
-        top = round((target[0] - height) / 2)
-        left = round((target[1] - width) / 2)
+        top, left = _margin(target[0] - height), _margin(target[1] - width)
         image = image.crop((left, top, left + width, top + height))
         pixels = np.asarray(image, dtype=np.float32) / 255
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -98,25 +119,33 @@ class Preprocess:
 
         Returns:
             tensor of shape (n, 3, height, width), or (n, 1, height, width) where `mean` holds one
-            number, with the images' device and dtype.
+            number, with the images' device and dtype, in the order of `channels`.
         """
         if len(self.mean) == 1:
             images = (images * _constant(LUMA, images.device, images.dtype)).sum(1, keepdim=True)
+        elif self.channels == "bgr":
+            images = images.flip(1)
         mean = _constant(self.mean, images.device, images.dtype)
         std = _constant(self.std, images.device, images.dtype)
         return (images - mean) / std
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if self.aspect == "stretch":
-            scale = max(1.0, self.resize / min(self.size))
+            scale = self.resize / min(self.size)
             return round(self.size[0] * scale), round(self.size[1] * scale)
         short = min(height, width)
         # torchvision truncates the longer side
         target = (int(self.resize * height / short), int(self.resize * width / short))
-        if target[0] >= self.size[0] and target[1] >= self.size[1]:
+        covers = target[0] >= self.size[0] and target[1] >= self.size[1]
+        if covers or self.resize < min(self.size):
             return target
         scale = max(self.size[0] / height, self.size[1] / width)
         return max(self.size[0], int(scale * height)), max(self.size[1], int(scale * width))
+
+
+def _margin(surplus: int) -> int:
+    """Pixels that torchvision's centre crop leaves out before it, or adds where negative."""
+    return round(surplus / 2) if surplus >= 0 else -(-surplus // 2)
 
 
 @functools.cache

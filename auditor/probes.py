@@ -2,9 +2,13 @@
 
     offline                                  the embedded probe (see `auditor.offline`)
     open_clip:MODEL/TAG                      published weights, fetched once and kept
-    open_clip:MODEL/PATH                     a local checkpoint (.safetensors; .pt without code)
+    open_clip:MODEL/TAG=FILE                 published weights, from a file
+    open_clip:MODEL/FILE                     a checkpoint (.safetensors; .pt without code), where
+                                             its recipe is known (see `auditor.clip_files`)
     open_clip:FOLDER                         open_clip_config.json and open_clip_model.safetensors
     open_clip:hf-hub:ORG/NAME                a model of the Hugging Face hub
+
+Files run no code and nothing is fetched for them.
 
 A score says how well a text fits a photo *according to this model*; what the model never learned
 to see scores like noise, so a probe's quality per concept stands beside every use of it.
@@ -19,7 +23,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 from torchvision.transforms import Compose, Normalize
 
+from auditor.clip_files import Recipe, read_config, reason_to_refuse, recipe_of_file
 from auditor.errors import ProbeError
 from auditor.offline import FOLDER, Quality, assemble, fold, read_heads
 from auditor.record import Remark
@@ -118,7 +123,8 @@ def load(spec: str, *, device: torch.device, trust_code: bool = False) -> ProbeM
     Args:
         spec: `offline`, or `open_clip:` and a model as listed at the top of this module.
         device: where the model computes.
-        trust_code: whether code that comes with a folder may run.
+        trust_code: whether code that comes with a folder or a hub's model may run, and what a
+            folder names be fetched.
 
     Raises:
         ProbeError: the specification is unknown, or weights are missing, altered, unreadable or
@@ -128,7 +134,7 @@ def load(spec: str, *, device: torch.device, trust_code: bool = False) -> ProbeM
     if spec == "offline":
         return _offline(FOLDER, device=device)
     if kind == "open_clip" and rest:
-        return _open_clip(spec, rest, device=device)
+        return _open_clip(spec, rest, device=device, trust_code=trust_code)
     raise ProbeError(
         f"--probe {spec!r} is unknown: give offline or open_clip:MODEL/PRETRAINED, such as "
         "open_clip:ViT-B-32/laion2b_s34b_b79k."
@@ -148,48 +154,102 @@ def _offline(folder: Path, *, device: torch.device) -> ProbeModel:
     return probe
 
 
-def _open_clip(spec: str, rest: str, *, device: torch.device) -> ProbeModel:
+@dataclass(frozen=True)
+class _Source:
+    """Where an OpenCLIP model is from: what `create_model` is given for it."""
+
+    model: str
+    pretrained: str | None
+    words: str
+    local: bool
+    quick: bool = False
+    recipe: Recipe | None = None
+
+
+def _source(spec: str, rest: str) -> _Source:
+    """The source that the words after `open_clip:` mean.
+
+    Raises:
+        ProbeError: they mean none, or a file whose recipe nobody says.
+    """
     import open_clip
-    from open_clip.factory import create_model, get_tokenizer
     from open_clip.pretrained import get_pretrained_cfg
 
-    model, pretrained, quick = rest, None, False
     if rest.startswith("hf-hub:"):
-        source = "the Hugging Face hub"
-    elif os.path.isdir(rest):
-        model, source = f"local-dir:{Path(rest)}", "a local folder"
-    else:
-        model, _, pretrained = rest.partition("/")
-        if model not in open_clip.list_models():
-            raise ProbeError(
-                f"--probe {spec!r}: {model!r} is neither a folder nor a model that OpenCLIP knows."
-            )
-        tag = get_pretrained_cfg(model, pretrained)
-        if not tag and not os.path.isfile(pretrained):
-            known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-            raise ProbeError(
-                f"--probe {spec!r}: {pretrained!r} is neither a file nor published weights of "
-                f"{model} (known: {known})."
-            )
-        if not tag and Path(pretrained).suffix not in CHECKPOINTS:
-            raise ProbeError(f"--probe {spec!r}: give the checkpoint as a .safetensors file.")
+        return _Source(rest, None, "the Hugging Face hub", local=False)
+    if os.path.isdir(rest):
+        return _Source(f"local-dir:{Path(rest)}", None, "a local folder", local=True)
+    model, _, pretrained = rest.partition("/")
+    if model not in open_clip.list_models():
+        raise ProbeError(
+            f"--probe {spec!r}: {model!r} is neither a folder nor a model that OpenCLIP knows."
+        )
+    if published := get_pretrained_cfg(model, pretrained):
         # The published weights decide, not the architecture's default.
-        quick = bool(tag and tag.get("quick_gelu"))
-        source = "published weights" if tag else "a local checkpoint"
+        quick = bool(published.get("quick_gelu"))
+        return _Source(model, pretrained, "published weights", local=False, quick=quick)
+    tag, equals, file = pretrained.partition("=")
+    named = bool(equals and get_pretrained_cfg(model, tag)) and not os.path.isfile(pretrained)
+    path = Path(file if named else pretrained)
+    if not os.path.isfile(path):
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise ProbeError(
+            f"--probe {spec!r}: {str(path)!r} is neither a file nor published weights of "
+            f"{model} (known: {known})."
+        )
+    if path.suffix not in CHECKPOINTS:
+        raise ProbeError(f"--probe {spec!r}: give the checkpoint as a .safetensors file.")
+    recipe = recipe_of_file(spec, model, path, tag if named else None)
+    return _Source(model, str(path), "a local checkpoint", local=True, recipe=recipe)
+
+
+def _open_clip(spec: str, rest: str, *, device: torch.device, trust_code: bool) -> ProbeModel:
+    from open_clip.factory import create_model, get_model_config, get_tokenizer
+
+    source = _source(spec, rest)
+    if source.model.startswith("local-dir:") and not trust_code:
+        _refuse(spec, reason_to_refuse(read_config(Path(rest))["model_cfg"], Path(rest)))
+    options: dict[str, Any] = {"force_quick_gelu": source.quick}
+    if source.recipe is not None:
+        options = {
+            "force_preprocess_cfg": dict(source.recipe.preprocess),
+            "quick_gelu": source.recipe.quick_gelu,
+        }
     try:
-        with _quiet():
+        with _quiet(), _closed(network=not source.local or trust_code):
+            if source.model.startswith("hf-hub:") and not trust_code:
+                _refuse(spec, reason_to_refuse(get_model_config(source.model), None))
             net = create_model(
-                model, pretrained, force_quick_gelu=quick, require_pretrained=True, device="cpu"
+                source.model, source.pretrained, require_pretrained=True, device="cpu", **options
             )
-            tokenize = get_tokenizer(model)
+            tokenize = get_tokenizer(source.model)
+    except ProbeError:
+        raise
     except Exception as error:  # OpenCLIP, hub and parser errors share no base
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ProbeError(
-            f"--probe {spec!r} cannot be loaded from {source} ({reason}): without a network give "
-            "open_clip:MODEL/FILE.safetensors, a model's folder, or offline."
+            f"--probe {spec!r} cannot be loaded from {source.words} ({reason}): without a network "
+            "give open_clip:MODEL/TAG=FILE.safetensors, a model's folder, or offline."
         ) from None
-    note = f"The OpenCLIP model {rest}, from {source}."
-    return _model(spec, note, {}, net, tokenize, net.visual.preprocess_cfg, device)
+    note = f"The OpenCLIP model {rest}, from {source.words}."
+    remarks: tuple[Remark, ...] = ()
+    if source.recipe is not None:
+        taken = (
+            f"Preprocessing and activation of the probe's file {source.pretrained} are "
+            f"{source.recipe.origin}."
+        )
+        note += f" Its preprocessing and activation are {source.recipe.origin}."
+        remarks = (Remark(code="probe-preprocessing", text=taken),)
+    probe = _model(spec, note, {}, net, tokenize, net.visual.preprocess_cfg, device)
+    return replace(probe, remarks=remarks)
+
+
+def _refuse(spec: str, reason: str | None) -> None:
+    if reason is not None:
+        raise ProbeError(
+            f"--probe {spec!r} is refused, for {reason}; give --trust-code if you trust where it "
+            "comes from."
+        )
 
 
 def _model(
@@ -253,3 +313,23 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.disable(before)
         logging.root.removeHandler(silent)
+
+
+@contextlib.contextmanager
+def _closed(*, network: bool) -> Iterator[None]:
+    """Let transformers ask nobody whether a model's code may run, and the hub only with a network.
+
+    Where code is met that was not allowed, transformers asks on the terminal; without a time to
+    wait it refuses.
+    """
+    from huggingface_hub import constants
+    from transformers import dynamic_module_utils
+
+    waits, offline = dynamic_module_utils.TIME_OUT_REMOTE_CODE, constants.HF_HUB_OFFLINE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    constants.HF_HUB_OFFLINE = offline or not network
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = waits
+        constants.HF_HUB_OFFLINE = offline

@@ -218,8 +218,9 @@ class Vocabulary:
                 n_photos[j] = len(insertion.features)
             elif concept.photos is not None:
                 examples = datasets.load(
-                    str(concept.photos), class_names=(), class_ids=None, labelled=False
-                )
+                    str(concept.photos), class_names=(), class_ids=None, labelled=False,
+                    decoding=pool.decoding,
+                )  # fmt: skip
                 for file, why in examples.quarantined:
                     quarantined[f"concept {concept.name}: {file}"] = why
                 if len(examples) < least:
