@@ -7,19 +7,22 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from auditor import copies
+from auditor.copies import Look, Looks
 from auditor.errors import ImagesError
 from auditor.listings import ClassMatcher, list_photos
 from auditor.photos import UnreadablePhoto, decode
 from auditor.record import Remark
 from auditor.storage import digest_bytes, digest_value
 
-__all__ = ["ImageSet", "load"]
+__all__ = ["ImageSet", "load", "recognised"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ class ImageSet:
         quarantined: photos left out, each with the reason.
         read: the bytes of the photo at a position of `ids`.
         remarks: what the source and its photos turned out to be.
+        looks: by which copies are found; `None` where photos were not looked at.
+        identities: the digests, but for copies of another set's photos, which have the digests
+            of those (see `recognised`): photos that have one identity show one picture.
         digest: SHA-256 of ids, labels and digests.
     """
 
@@ -46,6 +52,8 @@ class ImageSet:
     quarantined: tuple[tuple[str, str], ...]
     read: Callable[[int], bytes] = field(repr=False, compare=False)
     remarks: tuple[Remark, ...] = ()
+    looks: Looks | None = field(default=None, repr=False, compare=False)
+    identities: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +63,7 @@ class ImageSet:
             raise ValueError(f"{len(self.digests)} digests for {len(self.ids)} photos")
         if self.labels is not None and len(self.labels) != len(self.ids):
             raise ValueError(f"{len(self.labels)} labels for {len(self.ids)} photos")
+        object.__setattr__(self, "identities", self.identities or self.digests)
         content = [list(self.ids), None if self.labels is None else list(self.labels)]
         object.__setattr__(self, "digest", digest_value([*content, list(self.digests)]))
 
@@ -90,6 +99,8 @@ class ImageSet:
             quarantined=self.quarantined,
             read=_Rows(self.read, rows),
             remarks=self.remarks,
+            looks=None if self.looks is None else self.looks.subset(rows),
+            identities=tuple(self.identities[i] for i in rows),
         )
 
     def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:
@@ -139,11 +150,12 @@ def load(
     labelled: bool,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
-    """Read and decode every photo of a source once, and keep those without fault.
+    """Read and decode every photo of a source once, and keep those without fault, copies once.
 
     Labelled sources are a folder with one folder per class, a CSV or Parquet manifest with columns
     for path and label, or a Hugging Face dataset saved to disk. Class folders and labels match by
-    class index, folder id or name. Unlabelled ones may also be any folder, searched through.
+    class index, folder id or name. Unlabelled ones may also be any folder, searched through. Of
+    copies (`auditor.copies`) the first stays, and none of a photo that stands in two classes.
 
     Args:
         spec: path of the folder, manifest or dataset.
@@ -153,7 +165,8 @@ def load(
         on_progress: called with the photos done and all photos after each one.
 
     Raises:
-        ImagesError: nothing can be listed or read, or labels do not match the model's classes.
+        ImagesError: nothing can be listed or read, labels do not match the model's classes, or
+            every photo stands in two of them.
     """
     matcher = ClassMatcher(class_names, class_ids) if labelled else None
     listing = list_photos(spec, matcher=matcher)
@@ -162,15 +175,17 @@ def load(
         raise ImagesError(f"{spec} holds no photos; check the path.")
     kept: list[int] = []
     digests: list[str] = []
+    looks: list[Look] = []
     quarantined: list[tuple[str, str]] = []
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
-        for i, (digest, fault) in enumerate(pool.map(_Check(listing.read), range(total))):
-            if fault is None:
-                kept.append(i)
-                digests.append(digest)
+        for i, found in enumerate(pool.map(_Check(listing.read), range(total))):
+            if isinstance(found, str):
+                quarantined.append((listing.ids[i], found))
             else:
-                quarantined.append((listing.ids[i], fault))
+                kept.append(i)
+                digests.append(found[0])
+                looks.append(found[1])
             if on_progress is not None:
                 on_progress(i + 1, total)
     finally:
@@ -181,31 +196,72 @@ def load(
     if quarantined:
         logger.warning("%d of %d photos of %s cannot be used.", len(quarantined), total, spec)
     labels = None if listing.labels is None else tuple(listing.labels[i] for i in kept)
-    return ImageSet(
+    photos = ImageSet(
         ids=tuple(listing.ids[i] for i in kept),
         labels=labels,
         digests=tuple(digests),
         quarantined=tuple(quarantined),
         read=_Rows(listing.read, tuple(kept)),
+        looks=Looks.of(looks),
     )
+    return _each_once(spec, photos)
+
+
+def recognised(pool: ImageSet, images: ImageSet) -> ImageSet:
+    """The pool, with the identity of an audited photo for each of its photos that is its copy."""
+    if pool is images or pool.looks is None or images.looks is None:
+        return pool
+    first = copies.firsts(images.looks.followed_by(pool.looks))[len(images) :]
+    identities = [
+        images.identities[i] if i < len(images) else own
+        for i, own in zip(first.tolist(), pool.digests, strict=True)
+    ]
+    shared = np.flatnonzero(first < len(images))
+    if not len(shared):
+        return pool
+    anew = sum(identities[i] != pool.digests[i] for i in shared)
+    remark = Remark(
+        code="copies-between-pool-and-photos",
+        text=f"{len(shared)} of {len(pool)} photos of the pool are audited photos too ({anew} of "
+        f"them in another file), such as {pool.ids[shared[0]]} and {images.ids[first[shared[0]]]}: "
+        "the pool is not independent of the photos; give --pool others.",
+    )
+    return replace(pool, identities=tuple(identities), remarks=(*pool.remarks, remark))
+
+
+def _each_once(spec: str, photos: ImageSet) -> ImageSet:
+    """The photos without copies, and with what is said of those."""
+    assert photos.looks is not None
+    settled = copies.settle(spec, photos.ids, photos.labels, photos.looks)
+    if not settled.kept:
+        raise ImagesError(
+            f"Every photo of {spec} stands in two classes or more, so that none has a known class; "
+            "give each photo one class."
+        )
+    if not settled.remarks:
+        return photos
+    for remark in settled.remarks:
+        logger.warning("%s", remark.text)
+    left = photos.subset(settled.kept)
+    return replace(left, remarks=(*left.remarks, *settled.remarks))
 
 
 @dataclass(frozen=True)
 class _Check:
-    """The digest of a photo, and what is wrong with it."""
+    """The digest of a photo and its look, or what is wrong with it."""
 
     read: Callable[[int], bytes]
 
-    def __call__(self, i: int) -> tuple[str, str | None]:
+    def __call__(self, i: int) -> tuple[str, Look] | str:
         try:
             data = self.read(i)
-            decode(data)
+            image = decode(data)
         except UnreadablePhoto as error:
-            return "", str(error)
+            return str(error)
         except FileNotFoundError:
-            return "", "the file is missing"
+            return "the file is missing"
         except OSError as error:
-            return "", f"the file cannot be read ({error.strerror or error})"
+            return f"the file cannot be read ({error.strerror or error})"
         except ValueError as error:  # a path that no file system can hold
-            return "", f"the file cannot be read ({error})"
-        return digest_bytes(data), None
+            return f"the file cannot be read ({error})"
+        return digest_bytes(data), copies.look(image)
