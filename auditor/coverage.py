@@ -33,7 +33,7 @@ def of(results: Results, is_core: NDArray[np.bool_], findings: Sequence[Finding]
     ]
     for row in range(len(results.classes)):
         not_tested += _untested(results, row, is_core[row], findings)
-    shared = len(set(results.images.digests) & set(results.pool.digests))
+    shared = len(set(results.images.identities) & set(results.pool.identities))
     if shared:
         not_tested.append(
             NotTested(

@@ -8,13 +8,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from auditor import oddities
+from auditor import copies, oddities
+from auditor.copies import Look, Looks
 from auditor.errors import ImagesError
 from auditor.forms import list_photos
 from auditor.labelling import Labelling
@@ -24,7 +26,7 @@ from auditor.readings import ClassMatcher
 from auditor.record import Remark
 from auditor.storage import digest_bytes, digest_value
 
-__all__ = ["ImageSet", "load"]
+__all__ = ["ImageSet", "load", "recognised"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,9 @@ class ImageSet:
         readings: class indices by other readings of the labels (`auditor.readings.READINGS`), which
             fit all labels too and were not taken.
         decoding: how what their files leave open is settled.
+        looks: by which copies are found; `None` where photos were not looked at.
+        identities: the digests, but for copies of another set's photos, which have the digests
+            of those (see `recognised`): photos that have one identity show one picture.
         digest: SHA-256 of ids, labels and digests, and of a decoding other than the usual one.
     """
 
@@ -56,6 +61,8 @@ class ImageSet:
     remarks: tuple[Remark, ...] = ()
     readings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     decoding: Decoding = AS_STORED
+    looks: Looks | None = field(default=None, repr=False, compare=False)
+    identities: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +72,7 @@ class ImageSet:
             raise ValueError(f"{len(self.digests)} digests for {len(self.ids)} photos")
         if self.labels is not None and len(self.labels) != len(self.ids):
             raise ValueError(f"{len(self.labels)} labels for {len(self.ids)} photos")
+        object.__setattr__(self, "identities", self.identities or self.digests)
         content = [list(self.ids), None if self.labels is None else list(self.labels)]
         content.append(list(self.digests))
         if self.decoding != AS_STORED:
@@ -117,6 +125,8 @@ class ImageSet:
             remarks=self.remarks,
             readings=_at(self.readings, rows),
             decoding=self.decoding,
+            looks=None if self.looks is None else self.looks.subset(rows),
+            identities=tuple(self.identities[i] for i in rows),
         )
 
     def batches(self, fit: Callable[[Image.Image], Tensor], *, size: int) -> Iterator[Tensor]:
@@ -160,10 +170,10 @@ def load(
     decoding: Decoding = AS_STORED,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
-    """Read and decode every photo of a source once, and keep those without fault.
+    """Read and decode every photo of a source once, and keep those without fault, copies once.
 
     `auditor.forms.list_photos` says which sources there are. Labels match by class index, folder id
-    or name, all of them in one way; where two ways fit and differ, it is asked.
+    or name, all of them in one way; where two ways fit and differ, it is asked. Of copies (`auditor.copies`) the first stays, and none of a photo that stands in two classes.
 
     Args:
         spec: path of the folder, manifest or dataset.
@@ -176,7 +186,8 @@ def load(
         on_progress: called with the photos done and all photos after each one.
 
     Raises:
-        ImagesError: nothing can be listed or read, or labels do not match the model's classes.
+        ImagesError: nothing can be listed or read, labels do not match the model's classes, or
+            every photo stands in two of them.
     """
     matcher = ClassMatcher(class_names, class_ids)
     labelling = Labelling(matcher, labels, label_column) if labelled else None
@@ -186,18 +197,20 @@ def load(
         raise ImagesError(f"{spec} holds no photos; check the path.")
     kept: list[int] = []
     digests: list[str] = []
+    looks: list[Look] = []
     quarantined: list[tuple[str, str]] = []
     noted: list[tuple[str, frozenset[Note], int | None]] = []
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
         for i, seen in enumerate(pool.map(_Check(listing.read, decoding), range(total))):
-            if seen.fault is None:
+            if seen.look is None:
+                quarantined.append((listing.ids[i], seen.fault))
+            else:
                 kept.append(i)
                 digests.append(seen.digest)
+                looks.append(seen.look)
                 if seen.notes:
                     noted.append((listing.ids[i], seen.notes, seen.peak))
-            else:
-                quarantined.append((listing.ids[i], seen.fault))
             if on_progress is not None:
                 on_progress(i + 1, total)
     finally:
@@ -207,7 +220,7 @@ def load(
         raise ImagesError(f"No photo of {spec} can be read; the first, {name}: {reason}.")
     if quarantined:
         logger.warning("%d of %d photos of %s cannot be used.", len(quarantined), total, spec)
-    return ImageSet(
+    photos = ImageSet(
         ids=tuple(listing.ids[i] for i in kept),
         labels=None if listing.labels is None else tuple(listing.labels[i] for i in kept),
         digests=tuple(digests),
@@ -219,7 +232,48 @@ def load(
         ),
         readings=_at(listing.readings, kept),
         decoding=decoding,
+        looks=Looks.of(looks),
     )
+    return _each_once(spec, photos)
+
+
+def recognised(pool: ImageSet, images: ImageSet) -> ImageSet:
+    """The pool, with the identity of an audited photo for each of its photos that is its copy."""
+    if pool is images or pool.looks is None or images.looks is None:
+        return pool
+    first = copies.firsts(images.looks.followed_by(pool.looks))[len(images) :]
+    identities = [
+        images.identities[i] if i < len(images) else own
+        for i, own in zip(first.tolist(), pool.digests, strict=True)
+    ]
+    shared = np.flatnonzero(first < len(images))
+    if not len(shared):
+        return pool
+    anew = sum(identities[i] != pool.digests[i] for i in shared)
+    remark = Remark(
+        code="copies-between-pool-and-photos",
+        text=f"{len(shared)} of {len(pool)} photos of the pool are audited photos too ({anew} of "
+        f"them in another file), such as {pool.ids[shared[0]]} and {images.ids[first[shared[0]]]}: "
+        "the pool is not independent of the photos; give --pool others.",
+    )
+    return replace(pool, identities=tuple(identities), remarks=(*pool.remarks, remark))
+
+
+def _each_once(spec: str, photos: ImageSet) -> ImageSet:
+    """The photos without copies, and with what is said of those."""
+    assert photos.looks is not None
+    settled = copies.settle(spec, photos.ids, photos.labels, photos.looks)
+    if not settled.kept:
+        raise ImagesError(
+            f"Every photo of {spec} stands in two classes or more, so that none has a known class; "
+            "give each photo one class."
+        )
+    if not settled.remarks:
+        return photos
+    for remark in settled.remarks:
+        logger.warning("%s", remark.text)
+    left = photos.subset(settled.kept)
+    return replace(left, remarks=(*left.remarks, *settled.remarks))
 
 
 def _at(readings: Mapping[str, tuple[int, ...]], rows: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -229,10 +283,11 @@ def _at(readings: Mapping[str, tuple[int, ...]], rows: Sequence[int]) -> dict[st
 
 @dataclass(frozen=True)
 class _Seen:
-    """The digest of a photo and what its file holds, or what is wrong with it."""
+    """What a photo that can be used holds and looks like, or its `fault`."""
 
+    fault: str = ""
     digest: str = ""
-    fault: str | None = None
+    look: Look | None = None
     notes: frozenset[Note] = frozenset()
     peak: int | None = None
 
@@ -249,12 +304,13 @@ class _Check:
             data = self.read(i)
             with room(data):
                 photo = decode(data, self.decoding)
+                look = copies.look(photo.image)
         except UnreadablePhoto as error:
-            return _Seen(fault=str(error))
+            return _Seen(str(error))
         except FileNotFoundError:
-            return _Seen(fault="the file is missing")
+            return _Seen("the file is missing")
         except OSError as error:
-            return _Seen(fault=f"the file cannot be read ({error.strerror or error})")
+            return _Seen(f"the file cannot be read ({error.strerror or error})")
         except ValueError as error:  # a path that no file system can hold
-            return _Seen(fault=f"the file cannot be read ({error})")
-        return _Seen(digest_bytes(data), None, photo.notes, photo.peak)
+            return _Seen(f"the file cannot be read ({error})")
+        return _Seen("", digest_bytes(data), look, photo.notes, photo.peak)

@@ -55,8 +55,8 @@ class Material:
 
 def known_labels(images: ImageSet, pool: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Classes of photos of the pool, for those that are audited photos too; else -1."""
-    known = dict(zip(images.digests, images.labels or (), strict=True))
-    return np.array([known.get(pool.digests[int(i)], -1) for i in rows], np.int64)
+    known = dict(zip(images.identities, images.labels or (), strict=True))
+    return np.array([known.get(pool.identities[int(i)], -1) for i in rows], np.int64)
 
 
 def least_left(labels: NDArray[np.int64], classes: Sequence[int]) -> int:
@@ -99,7 +99,7 @@ def gather(
         rows = np.flatnonzero(generic)
         free = rows[~np.isin(known_labels(images, pool, rows), classes)]
         few = pool.subset((free if len(free) else rows)[:BACKGROUNDS].tolist())
-        seen_too = np.flatnonzero(np.isin(images.digests, few.digests))
+        seen_too = np.flatnonzero(np.isin(images.identities, few.identities))
         photos = torch.cat(list(few.batches(classifier.preprocess.fit, size=batch)))
         words = f"the model, and {len(few)} photos of the pool that patches were put on"
         return Material(None, photos, {}, seen_too, (), digest_value([*key, few.digest]), words)

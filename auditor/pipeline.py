@@ -161,13 +161,15 @@ class _Run:
             pool = (
                 images
                 if config.pool is None
-                else self._images(config.pool, classifier, labelled=False)
+                else datasets.recognised(
+                    self._images(config.pool, classifier, labelled=False), images
+                )
             )
             layers = find_layers(classifier, config.model.layers)
             second = self._second(classifier, classes, device)
         if images.labels is None or not len(images):
             raise ImagesError(f"{config.images} holds no photo that could be read.")
-        if len(set(pool.digests)) < LEAST_POOL:
+        if len(pool) < LEAST_POOL:
             raise ImagesError(
                 f"The pool {config.pool or config.images} holds fewer than {LEAST_POOL} different "
                 "photos that can be read, and concepts are learned from their differences; give "
