@@ -111,7 +111,7 @@ def _illustrate(
     best = own[int(results.made.probabilities[own].argmax())]
     name = results.classifier.class_names[index]
     pictures = [Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}")]
-    if results.bank.concepts[j].drawing is not None:
+    if suspect.effect is not None:
         return (*pictures, *_drawn(results, row, j))
     if suspect.surroundings is not None and suspect.surroundings.estimate.value > 0:
         pictures += _surrounded(results, donors, row, j)

@@ -85,6 +85,6 @@ def _told_apart(made: Prototyping) -> str:
     worst = min(layers, key=lambda layer: layer.auc.value)
     return (
         f"a classifier tells them apart with AUC {number(worst.auc.value)} "
-        f"({name(worst.layer, LAYER)}) to {number(best.auc.value)} ({name(best.layer, LAYER)}); 0.5 is "
-        "not at all, 1 always"
+        f"({name(worst.layer, LAYER)}) to {number(best.auc.value)} ({name(best.layer, LAYER)}); "
+        "0.5 is not at all, 1 always"
     )
