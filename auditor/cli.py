@@ -375,6 +375,17 @@ def summary(done: Audit) -> None:
         f"{len(done.coverage.not_tested)} things were not tested.",
         highlight=False,
     )
+    serious = [remark for remark in done.coverage.remarks if remark.serious]
+    for remark in serious:
+        console.print(Text(f"Read this first: {_plain(remark.text)}"), soft_wrap=True)
+    others = len(done.coverage.remarks) - len(serious)
+    if others:
+        words = (
+            "1 remark on the inputs stands"
+            if others == 1
+            else f"{others} remarks on the inputs stand"
+        )
+        console.print(f"{words} under Data in the report.", highlight=False)
     for planted in done.planted or ():
         found = "not ranked" if planted.found_rank is None else f"rank {planted.found_rank}"
         name = names.get(planted.class_index, f"class {planted.class_index}")  # not audited

@@ -23,6 +23,7 @@ Sides = Annotated[
     BeforeValidator(lambda side: side if isinstance(side, list | tuple) else (side, side)),
 ]
 MOST_BYTES = 2**20  # of a file of settings
+LONGEST = {"title": 200, "intended_use": 20_000, "exclusions": 20_000}  # of `ScopeConfig`
 BACKGROUND = r"^(drop|white|black|#[0-9a-fA-F]{6})$"
 
 
@@ -179,7 +180,7 @@ class AuditConfig(Section):
             if value is not None:
                 _put(data, name, value)
         try:
-            return AuditConfig.model_validate(data)
+            config = AuditConfig.model_validate(data)
         except ValidationError as error:
             # a misspelt name first, for it is why another is missing
             first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -194,6 +195,14 @@ class AuditConfig(Section):
             raise ConfigError(
                 f"{where} = {_shown(first['input'])} cannot be used: {first['msg']}."
             ) from None
+        for name, most in LONGEST.items():
+            length = len(getattr(config.scope, name) or "")
+            if length > most:
+                raise ConfigError(
+                    f"scope.{name} has {length:,} characters, at most {most:,} can be used: "
+                    "shorten it."
+                )
+        return config
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -173,7 +173,8 @@ def load(
     """Read and decode every photo of a source once, and keep those without fault, copies once.
 
     `auditor.forms.list_photos` says which sources there are. Labels match by class index, folder id
-    or name, all of them in one way; where two ways fit and differ, it is asked. Of copies (`auditor.copies`) the first stays, and none of a photo that stands in two classes.
+    or name, all of them in one way; where two ways fit and differ, it is asked. Of copies
+    (`auditor.copies`) the first stays, and none of a photo that stands in two classes.
 
     Args:
         spec: path of the folder, manifest or dataset.

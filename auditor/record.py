@@ -7,20 +7,31 @@ The report, and whatever compares or gates audits, reads these values and nothin
 from __future__ import annotations
 
 import json
+import re
+import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from auditor.config import AuditConfig, SelfTestConfig
+from auditor.consistency import contradictions
 from auditor.errors import RunError
 from auditor.storage import write_atomically
 
 __all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
 
 SCHEMA_VERSION = "1.7"
+VERSION = re.compile(rf"{SCHEMA_VERSION.split('.')[0]}\.[0-9]{{1,4}}")  # that may be read
+MOST_BYTES = 2**30  # of a record that is read
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Correlated = Annotated[float, Field(ge=-1.00001, le=1.00001, allow_inf_nan=False)]  # rounding
+Count = Annotated[int, Field(ge=0, le=2**53)]  # what other readers of JSON keep exactly
+Rank = Annotated[int, Field(ge=1, le=2**53)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Text = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Output = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
 Grade = Literal["suspected", "corroborated", "confirmed", "not_tested"]
@@ -38,7 +49,7 @@ class Estimate(Record):
     value: Finite
     low: Finite
     high: Finite
-    n: Annotated[int, Field(ge=0)]
+    n: Count
 
     @model_validator(mode="after")
     def _ordered(self) -> Estimate:
@@ -59,8 +70,8 @@ class ProbeQuality(Record):
 
     concept: str
     auc: Probability
-    n_with: int
-    n_without: int
+    n_with: Rank
+    n_without: Rank
 
 
 class Probe(Record):
@@ -78,8 +89,8 @@ class ModelInput(Record):
     The fields are those of `auditor.config.ModelConfig`, none of them open any more.
     """
 
-    size: tuple[int, int]
-    resize: int
+    size: tuple[Rank, Rank]
+    resize: Rank
     aspect: Literal["crop", "stretch"]
     interpolation: str
     mean: tuple[Finite, ...]
@@ -102,10 +113,10 @@ class Provenance(Record):
     probe: Probe
     packages: dict[str, str]
     device: str
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     started: str
     finished: str
-    seconds: dict[str, Finite]
+    seconds: dict[str, Positive]
 
 
 class Quarantined(Record):
@@ -118,9 +129,9 @@ class Quarantined(Record):
 class NotTested(Record):
     """Something that was not assessed, and why. `kind` is a class, a concept or a stage."""
 
-    what: str
+    what: Text
     kind: Literal["class", "concept", "stage"]
-    reason: str
+    reason: Text
 
 
 class Remark(Record):
@@ -130,19 +141,19 @@ class Remark(Record):
     for it says that the whole audit may rest on a wrong reading.
     """
 
-    code: str
-    text: str
+    code: Text
+    text: Text
     serious: bool = False
 
 
 class Coverage(Record):
     """What was looked at, and what was not."""
 
-    classes: int
-    classes_of_model: int
-    images: int
-    pool: int
-    hypotheses: int
+    classes: Count
+    classes_of_model: Count
+    images: Count
+    pool: Count
+    hypotheses: Count
     quarantined: tuple[Quarantined, ...]
     not_tested: tuple[NotTested, ...]
     smallest_effect: str | None
@@ -161,7 +172,7 @@ class Concept(Record):
     category: str
     extrinsic: bool
     source: Literal["named", "drawn", "shown"]
-    n_photos: int
+    n_photos: Count
     reason: str | None
 
 
@@ -186,9 +197,9 @@ class Prototype(Record):
     """
 
     file: str
-    seed: int
+    seed: Seed
     probability: Probability
-    steps: int
+    steps: Count
     reached: bool
     trace: tuple[Probability, ...]
     region: Region | None = None
@@ -207,8 +218,8 @@ class LayerDivergence(Record):
     used: bool = False
     normalised: Finite | None
     class_specific: Finite | None
-    spearman: Finite | None
-    l1: Finite | None
+    spearman: Correlated | None
+    l1: Positive | None
 
 
 class Divergence(Record):
@@ -216,9 +227,9 @@ class Divergence(Record):
 
     score: Estimate | None
     class_specific: Estimate | None
-    rank: int | None
-    rank_low: int | None
-    rank_high: int | None
+    rank: Rank | None
+    rank_low: Rank | None
+    rank_high: Rank | None
     reason: str | None
     layers: tuple[LayerDivergence, ...]
 
@@ -246,7 +257,7 @@ class ConceptScore(Record):
     category: str
     core: bool
     score: Finite | None
-    rank: int | None
+    rank: Rank | None
     p: Probability | None
     q: Probability | None
     p_model: Probability | None = None
@@ -256,10 +267,10 @@ class ConceptScore(Record):
 class AuditedClass(Record):
     """Everything measured for one class."""
 
-    index: int
+    index: Count
     name: str
     id: str | None
-    n_images: int
+    n_images: Count
     accuracy: Estimate | None
     prototypes: tuple[Prototype, ...]
     divergence: Divergence
@@ -269,9 +280,9 @@ class AuditedClass(Record):
 class ClusterClass(Record):
     """The share of one class in a cluster."""
 
-    index: int
-    n_images: int
-    n_prototypes: int
+    index: Count
+    n_images: Count
+    n_prototypes: Count
 
 
 class Picture(Record):
@@ -297,8 +308,8 @@ class Cluster(Record):
     id: str
     name: str | None
     score: Finite | None
-    n_images: int
-    n_prototypes: int
+    n_images: Count
+    n_prototypes: Count
     classes: tuple[ClusterClass, ...]
     shared: bool
     pictures: tuple[Picture, ...]
@@ -312,7 +323,7 @@ class Evidence(Record):
     control: Estimate | None
     p: Probability | None
     q: Probability | None
-    n: int
+    n: Count
     unit: str
 
 
@@ -336,8 +347,8 @@ class Finding(Record):
     class, of which its photos show no more than this one lets expect.
     """
 
-    id: str
-    class_index: int
+    id: Text
+    class_index: Count
     concept: str
     category: str
     grade: Grade
@@ -351,11 +362,11 @@ class Finding(Record):
 class Planted(Record):
     """A shortcut known to be in the model, because it was planted there."""
 
-    class_index: int
+    class_index: Count
     concept: str
     strength: Probability
     learned: Estimate | None
-    found_rank: int | None
+    found_rank: Rank | None
     found_grade: Grade | None
 
 
@@ -375,15 +386,15 @@ class SelfTest(Record):
     """
 
     digest: str
-    planted_models: int
-    clean_models: int
+    planted_models: Count
+    clean_models: Count
     rates: tuple[Rate, ...]
-    shortcuts: int | None = None
-    learned: int | None = None
+    shortcuts: Count | None = None
+    learned: Count | None = None
     families: tuple[str, ...] = ()
     strength: Probability | None = None
-    photos_per_class: int | None = None
-    pool: int | None = None
+    photos_per_class: Count | None = None
+    pool: Count | None = None
 
 
 class Correlation(Record):
@@ -404,9 +415,9 @@ class Transfer(Record):
     weights_sha256: str
     first: Estimate
     first_five: Estimate
-    median_place: Finite
-    classes_of_model: int
-    unmatched: int
+    median_place: Positive
+    classes_of_model: Count
+    unmatched: Count
 
 
 class ToldApart(Record):
@@ -430,7 +441,7 @@ class Prototyping(Record):
     parameterisation: Literal["fourier", "pixel", "phase"]
     used: str
     layers_used: tuple[str, ...]
-    photos_copied: Annotated[int, Field(ge=0)]
+    photos_copied: Count
     transfer: Transfer | None = None
     told_apart: tuple[ToldApart, ...] = ()
 
@@ -465,14 +476,8 @@ class Audit(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Audit:
-        indices = [audited.index for audited in self.classes]
-        identifiers = [finding.id for finding in self.findings]
-        for what, values in (("class index", indices), ("finding", identifiers)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"a {what} stands twice")
-        for finding in self.findings:
-            if finding.class_index not in indices:
-                raise ValueError(f"finding {finding.id} is of a class that was not audited")
+        for contradiction in contradictions(self):
+            raise ValueError(contradiction)
         return self
 
     def to_json(self) -> str:
@@ -513,26 +518,53 @@ class Audit(Record):
         Raises:
             RunError: the file is missing, is not JSON, or does not fit the schema.
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"Cannot read the audit {path}: {error}.") from None
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{path} is not valid JSON ({error}); run the audit again.") from None
+        data = _parsed(path)
         version = data.get("schema_version") if isinstance(data, dict) else None
-        if str(version).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        if not isinstance(version, str) or not VERSION.fullmatch(version):
             raise RunError(
-                f"{path} has schema version {version!r}, this program reads {SCHEMA_VERSION}; "
+                f"{path} has schema version {version!r:.40}, this program reads {SCHEMA_VERSION}; "
                 "render it with the version that wrote it."
             )
         try:
             return Audit.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"{path} is not a valid audit: {where}: {first['msg']}.") from None
+            where = ".".join(str(part)[:40] for part in first["loc"])
+            what = first["msg"].removeprefix("Value error, ")
+            later = (
+                f" (its schema version {version} is later than {SCHEMA_VERSION}; a later version "
+                "of this program may read it)"
+                if int(version.split(".")[1]) > int(SCHEMA_VERSION.split(".")[1])
+                else ""
+            )
+            raise RunError(
+                f"{path} is not a valid audit: {where + ': ' if where else ''}{what}{later}."
+            ) from None
+
+
+def _parsed(path: Path) -> Any:
+    """The file's JSON; a link to a device, or a file that no audit can be, is not read."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise RunError(f"Cannot read the audit {path}: it is no regular file.")
+        if status.st_size > MOST_BYTES:
+            raise RunError(f"Cannot read the audit {path}: it has more than {MOST_BYTES:,} bytes.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"Cannot read the audit {path}: {error}.") from None
+    try:
+        return json.loads(text, object_pairs_hook=_told_once)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is not valid JSON ({error}); run the audit again.") from None
+
+
+def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are different: of two values readers would take one each."""
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return told
 
 
 def json_schema() -> dict[str, Any]:

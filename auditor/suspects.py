@@ -30,7 +30,7 @@ from auditor.vocabulary import Vocabulary
 __all__ = ["Donors", "Photos", "core", "find"]
 
 Floats = NDArray[np.floating]
-Illustrate = Callable[[int, int], tuple[Picture, ...]]
+Illustrate = Callable[[int, int, Suspect], tuple[Picture, ...]]
 
 PER_CLASS = 5  # groups of a class that are followed up because of their score
 SCREENED = 3  # of them, those that are put to the test although q is above the level
@@ -136,7 +136,7 @@ def find(
         insertions: by drawing.
         diverged: divergence by class.
         quality: AUC of the probe by concept, where known.
-        illustrate: pictures for a class's row and a concept's column.
+        illustrate: pictures for a class's row, a concept's column and the suspect.
         q_level, min_photos, replicates, seed: of the tests.
         intervals: the interval of a pair's score, by row and column.
 
@@ -237,7 +237,7 @@ def find(
             del suspects[row, leader]
     graded = {key: suspect for key, suspect in suspects.items() if suspect.grade(q_level)}
     return tuple(
-        dataclasses.replace(suspect, naming=intervals(*key), pictures=illustrate(*key))
+        dataclasses.replace(suspect, naming=intervals(*key), pictures=illustrate(*key, suspect))
         for key, suspect in merging.explained(graded, photos.labels, photos.sight, q_level).items()
     )
 

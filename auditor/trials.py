@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import special
 
-from auditor import counterfactuals, drawing, showing, surroundings, suspects
-from auditor.findings import derive
+from auditor import counterfactuals, drawing, illustrations, showing, surroundings, suspects
+from auditor.findings import Suspect, derive
 from auditor.pictures import Kind, save_photo
 from auditor.record import Estimate, Finding, Picture
 from auditor.results import Results, places
@@ -21,6 +21,8 @@ from auditor.vocabulary import own_photos
 __all__ = ["findings"]
 
 Floats = NDArray[np.floating]
+
+SHOWN = 2  # photos of other classes that show a concept
 
 
 def findings(
@@ -59,7 +61,7 @@ def findings(
         results.named, results.vocabulary, is_core, results.classes,
         results.classifier.class_names, photos, donors, results.insertions, results.diverged,
         {name: quality.auc for name, quality in results.probe.quality.items()},
-        lambda row, j: _illustrate(results, donors, files, row, j),
+        lambda row, j, suspect: _illustrate(results, photos, donors, files, row, j, suspect),
         q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
         replicates=config.statistics.bootstrap,
         intervals=lambda row, j: _score_interval(results, row, j),
@@ -90,84 +92,119 @@ def _score_interval(results: Results, row: int, j: int) -> Estimate:
 
 
 def _illustrate(
-    results: Results, donors: suspects.Donors, files: Mapping[int, str], row: int, j: int
+    results: Results,
+    photos: suspects.Photos,
+    donors: suspects.Donors,
+    files: Mapping[int, str],
+    row: int,
+    j: int,
+    suspect: Suspect,
 ) -> tuple[Picture, ...]:
-    """A prototype, and what the concept was tested on: no pick of what speaks for it.
+    """A prototype, and photos that are examples of what the tests say (`auditor.illustrations`).
 
-    A drawn one is shown on the photo that it moves by the median of all, another by surroundings
-    with the median log-odds of those that show it and of those that do not, and by the photos of
-    other classes that show it best and not at all.
+    A drawn concept is shown on a photo that it moves, another by surroundings that show it and by
+    photos of other classes that do, each beside its like without. What no photo is an example of
+    has no picture.
     """
-    index, concept = results.classes[row], results.bank.concepts[j]
-    name = results.classifier.class_names[index]
-    save = functools.partial(save_photo, results.out)
+    index = results.classes[row]
     own = places(results.made, index)
     best = own[int(results.made.probabilities[own].argmax())]
-    pictures = [
-        Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}"),
+    name = results.classifier.class_names[index]
+    pictures = [Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}")]
+    if suspect.effect is not None:
+        return (*pictures, *_drawn(results, row, j))
+    if suspect.surroundings is not None and suspect.surroundings.estimate.value > 0:
+        pictures += _surrounded(results, donors, row, j)
+    return (*pictures, *_seen(results, photos, row, j, suspect))
+
+
+def _drawn(results: Results, row: int, j: int) -> list[Picture]:
+    """A photo without a drawing, with it, and with its control."""
+    index, concept = results.classes[row], results.bank.concepts[j]
+    assert concept.drawing is not None
+    logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
+    others = np.flatnonzero(results.canvas_labels != index)
+    chances = np.exp(logs.astype(np.float64))
+    example = illustrations.edit(*chances[:, others])
+    if example is None:
+        return []
+    place = int(others[example.place])
+    photo = results.classifier.preprocess.fit(results.canvas.image(place))
+    seed = counterfactuals.photo_seed(results.config.seed, place)
+    edited = drawing.draw(concept.drawing, photo, seed=seed)
+    control = drawing.draw_control(concept.drawing, photo, seed=seed)
+    save = functools.partial(save_photo, results.out)
+    plain, with_it, null = (_chance(results, index, float(p)) for p in chances[:, place])
+    return [
+        save(photo, "without", f"{example.words.capitalize()}: {plain}"),
+        save(edited, "edited", f"{concept.name} drawn: {with_it}"),
+        save(control, "control", f"Control edit: {null}"),
     ]
 
-    def probability(logs: Floats) -> str:
-        return f"p({name}) = {float(np.exp(logs)):.3f}"
 
-    if concept.drawing is not None:
-        logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
-        others = np.flatnonzero(results.canvas_labels != index)
-        if not len(others):
-            return tuple(pictures)
-        place = _median(others, np.exp(logs[1, others]) - np.exp(logs[0, others]))
-        photo = results.classifier.preprocess.fit(results.canvas.image(place))
-        seed = counterfactuals.photo_seed(results.config.seed, place)
-        edited = drawing.draw(concept.drawing, photo, seed=seed)
-        control = drawing.draw_control(concept.drawing, photo, seed=seed)
-        pictures += [
-            save(photo, "without", f"The one of median change: {probability(logs[0, place])}"),
-            save(edited, "edited", f"{concept.name} drawn: {probability(logs[1, place])}"),
-            save(control, "control", f"Control edit: {probability(logs[2, place])}"),
-        ]  # fmt: skip
-        return tuple(pictures)
-    pictures += _surrounded(results, donors, row, j)
-    scores = showing.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
-    logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
+def _seen(
+    results: Results, photos: suspects.Photos, row: int, j: int, suspect: Suspect
+) -> list[Picture]:
+    """Photos of other classes that show the concept, and one that does not.
+
+    Where they lean towards the class on the whole, examples of it; else those that show it best.
+    """
+    index, concept = results.classes[row], results.bank.concepts[j]
     others = np.flatnonzero(results.labels != index)
-    for kind, chosen in (
-        ("with", others[np.argsort(-scores[others], kind="stable")][:2]),
-        ("without", others[np.argsort(np.abs(scores[others]), kind="stable")][:1]),
-    ):
-        words = f"{concept.name} by the probe" if kind == "with" else f"no sign of {concept.name}"
-        pictures += [
-            save(results.images.image(int(i)), "with" if kind == "with" else "without",
-                 f"Another class, {words}: {probability(logs[i])}")
-            for i in chosen
-        ]  # fmt: skip
-    return tuple(pictures)
+    if suspect.association is not None and suspect.association.estimate.value > 0:
+        found = illustrations.contrast(
+            photos.log_odds[others, row], photos.shown[others, j], results.labels[others], SHOWN
+        )
+        if found is None:
+            return []
+        chosen, without = others[found[0]], [int(others[found[1]])]
+    else:
+        scores = showing.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
+        chosen = others[np.argsort(-scores[others], kind="stable")][:SHOWN]
+        without = [int(i) for i in others[np.argsort(np.abs(scores[others]), kind="stable")][:1]]
+    logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
+
+    def saved(place: int, kind: Kind, words: str) -> Picture:
+        chance = _chance(results, index, float(np.exp(logs[place])))
+        caption = f"Another class, {words}: {chance}"
+        return save_photo(results.out, results.images.image(place), kind, caption)
+
+    shown = [saved(int(i), "with", f"{concept.name} by the probe") for i in chosen]
+    return shown + [saved(i, "without", f"no sign of {concept.name}") for i in without]
 
 
 def _surrounded(results: Results, donors: suspects.Donors, row: int, j: int) -> list[Picture]:
-    """One photo's middle with surroundings that show the concept, and with some that do not."""
+    """One photo's middle with surroundings that show the concept, and with some that do not.
+
+    The surroundings have the median answer of each kind; the middle is an example.
+    """
     index, others = results.classes[row], np.flatnonzero(~donors.own[:, row])
     kept = results.recipients[results.labels[results.recipients] != index]
     groups = [others[donors.shown[others, j] == there] for there in (True, False)]
     if not len(kept) or not all(map(len, groups)):
         return []
     odds = donors.around.log_odds[:, row]
-    places = [_median(group, odds[group]) for group in groups]
+    chosen = [illustrations.middle(group, odds[group]) for group in groups]
     fit = results.classifier.preprocess.fit
-    middle = torch.stack([fit(results.images.image(int(kept[0])))])
-    around = torch.stack([fit(results.donors.image(place)) for place in places])
-    composed = surroundings.composed(middle, around).flatten(0, 1)
+    middles = torch.stack([fit(results.images.image(int(place))) for place in kept])
+    around = torch.stack([fit(results.donors.image(place)) for place in chosen])
+    composed = surroundings.composed(middles, around)
     with torch.inference_mode():
-        chances = results.classifier.logits(composed.to(results.device)).softmax(1)[:, index]
-    name = results.classifier.class_names[index]
-    whose = results.classifier.class_names[int(results.labels[kept[0]])]
+        logits = results.classifier.logits(composed.flatten(0, 1).to(results.device))
+    chances = logits.double().softmax(1)[:, index].cpu().numpy().reshape(2, len(kept))
+    example = illustrations.edit(chances[1], chances[0], chances[1])
+    if example is None or chances[0, example.place] <= chances[1, example.place]:
+        return []
+    whose = results.classifier.class_names[int(results.labels[kept[example.place]])]
     kinds: tuple[Kind, ...] = ("surrounded", "unsurrounded")
-    pictures = []
-    for kind, image, chance in zip(kinds, composed, chances.tolist(), strict=True):
-        caption = f"Around {whose}: p({name}) = {chance:.3f}"
-        pictures.append(save_photo(results.out, image, kind, caption))
-    return pictures
+    return [
+        save_photo(results.out, image[example.place], kind,
+                   f"Around {whose}: {_chance(results, index, float(chance[example.place]))}")
+        for kind, image, chance in zip(kinds, composed, chances, strict=True)
+    ]  # fmt: skip
 
 
-def _median(places: NDArray[np.int64], values: Floats) -> int:
-    """The place whose value is the middle one."""
-    return int(places[np.argsort(values, kind="stable")[len(values) // 2]])
+def _chance(results: Results, index: int, value: float) -> str:
+    """A class's probability in a caption; small ones keep a digit, to be told from each other."""
+    shown = f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+    return f"p({results.classifier.class_names[index]}) = {shown}"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from auditor.record import Audit, Evidence, Finding
 from auditor.report import charts
-from auditor.report.parts import KINDS, Gallery, Limits, Names, Shot, galleries, prototype_shot
-from auditor.report.text import Name, clean, estimate, name, number, probability
+from auditor.report.names import Names
+from auditor.report.parts import KINDS, Gallery, Limits, Shot, galleries, prototype_shot
+from auditor.report.text import Name, estimate, name, number, probability, told
 from auditor.report.words import GRADES, TESTS, Badge, claim, lead
 
 __all__ = ["Card", "CardRow", "Planted", "card_rows", "cards", "planted", "strongest"]
 
+MOST = 12  # caveats, and tests, of one finding
+PICTURED = {"insertion": "edited", "surroundings": "surrounded", "association": "with"}
+COVERS = {
+    "edited": "with the concept",
+    "surrounded": "among what shows it",
+    "with": "shows it by the probe",
+}
 FOUND = ("confirmed", "corroborated", "suspected")
 
 
@@ -104,7 +113,7 @@ def card_rows(audit: Audit, names: Names, limits: Limits) -> tuple[CardRow, ...]
         rows.append(
             CardRow(
                 names[finding.class_index],
-                name(finding.concept),
+                names.concept(finding.concept),
                 GRADES[finding.grade],
                 "–" if evidence is None else f"{_title(evidence)} {estimate(evidence.effect)}",
                 probability(None if evidence is None else evidence.q),
@@ -131,7 +140,7 @@ def planted(audit: Audit, names: Names) -> Planted | None:
     rows = tuple(
         PlantedRow(
             names[entry.class_index],
-            name(entry.concept),
+            names.concept(entry.concept),
             number(entry.strength),
             estimate(entry.learned),
             "not ranked" if entry.found_rank is None else str(entry.found_rank),
@@ -143,7 +152,7 @@ def planted(audit: Audit, names: Names) -> Planted | None:
     hits = sum(row.hit for row in rows)
     pairs = {(entry.class_index, entry.concept) for entry in audit.planted}
     others = tuple(
-        f"{names[f.class_index]} – {name(f.concept)} ({GRADES[f.grade].word})"
+        f"{names[f.class_index]} – {names.concept(f.concept)} ({GRADES[f.grade].word})"
         for f in audit.findings
         if f.grade in FOUND and (f.class_index, f.concept) not in pairs
     )
@@ -155,8 +164,10 @@ def planted(audit: Audit, names: Names) -> Planted | None:
 
 
 def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limits) -> Card:
-    class_name, concept = names[finding.class_index], name(finding.concept)
-    groups = list(galleries(finding.pictures, f"{concept} and {class_name}", limits.pictures))
+    class_name, concept = names[finding.class_index], names.concept(finding.concept)
+    groups = list(
+        galleries(finding.pictures, f"{concept} and {class_name}", names, limits.pictures)
+    )
     if not any(picture.kind == "prototype" for picture in finding.pictures):
         own = [
             prototype_shot(prototype, class_name)
@@ -174,37 +185,52 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         class_name=class_name,
         class_index=finding.class_index,
         concept=concept,
-        alike=() if drawn else tuple(name(other) for other in finding.alike),
+        alike=() if drawn else tuple(names.concept(other) for other in finding.alike),
         category=name(finding.category),
         badge=GRADES[finding.grade],
         shown=place < limits.cards,
         claim=claim(finding, class_name, concept),
-        rows=tuple(_row(evidence) for evidence in finding.evidence),
+        rows=tuple(_row(evidence) for evidence in finding.evidence[:MOST]),
         galleries=tuple(groups),
-        cover=_cover(groups),
-        caveats=tuple(clean(caveat) for caveat in finding.caveats),
+        cover=_cover(groups, evidence),
+        caveats=tuple(_caveats(finding, names)),
     )
 
 
-def _cover(groups: list[Gallery]) -> tuple[Shot, ...]:
-    """A prototype and a photo that shows the concept, or two prototypes where there is none."""
+def _caveats(finding: Finding, names: Names) -> Iterator[str]:
+    kinds = {picture.kind for picture in finding.pictures}
+    tests = {e.test: e.effect.value for e in finding.evidence}
+    for test, kind in PICTURED.items():
+        if tests.get(test, 0) > 0 and kind not in kinds:
+            title = TESTS[test].title
+            yield f"{title}: no photo is shown, for none is an example of what was measured on all."
+        if test in tests and test == "insertion":
+            break  # a drawn concept is shown by its drawing alone
+    for caveat in finding.caveats[:MOST]:
+        yield told(names.within(caveat))
+    if len(finding.caveats) > MOST:
+        yield f"{len(finding.caveats) - MOST:,} more are in audit.json."
+
+
+def _cover(groups: list[Gallery], evidence: Evidence | None) -> tuple[Shot, ...]:
+    """A prototype and a photo that shows the concept, or two prototypes where there is none.
+
+    The photo is of the test that the claim rests on, where that has one.
+    """
+    first = PICTURED.get(evidence.test) if evidence is not None else None
     shots = {group.title: group.shots for group in groups}
     cover = [replace(shot, caption="prototype") for shot in shots.get("Prototypes", ())]
-    for kind, words in (
-        ("edited", "with the concept"),
-        ("surrounded", "among what shows it"),
-        ("with", "shows it by the probe"),
-    ):
+    for kind in sorted(COVERS, key=lambda kind: kind != first):
         title, _ = KINDS[kind]
         if title in shots:
-            cover.insert(1, replace(shots[title][0], caption=words))
+            cover.insert(1, replace(shots[title][0], caption=COVERS[kind]))
             break
     return tuple(cover[:2])
 
 
 def _title(evidence: Evidence) -> str:
     words = TESTS.get(evidence.test)
-    return clean(evidence.test).capitalize() if words is None else words.title
+    return name(evidence.test).short.capitalize() if words is None else words.title
 
 
 def _row(evidence: Evidence) -> EvidenceRow:
@@ -216,7 +242,7 @@ def _row(evidence: Evidence) -> EvidenceRow:
         control_meaning="" if words is None or evidence.control is None else words.control,
         effect=estimate(evidence.effect),
         control=control,
-        unit=clean(evidence.unit),
+        unit=name(evidence.unit).short,
         p=probability(evidence.p),
         q=probability(evidence.q),
         n=f"{evidence.n:,} {'' if words is None else words.units}".rstrip(),
@@ -224,6 +250,6 @@ def _row(evidence: Evidence) -> EvidenceRow:
             evidence.effect,
             evidence.control,
             f"{_title(evidence)}: effect {estimate(evidence.effect)}, {control}, "
-            f"in {clean(evidence.unit)}",
+            f"in {name(evidence.unit)}",
         ),
     )

@@ -53,6 +53,7 @@ STYLES = {
     "k-not-tested": f'fill="#ffffff" stroke="{MUTED}" stroke-width="1" stroke-dasharray="2 1"',
 }
 FONT = "Report Sans, Report Symbols, system-ui, sans-serif"
+FARTHEST = 1e100  # drawn no further: sums and differences of larger numbers overflow
 WORST_SIMILARITY = 3.0  # drawn no further: it explodes where a layer hardly separates classes
 
 
@@ -82,9 +83,11 @@ class Point:
 
 def scale(values: Sequence[float], *, include: Sequence[float] = (), ticks: int = 4) -> Scale:
     """An axis that holds all values, with up to about `ticks` round ticks."""
-    low, high = min([*values, *include]), max([*values, *include])
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
+    drawn = [min(max(value, -FARTHEST), FARTHEST) for value in (*values, *include)]
+    low, high = min(drawn), max(drawn)
+    size = max(1.0, abs(low), abs(high))
+    if high - low < 1e-9 * size:
+        low, high = low - 0.5 * size, high + 0.5 * size
     pad = 0.04 * (high - low)
     low, high = low - pad, high + pad
     rough = (high - low) / ticks

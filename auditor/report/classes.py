@@ -11,22 +11,23 @@ from auditor.record import Audit, AuditedClass, Cluster, ConceptScore, Finding, 
 from auditor.report import charts
 from auditor.report.cards import Card, strongest
 from auditor.report.making import Making, making
+from auditor.report.names import Names
 from auditor.report.parts import (
     Gallery,
     Limits,
-    Names,
     gallery,
     hypotheses,
     intrinsic,
     prototype_shots,
     showing,
 )
-from auditor.report.text import Name, clean, count, estimate, name, number, probability
+from auditor.report.text import Name, count, estimate, name, number, probability, told
 from auditor.report.words import CHANNELS, GRADES, Badge, nothing_found
 
 __all__ = ["ClassPage", "ClassRow", "Ranking", "class_pages", "ranking"]
 
 LABELS = 12  # classes named in the scatter
+CLUSTERS = 12  # that are listed of one class
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,9 @@ def _ranking_row(
         accuracy=estimate(c.accuracy),
         photos=f"{c.n_images:,}",
         badge=None if finding is None else GRADES[finding.grade],
-        reason="" if there else clean(d.reason or "not tested: no reason was recorded"),
+        reason=""
+        if there
+        else told(names.within(d.reason or "not tested: no reason was recorded")),
         paged=paged,
     )
 
@@ -230,9 +233,7 @@ def _labelled(
     with_points = [c for c in ordered if c.divergence.score is not None and c.accuracy is not None]
     chosen = {c.index for c in sorted(with_points, key=lambda c: c.index not in best)[:LABELS]}
     return [
-        charts.Point(p.x, p.y, p.grade, name(names[c.index].full, 20).short)
-        if c.index in chosen
-        else p
+        charts.Point(p.x, p.y, p.grade, names.label(c.index)) if c.index in chosen else p
         for p, c in zip(points, with_points, strict=True)
     ]
 
@@ -248,7 +249,7 @@ def _ends(axis: charts.Scale) -> str:
 def _correlation(audit: Audit) -> str:
     value = audit.divergence_and_harm
     if value.rho is None:
-        reason = clean(value.reason or "no reason was recorded")
+        reason = told(value.reason or "no reason was recorded")
         return f"Their rank correlation was not computed: {reason.rstrip('.')}."
     reading = (
         "the interval spans zero, so the order of the classes says nothing about harm here"
@@ -274,7 +275,7 @@ def _page(
     shots = [
         shot for prototype in c.prototypes for shot in prototype_shots(prototype, names[c.index])
     ]
-    concepts = _concepts(c, own, inner, limits)
+    concepts = _concepts(c, own, inner, names, limits)
     found = any(card.badge.style != "not-tested" for card in own)
     return ClassPage(
         index=c.index,
@@ -284,10 +285,10 @@ def _page(
         prototypes=gallery("Prototypes", shots, limits.pictures),
         sparks=tuple(_sparks(c)),
         path=charts.path(d.layers, _path_title(c, names)) if d.layers else None,
-        reason=clean(d.reason or "") or ("" if d.layers else "no layer was compared"),
+        reason=told(names.within(d.reason or "")) or ("" if d.layers else "no layer was compared"),
         layers=tuple(
             LayerRow(
-                name(layer.name),
+                names.layer(layer.name),
                 layer.used,
                 number(layer.normalised),
                 number(layer.class_specific),
@@ -301,8 +302,7 @@ def _page(
         concepts_note=showing(len(concepts), len(c.concepts), "concepts; all are in audit.json"),
         cards=own,
         nothing="" if found else _nothing(audit, hypotheses(c, inner)),
-        clusters=tuple(_in_cluster(cluster, c.index) for cluster in audit.clusters
-                       if any(share.index == c.index for share in cluster.classes)),
+        clusters=tuple(_clusters(audit, c.index, names)),
     )  # fmt: skip
 
 
@@ -348,25 +348,28 @@ def _path_title(c: AuditedClass, names: Names) -> str:
 
 
 def _concepts(
-    c: AuditedClass, own: Sequence[Card], inner: Set[str], limits: Limits
+    c: AuditedClass, own: Sequence[Card], inner: Set[str], names: Names, limits: Limits
 ) -> tuple[ConceptRow, ...]:
     """The best concepts, and those with a finding wherever they rank."""
-    by_concept = {card.concept.full: card for card in own}
+    by_concept = {card.concept.short: card for card in own}
     ordered = sorted(c.concepts, key=lambda s: (s.rank is None, s.rank or 0))
     chosen = [
         score
         for place, score in enumerate(ordered)
-        if place < limits.concepts or name(score.concept).full in by_concept
+        if place < limits.concepts or names.concept(score.concept).short in by_concept
     ]
     top = max((score.score for score in chosen if score.score is not None), default=0.0)
-    return tuple(_concept(s, by_concept.get(name(s.concept).full), inner, top) for s in chosen)
+    return tuple(_concept(s, names.concept(s.concept), by_concept, inner, top) for s in chosen)
 
 
-def _concept(score: ConceptScore, card: Card | None, inner: Set[str], top: float) -> ConceptRow:
-    share = 0 if score.score is None or top <= 0 else round(100 * max(score.score, 0) / top)
+def _concept(
+    score: ConceptScore, shown: Name, by_concept: Mapping[str, Card], inner: Set[str], top: float
+) -> ConceptRow:
+    card = by_concept.get(shown.short)
+    share = 0 if score.score is None or top <= 0 else round(100 * (max(score.score, 0) / top))
     return ConceptRow(
         rank="–" if score.rank is None else str(score.rank),
-        concept=name(score.concept),
+        concept=shown,
         category=name(score.category, 24),
         tag="core" if score.core else "intrinsic" if score.concept in inner else "",
         score=number(score.score),
@@ -384,10 +387,18 @@ def _nothing(audit: Audit, tested: int) -> str:
     return f"Nothing found. {nothing_found(audit, tested)}"
 
 
-def _in_cluster(cluster: Cluster, index: int) -> str:
+def _clusters(audit: Audit, index: int, names: Names) -> Iterator[str]:
+    own = [c for c in audit.clusters if any(share.index == index for share in c.classes)]
+    for cluster in own[:CLUSTERS]:
+        yield _in_cluster(cluster, index, names)
+    if len(own) > CLUSTERS:
+        yield f"{len(own) - CLUSTERS:,} more are in audit.json"
+
+
+def _in_cluster(cluster: Cluster, index: int, names: Names) -> str:
     share = next(share for share in cluster.classes if share.index == index)
     title = (
-        f"nearest to “{name(cluster.name)}”"
+        f"nearest to “{names.concept(cluster.name)}”"
         if cluster.name
         else f"unnamed ({name(cluster.id, 16)})"
     )
@@ -406,7 +417,7 @@ def _class_row(audit: Audit, c: AuditedClass, names: Names, inner: Set[str]) -> 
         names[c.index],
         estimate(c.divergence.score),
         estimate(c.accuracy),
-        "–" if top is None else name(top.concept).short,
+        "–" if top is None else names.concept(top.concept).short,
         "–" if top is None else probability(top.q),
         str(findings),
     )

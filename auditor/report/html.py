@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from auditor.record import Audit
 from auditor.report.parts import HTML
@@ -19,6 +20,7 @@ __all__ = ["Source", "page", "render"]
 
 # Of embedded pictures, in characters: with fonts, tables and charts the file stays below 10 MB.
 PICTURE_BUDGET = 6_000_000
+LONGEST_WORD = 30  # in characters: longer ones are addresses, digests and the like
 POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
 
 
@@ -68,12 +70,23 @@ def page(
     )
     environment.globals.update(report=report, medium=medium, picture=picture, font=font)
     environment.globals.update(policy=POLICY)
+    environment.filters["wrapping"] = _wrapping
     return environment.get_template("report.html").render()
 
 
 def font_bytes(file: str) -> bytes:
     """A font of the report."""
     return (resources.files("auditor.data") / "fonts-report" / file).read_bytes()
+
+
+def _wrapping(text: str) -> str:
+    """Text that may break anywhere where it has no other place to: a page has an end.
+
+    Elsewhere it must not, for a column could then shrink to a letter's width.
+    """
+    if max(map(len, text.split()), default=0) <= LONGEST_WORD:
+        return text
+    return Markup('<span class="run">{}</span>').format(text)
 
 
 def _data_url(kind: str, data: bytes) -> str:

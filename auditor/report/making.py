@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.record import Audit, Prototyping, Transfer
-from auditor.report.text import clean, count, estimate, number
+from auditor.report.text import count, estimate, name, number, told
 
 __all__ = ["Making", "making"]
 
@@ -19,6 +19,7 @@ MODES = {
     "paper": "paper: the class's logit and smoothness, after the published recipe",
     "patch": "patch: a small patch that makes the model see the class on any photo",
 }
+LAYER = 80  # characters of a layer's name
 LISTED = 4  # layers of a kind that are named
 
 
@@ -39,7 +40,7 @@ def making(audit: Audit) -> Making | None:
     facts = [
         ("Mode", MODES[made.mode]),
         ("Parameterisation", made.parameterisation),
-        ("Made from", clean(made.used)),
+        ("Made from", told(made.used)),
         ("Layers held", _layers(made)),
         (
             f"Reached {audit.spec.prototypes.probability:g}",
@@ -59,7 +60,7 @@ def making(audit: Audit) -> Making | None:
 def _layers(made: Prototyping) -> str:
     if not made.layers_used:
         return "none"
-    names = ", ".join(clean(layer) for layer in made.layers_used[:LISTED])
+    names = ", ".join(name(layer, LAYER).short for layer in made.layers_used[:LISTED])
     more = len(made.layers_used) - LISTED
     return names + (f" and {more} more" if more > 0 else "")
 
@@ -69,9 +70,9 @@ def _transfer(found: Transfer | None) -> str:
         return "not tested: no second model was given"
     without = f"; {count(found.unmatched, 'class', 'classes')} without a counterpart"
     return (
-        f"{clean(found.model)} puts the prototype's class first for {estimate(found.first)} and "
-        f"among its first five for {estimate(found.first_five)} of {found.first.n:,}; median place "
-        f"{found.median_place:g} of {found.classes_of_model:,}"
+        f"{name(found.model, LAYER)} puts the prototype's class first for {estimate(found.first)} "
+        f"and among its first five for {estimate(found.first_five)} of {found.first.n:,}; "
+        f"median place {found.median_place:g} of {found.classes_of_model:,}"
         + (without if found.unmatched else "")
     )
 
@@ -83,6 +84,7 @@ def _told_apart(made: Prototyping) -> str:
     best = max(layers, key=lambda layer: layer.auc.value)
     worst = min(layers, key=lambda layer: layer.auc.value)
     return (
-        f"a classifier tells them apart with AUC {number(worst.auc.value)} ({clean(worst.layer)}) "
-        f"to {number(best.auc.value)} ({clean(best.layer)}); 0.5 is not at all, 1 always"
+        f"a classifier tells them apart with AUC {number(worst.auc.value)} "
+        f"({name(worst.layer, LAYER)}) to {number(best.auc.value)} ({name(best.layer, LAYER)}); "
+        "0.5 is not at all, 1 always"
     )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from auditor.record import Audit, AuditedClass, Picture, Prototype
-from auditor.report.text import Name, clean, name, number
+from auditor.report.names import Names
+from auditor.report.text import Name, name, number, told
 
 __all__ = [
     "HTML",
@@ -14,7 +15,6 @@ __all__ = [
     "PDF",
     "Gallery",
     "Limits",
-    "Names",
     "Shot",
     "gallery",
     "hypotheses",
@@ -108,19 +108,6 @@ class Gallery:
     note: str
 
 
-class Names:
-    """Display names of classes by index; an index that was not audited still has one."""
-
-    def __init__(self, audit: Audit) -> None:
-        self._names = {c.index: name(c.name) for c in audit.classes}
-
-    def __contains__(self, index: int) -> bool:
-        return index in self._names
-
-    def __getitem__(self, index: int) -> Name:
-        return self._names.get(index) or name(f"class {index}")
-
-
 def intrinsic(audit: Audit) -> frozenset[str]:
     """Concepts that are ranked and are no findings of any class."""
     return frozenset(concept.name for concept in audit.concepts if not concept.extrinsic)
@@ -145,14 +132,16 @@ def gallery(title: str, shots: Sequence[Shot], limit: int) -> Gallery:
     return Gallery(title, kept, showing(len(kept), len(shots), "pictures"))
 
 
-def galleries(pictures: Sequence[Picture], subject: str, limit: int) -> tuple[Gallery, ...]:
+def galleries(
+    pictures: Sequence[Picture], subject: str, names: Names, limit: int
+) -> tuple[Gallery, ...]:
     """Pictures grouped by what they show, in the order in which they are read."""
     found = []
     for kind, (title, word) in KINDS.items():
+        captions = [(p.file, names.within(p.caption)) for p in pictures if p.kind == kind]
         shots = [
-            Shot(p.file, f"{word}, {subject}: {clean(p.caption)}", name(p.caption, 60).short)
-            for p in pictures
-            if p.kind == kind
+            Shot(file, f"{word}, {subject}: {told(caption)}", name(caption, 60).short)
+            for file, caption in captions
         ]
         if shots:
             found.append(gallery(title, shots, limit))

@@ -10,7 +10,7 @@ from typing import Any
 
 from auditor.config import AuditConfig
 from auditor.record import Audit
-from auditor.report.text import clean, number
+from auditor.report.text import clean, name, number, told
 from auditor.storage import digest_value
 
 __all__ = ["Reproduction", "command", "config_digest", "digests", "reproduction", "settings"]
@@ -29,6 +29,10 @@ FLAGS = {
 }
 ALWAYS = {"model.spec", "images", "probe", "out", "seed"}
 FILE = "audit.toml"
+LISTED = 100  # packages, and stages
+VALUE = 12_000  # characters of one setting that are shown
+WHOLE = 16_000  # of all settings
+NAMED = 60  # of a setting's name, which may be a class's
 
 
 @dataclass(frozen=True)
@@ -48,26 +52,27 @@ def reproduction(audit: Audit) -> Reproduction:
     from_audit = audit.provenance
     packages = sorted(from_audit.packages.items())
     return Reproduction(
-        command=command(audit.spec),
-        settings=settings(audit.spec),
+        command=told(command(audit.spec), VALUE),
+        settings=_shown(settings(audit.spec)),
         digests=digests(audit),
         versions=(
-            (clean(audit.tool.name), clean(audit.tool.version)),
+            (name(audit.tool.name).short, name(audit.tool.version).short),
             *(
-                (clean(package), clean(version))
-                for package, version in packages
+                (name(package).short, name(version).short)
+                for package, version in packages[:LISTED]
                 if package != audit.tool.name
             ),
         ),
         run=(
             ("Seeds", ", ".join(map(str, from_audit.seeds)) or "none"),
-            ("Device", clean(from_audit.device)),
-            ("Started", clean(from_audit.started)),
-            ("Finished", clean(from_audit.finished)),
-            ("Record", f"audit.json, schema version {clean(audit.schema_version)}"),
+            ("Device", told(from_audit.device)),
+            ("Started", told(from_audit.started)),
+            ("Finished", told(from_audit.finished)),
+            ("Record", f"audit.json, schema version {name(audit.schema_version)}"),
         ),
         seconds=tuple(
-            (clean(stage), number(value, 1)) for stage, value in from_audit.seconds.items()
+            (name(stage).short, number(value, 1))
+            for stage, value in list(from_audit.seconds.items())[:LISTED]
         ),
     )
 
@@ -76,13 +81,13 @@ def digests(audit: Audit) -> tuple[tuple[str, str], ...]:
     """SHA-256 of everything that the result was computed from."""
     made_from = audit.provenance
     return (
-        ("Model weights", clean(made_from.weights_sha256)),
-        ("Photos", clean(made_from.images_digest)),
-        ("Pool", clean(made_from.pool_digest)),
-        ("Concept bank", clean(made_from.concepts_digest)),
-        ("Probe", clean(made_from.probe.digest)),
+        ("Model weights", told(made_from.weights_sha256)),
+        ("Photos", told(made_from.images_digest)),
+        ("Pool", told(made_from.pool_digest)),
+        ("Concept bank", told(made_from.concepts_digest)),
+        ("Probe", told(made_from.probe.digest)),
         ("Configuration", config_digest(audit.spec)),
-        *((("Program", clean(audit.tool.source)),) if audit.tool.source else ()),
+        *((("Program", told(audit.tool.source)),) if audit.tool.source else ()),
     )
 
 
@@ -115,6 +120,20 @@ def settings(spec: AuditConfig) -> str:
     parts = ["\n".join(tables.pop("", []))]
     parts += [f"[{table}]\n" + "\n".join(lines) for table, lines in tables.items()]
     return "\n\n".join(part for part in parts if part)
+
+
+def _shown(text: str) -> str:
+    """Settings without those that nobody would type; each that is left out is named."""
+    shown: list[str] = []
+    lines = text.splitlines()
+    for place, line in enumerate(lines):
+        if sum(map(len, shown)) + min(len(line), VALUE) > WHOLE:
+            shown.append(f"# {len(lines) - place:,} more lines: see spec in audit.json")
+            break
+        key = line.partition(" = ")[0][:NAMED]
+        long = f"# {key}: {len(line):,} characters, see spec in audit.json"
+        shown.append(line if len(line) <= VALUE else long)
+    return "\n".join(shown)
 
 
 def _as_flag(flat: Mapping[str, Any], key: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.record import Audit, Cluster
-from auditor.report.parts import Gallery, Limits, Names, galleries, showing
+from auditor.report.names import Names
+from auditor.report.parts import Gallery, Limits, galleries, showing
 from auditor.report.text import Name, count, name, number
 from auditor.report.words import GRADES, Badge
 
@@ -55,7 +56,7 @@ def _matrix(audit: Audit, names: Names, limits: Limits) -> Matrix | None:
         return None
     rows = tuple(
         (
-            name(concept),
+            names.concept(concept),
             tuple(cells.get((concept, index)) for index in classes),
             count(per_concept[concept], "class", "classes"),
         )
@@ -72,7 +73,7 @@ def _cluster(cluster: Cluster, names: Names, limits: Limits) -> ClusterCard:
     shares = sorted(cluster.classes, key=lambda s: (-s.n_images, s.index))
     listed = ", ".join(f"{names[s.index]} ({s.n_images})" for s in shares[:8])
     more = f" and {len(shares) - 8} more" if len(shares) > 8 else ""
-    title = name(cluster.name) if cluster.name else Name("Unnamed", "Unnamed")
+    title = names.concept(cluster.name) if cluster.name else Name("Unnamed", "Unnamed")
     fit = "" if cluster.score is None else f", fit of the name {number(cluster.score)}"
     return ClusterCard(
         identifier=name(cluster.id, 24).short,
@@ -81,5 +82,5 @@ def _cluster(cluster: Cluster, names: Names, limits: Limits) -> ClusterCard:
         contents=f"{count(cluster.n_images, 'photo')}, "
         f"{count(cluster.n_prototypes, 'prototype')}{fit}",
         classes=listed + more,
-        galleries=galleries(cluster.pictures, f"cluster {title}", limits.pictures),
+        galleries=galleries(cluster.pictures, f"cluster {title}", names, limits.pictures),
     )

@@ -1,22 +1,45 @@
 """Text of the report: names made safe to show, and numbers as readers see them.
 
 Escaping is the templates' job (autoescape); here text loses what escaping does not stop: control
-and format characters, which reverse or hide what stands beside them, and runaway lengths.
+and format characters, which reverse or hide what stands beside them, and runaway lengths: layout
+takes a time that grows with the square of a text's length where a box's width depends on it.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from auditor.record import Estimate
 
-__all__ = ["Name", "clean", "count", "estimate", "moment", "name", "number", "probability"]
+__all__ = [
+    "Name",
+    "clean",
+    "count",
+    "estimate",
+    "moment",
+    "name",
+    "number",
+    "probability",
+    "told",
+    "told_apart",
+]
+
+Key = TypeVar("Key", bound=Hashable)
 
 MISSING = "–"
 STACKED_MARKS = 2  # combining marks kept on one letter; more of them paint over other lines
+NAME = 40  # characters of a name that are shown
+WHOLE = 300  # of a name where there is room for all of it
+SENTENCE = 400  # of a sentence or a fact
+PASSAGE = 4000  # of what the user wrote for readers
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters that show nothing
 
 
 @dataclass(frozen=True)
@@ -50,17 +73,73 @@ def clean(text: str) -> str:
             kept.append(" ")
         elif category == "Cs":
             kept.append("\ufffd")
-        elif category not in {"Cc", "Cf", "Cn"} and marks <= STACKED_MARKS:
+        elif category in {"Cc", "Cf", "Cn"} or character in BLANK:
+            continue
+        elif marks <= STACKED_MARKS:
             kept.append(character)
     return " ".join("".join(kept).split())
 
 
-def name(text: str, limit: int = 40) -> Name:
-    """A name to show: cleaned, and cut to `limit` characters with the whole kept beside it."""
-    full = clean(text) or "(no name)"
-    if len(full) <= limit:
-        return Name(full, full)
-    return Name(full[: limit - 1].rstrip() + "…", full)
+@functools.lru_cache(maxsize=8192)
+def name(text: str, limit: int = NAME, mark: str = "") -> Name:
+    """A name to show: cleaned, and cut in its middle to `limit` characters with `mark` at its end.
+
+    >>> name("Animalia Chordata Aves Passeriformes Corvidae Corvus corax").short
+    'Animalia Chordata Aves…dae Corvus corax'
+    """
+    full = clean(_ends(text, 2 * WHOLE)) or "(no name)"
+    return Name(_cut(full, limit - len(mark)) + mark, _cut(full, WHOLE))
+
+
+def told_apart(texts: Mapping[Key, tuple[str, int]], limit: int = NAME) -> dict[Key, Name]:
+    """Names of things of one kind: of those that look alike, each has its number beside it.
+
+    Alike are names that a reader may take for each other: the same but for their case, spaces or
+    Unicode form, or cut to the same.
+
+    Args:
+        texts: by any key, the name and the number.
+        limit: characters that are shown.
+    """
+    shown = {key: name(text, limit) for key, (text, _) in texts.items()}
+    alike = Counter(_look(each.short) for each in shown.values())
+    for key, (text, number) in texts.items():
+        if alike[_look(shown[key].short)] > 1:
+            shown[key] = name(text, limit, f" #{number}")
+    return shown
+
+
+def told(text: str, limit: int = SENTENCE) -> str:
+    """A sentence, a fact or a passage, cleaned; what is left out of a long one is counted.
+
+    >>> told("word " * 100, 9)
+    'word word… (shown: 9 of 500 characters; all are in audit.json)'
+    """
+    whole = clean(text[: 4 * limit])
+    if len(text) <= 4 * limit and len(whole) <= limit:
+        return whole
+    shown = whole[:limit].rstrip()
+    return f"{shown}… (shown: {len(shown):,} of {len(text):,} characters; all are in audit.json)"
+
+
+def _cut(text: str, limit: int) -> str:
+    """A text without its middle, for names are often told apart by their ends."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) * 2 // 5
+    rest = text[len(text) - tail :]
+    while rest and unicodedata.category(rest[0]).startswith("M"):  # of a letter that is cut off
+        rest = rest[1:]
+    return f"{text[: limit - 1 - tail].rstrip()}…{rest.lstrip()}"
+
+
+def _ends(text: str, most: int) -> str:
+    """Beginning and end of a text so long that nobody reads it, and cleaning it takes a while."""
+    return text if len(text) <= 20 * most else text[: 10 * most] + text[-10 * most :]
+
+
+def _look(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -140,4 +219,4 @@ def instant(text: str) -> datetime.datetime | None:
 def moment(text: str) -> str:
     """A time as readers see it: `2026-11-23 23:47 UTC`; what cannot be read is shown as it is."""
     time = instant(text)
-    return clean(text) if time is None else f"{time:%Y-%m-%d %H:%M} UTC"
+    return told(text, NAME) if time is None else f"{time:%Y-%m-%d %H:%M} UTC"

@@ -17,10 +17,23 @@ from auditor.record import PREVALENT, STRICTER, Audit, NotTested
 from auditor.report import charts
 from auditor.report.cards import Card, CardRow, Planted, card_rows, cards, planted
 from auditor.report.classes import ClassPage, ClassRow, Ranking, class_pages, ranking
-from auditor.report.parts import Limits, Names, hypotheses, intrinsic, showing
+from auditor.report.inputs import input_facts
+from auditor.report.names import Names
+from auditor.report.parts import Limits, hypotheses, intrinsic, showing
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
 from auditor.report.shortcuts import ClusterCard, Matrix, shared
-from auditor.report.text import Name, clean, count, estimate, instant, moment, name, number
+from auditor.report.text import (
+    PASSAGE,
+    Name,
+    count,
+    estimate,
+    instant,
+    moment,
+    name,
+    number,
+    told,
+    told_apart,
+)
 from auditor.report.words import (
     CHANNELS,
     GRADES,
@@ -36,7 +49,13 @@ __all__ = ["Report", "build"]
 
 TOP = 3  # findings on the first page, with pictures
 OTHERS = 5  # and in a line each
+NUMBERS = (
+    "Names that look alike, or were cut to the same, have a number beside them: of a class its "
+    "index in the model, of a concept its place in the bank."
+)
 REASONS = 3  # verdict's reasons, and gaps, on the first page
+FILE = 70  # characters of a file's name
+REMARK = 1200  # characters of a remark: its end may say what to do
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,7 @@ class Summary:
 
     verdict: Badge
     reasons: tuple[str, ...]
+    remarks: tuple[str, ...]
     figures: tuple[tuple[str, str], ...]
     grades: tuple[tuple[Badge, int], ...]
     top: tuple[Card, ...]
@@ -74,6 +94,7 @@ class Scope:
     exclusions: str
     classes: str
     names: str
+    numbers: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,7 @@ class Criteria:
     levels: tuple[tuple[str, str, str], ...]
     grades: tuple[Badge, ...]
     expected: tuple[tuple[Name, str], ...]
+    expected_note: str
     times: tuple[tuple[str, str], ...]
 
 
@@ -110,6 +132,8 @@ class Data:
     gaps: str
     quarantined: tuple[tuple[Name, str], ...]
     quarantined_note: str
+    remarks: tuple[str, ...]
+    remarks_note: str
     probe: tuple[tuple[str, str], ...]
     quality: str
     ruler: Markup
@@ -180,15 +204,15 @@ def build(audit: Audit, limits: Limits) -> Report:
     return Report(
         title=name(audit.title, 90),
         model=name(audit.spec.model.spec, 60),
-        tool=f"{clean(audit.tool.name)} {clean(audit.tool.version)}",
+        tool=f"{name(audit.tool.name)} {name(audit.tool.version)}",
         absence=absence(tested),
         created=moment(audit.created),
         finished=moment(audit.provenance.finished),
         dated="" if finished is None else f"{finished:%Y-%m-%dT%H:%M:%SZ}",
         sections=_sections(audit),
-        summary=_summary(audit, found, tested),
+        summary=_summary(audit, found, tested, names),
         scope=_scope(audit, names, limits),
-        criteria=_criteria(audit),
+        criteria=_criteria(audit, names, limits),
         data=_data(audit, names, limits),
         ranking=ranking(audit, names, pages, limits),
         cards=found[: limits.cards],
@@ -210,7 +234,7 @@ def build(audit: Audit, limits: Limits) -> Report:
         matrix=matrix,
         clusters=clusters,
         clusters_note=clusters_note,
-        closing=_closing(audit, tested, limits),
+        closing=_closing(audit, tested, names, limits),
         reproduction=reproduction(audit),
     )
 
@@ -234,22 +258,23 @@ def _sections(audit: Audit) -> tuple[Section, ...]:
     return tuple(Section(anchor, i, title) for i, (anchor, title) in enumerate(kept, start=1))
 
 
-def _summary(audit: Audit, found: tuple[Card, ...], tested: int) -> Summary:
+def _summary(audit: Audit, found: tuple[Card, ...], tested: int, names: Names) -> Summary:
     coverage = audit.coverage
     by_grade = Counter(finding.grade for finding in audit.findings)
     top = tuple(card for card in found if card.badge.style != "not-tested")[:TOP]
     total = len(found) - by_grade["not_tested"]
-    lines = list(_gaps(audit))
+    lines = list(_gaps(audit, names))
     if coverage.quarantined:
         lines.append(f"{count(len(coverage.quarantined), 'photo')} could not be used.")
     if audit.self_test is None:
         lines.append("Detection power: no self-test was run with this configuration.")
-    reasons = [_shortened(reason, 140) for reason in audit.verdict.reasons[:REASONS]]
+    reasons = [_shortened(names.within(reason), 140) for reason in audit.verdict.reasons[:REASONS]]
     if len(audit.verdict.reasons) > REASONS:
         reasons.append(f"{len(audit.verdict.reasons) - REASONS} more under Criteria.")
     return Summary(
         verdict=VERDICTS[audit.verdict.status],
         reasons=tuple(reasons) or (VERDICTS[audit.verdict.status].meaning,),
+        remarks=tuple(_remarks(audit, names, serious=True)),
         figures=(
             ("Classes", f"{coverage.classes:,} of {coverage.classes_of_model:,}"),
             ("Photos of the classes", f"{coverage.images:,}"),
@@ -268,7 +293,7 @@ def _summary(audit: Audit, found: tuple[Card, ...], tested: int) -> Summary:
     )  # fmt: skip
 
 
-def _gaps(audit: Audit) -> Iterator[str]:
+def _gaps(audit: Audit, names: Names) -> Iterator[str]:
     """What was not tested, told together where the reasons differ in numbers alone."""
     alike: dict[tuple[str, str], list[NotTested]] = {}
     for gap in audit.coverage.not_tested:
@@ -277,7 +302,8 @@ def _gaps(audit: Audit) -> Iterator[str]:
     most = sorted(alike.values(), key=len, reverse=True)
     for gaps in most[:REASONS]:
         first = gaps[0]
-        told = f"{_shortened(first.what, 60)}: {_shortened(first.reason, 110)}"
+        what, reason = names.within(first.what), names.within(first.reason)
+        told = f"{_shortened(what, 60)}: {_shortened(reason, 110)}"
         if len(gaps) == 1:
             yield told[:1].upper() + told[1:]
         else:
@@ -292,35 +318,45 @@ def _shortened(text: str, limit: int) -> str:
     return name(text, limit).short
 
 
+def _remarks(audit: Audit, names: Names, *, serious: bool) -> Iterator[str]:
+    """What the inputs turned out to be; what puts the whole audit in doubt, or the rest."""
+    for remark in audit.coverage.remarks:
+        if remark.serious == serious:
+            yield told(names.within(remark.text), REMARK)
+
+
 def _scope(audit: Audit, names: Names, limits: Limits) -> Scope:
     model, scope, coverage = audit.spec.model, audit.spec.scope, audit.coverage
     facts = [
-        ("Model", clean(model.spec)),
-        ("Architecture", clean(model.arch or "")),
-        ("Weights", clean(model.weights or "")),
-        ("Input size", "" if model.size is None else f"{model.size} pixels"),
-        ("Input mean", "" if model.mean is None else ", ".join(map(str, model.mean))),
-        ("Input deviation", "" if model.std is None else ", ".join(map(str, model.std))),
-        ("Layers compared", clean(", ".join(model.layers or ()))),
+        ("Model", told(model.spec)),
+        ("Architecture", told(model.arch or "")),
+        ("Weights", told(model.weights or "")),
+        *input_facts(audit),
+        ("Layers compared", told(", ".join(model.layers or ()))),
     ]
     listed = [names[c.index].short for c in audit.classes[: limits.listed]]
     note = showing(len(listed), len(audit.classes), "classes")
     return Scope(
         model=tuple((label, value) for label, value in facts if value),
-        intended_use=clean(scope.intended_use or ""),
-        exclusions=clean(scope.exclusions or ""),
+        intended_use=told(scope.intended_use or "", PASSAGE),
+        exclusions=told(scope.exclusions or "", PASSAGE),
         classes=f"{coverage.classes:,} of the model's "
         f"{count(coverage.classes_of_model, 'class', 'classes')} were audited.",
         names=", ".join(listed) + (f" ({note})" if note else ""),
+        numbers=NUMBERS if names.numbered else "",
     )
 
 
-def _criteria(audit: Audit) -> Criteria:
+def _criteria(audit: Audit, names: Names, limits: Limits) -> Criteria:
     levels, prototypes = audit.spec.statistics, audit.spec.prototypes
     verdict = VERDICTS[audit.verdict.status]
+    given, expected = audit.verdict.reasons, list(audit.spec.expected.items())
+    reasons = [told(names.within(reason)) for reason in given[: limits.listed]]
+    if len(given) > limits.listed:
+        reasons.append(f"{len(given) - limits.listed:,} more in audit.json.")
     return Criteria(
         verdict=verdict,
-        reasons=tuple(clean(reason) for reason in audit.verdict.reasons) or (verdict.meaning,),
+        reasons=tuple(reasons) or (verdict.meaning,),
         levels=(
             ("q level", f"{levels.q_level:g}", "Of each test by itself, after Benjamini and "
              "Hochberg over all that it was made on. The share of false findings over all tests "
@@ -340,9 +376,10 @@ def _criteria(audit: Audit) -> Criteria:
         ),
         grades=tuple(GRADES.values()),
         expected=tuple(
-            (name(class_name), ", ".join(clean(concept) for concept in concepts))
-            for class_name, concepts in audit.spec.expected.items()
+            (name(class_name), told(", ".join(concepts)))
+            for class_name, concepts in expected[: limits.listed]
         ),
+        expected_note=showing(limits.listed, len(expected), "classes; all are in audit.json"),
         times=(
             ("Run started", moment(audit.provenance.started)),
             ("Run finished", moment(audit.provenance.finished)),
@@ -360,11 +397,15 @@ def _data(audit: Audit, names: Names, limits: Limits) -> Data:
     more = f" and {len(thin) - 12:,} more" if len(thin) > 12 else ""
     quality = [q.auc for q in probe.quality]
     axis = charts.Scale(0.4, 1.0, (0.5, 0.75, 1.0))
-    lines = _concept_lines(audit, axis)
+    lines = _concept_lines(audit, names, axis)
+    files = told_apart(
+        {i: (q.id, i + 1) for i, q in enumerate(coverage.quarantined[: limits.listed])}, FILE
+    )
+    remarks = list(_remarks(audit, names, serious=False))
     return Data(
         facts=(
-            ("Photos", f"{coverage.images:,}, from {clean(audit.spec.images)}"),
-            ("Pool", f"{coverage.pool:,}, from {clean(audit.spec.pool or audit.spec.images)}"),
+            ("Photos", f"{coverage.images:,}, from {told(audit.spec.images)}"),
+            ("Pool", f"{coverage.pool:,}, from {told(audit.spec.pool or audit.spec.images)}"),
             ("Photos per class", "none" if not counts else
              f"{counts[0]:,} to {counts[-1]:,}, median {counts[len(counts) // 2]:,}"),
             ("Could not be used", count(len(coverage.quarantined), "file")),
@@ -372,11 +413,13 @@ def _data(audit: Audit, names: Names, limits: Limits) -> Data:
         gaps=f"Fewer than {count(least, 'photo')}, so not tested: {listed}{more}." if thin
         else f"Every audited class has {count(least, 'photo')} or more.",
         quarantined=tuple(
-            (name(q.id, 70), clean(q.reason)) for q in coverage.quarantined[: limits.listed]
+            (files[i], told(q.reason)) for i, q in enumerate(coverage.quarantined[: limits.listed])
         ),
+        remarks=tuple(remarks[: limits.listed]),
+        remarks_note=showing(limits.listed, len(remarks), "remarks; all are in audit.json"),
         quarantined_note=showing(limits.listed, len(coverage.quarantined), "files"),
-        probe=(("Probe", clean(probe.name)), ("Digest", clean(probe.digest)),
-               ("Note", clean(probe.note) or "none")),
+        probe=(("Probe", told(probe.name)), ("Digest", told(probe.digest)),
+               ("Note", told(probe.note) or "none")),
         quality=f"Known for {count(len(quality), 'concept')}: AUC {number(min(quality))} to "
         f"{number(max(quality))}, median {number(sorted(quality)[len(quality) // 2])}. "
         "0.5 is chance, 1 tells photos with and without the concept apart without fail."
@@ -389,7 +432,7 @@ def _data(audit: Audit, names: Names, limits: Limits) -> Data:
     )  # fmt: skip
 
 
-def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
+def _concept_lines(audit: Audit, names: Names, axis: charts.Scale) -> tuple[ConceptLine, ...]:
     """Concepts of findings, then the others as the bank orders them, with the probe's quality."""
     sources = {"named": "named by the probe", "drawn": "drawn", "shown": "example photos"}
     quality = {q.concept: q for q in audit.provenance.probe.quality}
@@ -397,10 +440,10 @@ def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
     found = {finding.concept for finding in audit.findings}
     for concept in sorted(audit.concepts, key=lambda concept: concept.name not in found):
         known = quality.get(concept.name)
-        title = "" if known is None else f"{name(concept.name)}: AUC {number(known.auc)}"
+        title = "" if known is None else f"{names.concept(concept.name)}: AUC {number(known.auc)}"
         lines.append(
             ConceptLine(
-                concept=name(concept.name),
+                concept=names.concept(concept.name),
                 category=name(concept.category, 24),
                 extrinsic="extrinsic" if concept.extrinsic else "intrinsic",
                 source=sources[concept.source],
@@ -408,20 +451,20 @@ def _concept_lines(audit: Audit, axis: charts.Scale) -> tuple[ConceptLine, ...]:
                 auc="not known" if known is None
                 else f"{number(known.auc)} ({known.n_with:,} with, {known.n_without:,} without)",
                 forest=None if known is None else charts.dot(known.auc, axis, title),
-                reason=clean(concept.reason or ""),
+                reason=told(names.within(concept.reason or "")),
             )
         )  # fmt: skip
     return tuple(lines)
 
 
-def _closing(audit: Audit, tested: int, limits: Limits) -> Closing:
+def _closing(audit: Audit, tested: int, names: Names, limits: Limits) -> Closing:
     coverage, test = audit.coverage, audit.self_test
-    gaps = [(gap.kind, name(gap.what), clean(gap.reason)) for gap in coverage.not_tested]
-    known = {(kind, what.full) for kind, what, _ in gaps}
+    listed = {(gap.kind, gap.what) for gap in coverage.not_tested}
+    gaps = [(gap.kind, gap.what, gap.reason) for gap in coverage.not_tested]
     gaps += [
-        ("concept", name(concept.name), clean(concept.reason))
+        ("concept", concept.name, concept.reason)
         for concept in audit.concepts
-        if concept.reason and ("concept", name(concept.name).full) not in known
+        if concept.reason and ("concept", concept.name) not in listed
     ]
     found = [finding for finding in audit.findings if finding.grade != "not_tested"]
     power = (
@@ -433,10 +476,14 @@ def _closing(audit: Audit, tested: int, limits: Limits) -> Closing:
     return Closing(
         power=power,
         rates=tuple((name(r.name, 80), estimate(r.rate)) for r in (test.rates if test else ())),
-        not_tested=tuple(gaps[: limits.listed]),
+        not_tested=tuple(
+            (kind, names.concept(what) if kind == "concept" else name(names.within(what), 80),
+             told(names.within(reason)))
+            for kind, what, reason in gaps[: limits.listed]
+        ),
         not_tested_note=showing(
             min(limits.listed, len(gaps)), len(gaps), "entries; all are in audit.json"
         ),
         nothing=nothing_found(audit, tested - len(found), "other" if found else ""),
         limits=LIMITS,
-    )
+    )  # fmt: skip

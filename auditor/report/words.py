@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from auditor.record import PREVALENT, Audit, Estimate, Evidence, Finding, Grade, SelfTest
-from auditor.report.text import Name, clean, count, estimate, number, probability
+from auditor.report.text import Name, count, estimate, name, number, probability, told
 
 __all__ = [
     "CHANNELS",
@@ -205,14 +205,14 @@ def claim(finding: Finding, class_name: Name, concept: Name) -> str:
             f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
         )
     if finding.grade == "corroborated" and evidence.test == "insertion":
-        told = {each.test: each for each in finding.evidence}
+        tested = {each.test: each for each in finding.evidence}
         reserves = []
         if evidence.control is not None and evidence.effect.low <= evidence.control.high:
             reserves.append("the intervals overlap: part of it may be any mark in that place")
-        if "prevalence" in told and told["prevalence"].effect.low < PREVALENT:
+        if "prevalence" in tested and tested["prevalence"].effect.low < PREVALENT:
             reserves.append(
                 "that photos of the class show it more often than others is not sure (its score "
-                f"has p {probability(told['naming'].p)})"
+                f"has p {probability(tested['naming'].p)})"
             )
         if not reserves:
             reserves.append("this is less than a confirmation asks for")
@@ -237,24 +237,26 @@ def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evid
     by_score = 1.0 if evidence.q is None else evidence.q
     shown = next((e.effect for e in finding.evidence if e.test == "prevalence"), None)
     common = shown is not None and shown.value >= PREVALENT
-    for told in reversed(on_photos):  # an experiment before an association
-        control = told.control
+    for tested in reversed(on_photos):  # an experiment before an association
+        control = tested.control
         if (
-            told.test == "insertion"
+            tested.test == "insertion"
             and control is not None
-            and told.effect.low > 0
-            and (told.effect.value > control.value if common else told.effect.low > control.high)
+            and tested.effect.low > 0
+            and (
+                tested.effect.value > control.value if common else tested.effect.low > control.high
+            )
         ):
-            return f"{_drawn(told, class_name, concept)}; but " + (
+            return f"{_drawn(tested, class_name, concept)}; but " + (
                 "that photos of the class show it more often than others is not sure enough."
                 if common
                 else "photos of the class are not known to show it: it may look like the "
                 "class, or hide what speaks for the true one."
             )
-        if told.test == "association" and told.effect.low > 0 and (told.q or 0) < by_score:
+        if tested.test == "association" and tested.effect.low > 0 and (tested.q or 0) < by_score:
             return (
                 f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
-                f"{_measured(told)}; but {_held_back(finding)}."
+                f"{_measured(tested)}; but {_held_back(finding)}."
             )
     return (
         f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
@@ -288,7 +290,7 @@ def unit(text: str) -> str:
         "log-odds of the class": "in log-odds",
         "standard deviations of the null": "standard deviations of the null",
         "probability of the class": "in probability",
-    }.get(text, clean(text))
+    }.get(text, name(text).short)
 
 
 def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
@@ -305,7 +307,7 @@ def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
             "assessed. This says nothing of what the model relies on."
         )
     smallest = (
-        f"The smallest effect that would have been found: {clean(audit.coverage.smallest_effect)}."
+        f"The smallest effect that would have been found: {told(audit.coverage.smallest_effect)}."
         if audit.coverage.smallest_effect
         else "The smallest effect that would have been found was not estimated."
     )
@@ -328,7 +330,7 @@ def detection_power(test: SelfTest) -> str:
     text = (
         f"Measured with these settings on {count(test.planted_models, 'model')} with planted "
         f"shortcuts and {count(test.clean_models, 'model')} without (self-test "
-        f"{clean(test.digest)[:12]})."
+        f"{name(test.digest, 80).short[:12]})."
     )
     if test.learned is not None and test.shortcuts:
         share = "" if test.strength is None else f", each in {test.strength:.0%} of its class"
@@ -340,7 +342,7 @@ def detection_power(test: SelfTest) -> str:
         pool = "" if test.pool is None else f" and {test.pool:,} in the pool"
         text += f" Audited on {count(test.photos_per_class, 'photo')} of each class{pool}."
     if test.families:
-        text += f" Kinds: {clean(', '.join(test.families))}."
+        text += f" Kinds: {told(', '.join(test.families))}."
     return (
         f"{text} These are small networks that tell drawn objects apart: the rates speak for the "
         "settings, not for the audited model."
