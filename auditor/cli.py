@@ -339,9 +339,10 @@ def schema() -> None:
 
 def run(config: AuditConfig) -> Audit:
     """Audit, render and say where the result is."""
-    from auditor import pipeline, selftest
+    from auditor import foreign, pipeline, selftest
     from auditor import report as rendering
 
+    foreign.tell_interrupts_apart()
     bars = Bars()
     done = selftest.attach(pipeline.run(config, progress=bars), config, progress=bars)
     console.print("Writing the report", highlight=False)

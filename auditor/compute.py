@@ -12,6 +12,7 @@ import copy
 import ctypes
 import dataclasses
 import os
+import pickle
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,12 +22,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from auditor.errors import ConfigError
-from auditor.models import Classifier
+from auditor.foreign import out_of_memory
+from auditor.models import Classifier, hookable
 
 __all__ = [
     "bfloat16_pays",
     "choose_device",
     "folded",
+    "for_gradients",
     "images_at_once",
     "in_bfloat16",
     "keep_freed_memory",
@@ -88,12 +91,15 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
     and ResNet-18 in bfloat16 25.4 and 23.2; on two quiet ones hardly any gain
     (docs/performance.md). Pairs are found by one forward pass: a batch normalisation whose input is
     what a convolution just gave. If the copy's logits differ from the network's by more than
-    rounding, because something else uses that output too, the network itself is returned.
+    rounding, because something else uses that output too, the network itself is returned; so it is
+    where the classifier's `shortcuts` are off.
 
     Args:
         classifier: as it is; it stays so.
         read: modules whose outputs must stay what they are.
     """
+    if not classifier.shortcuts:
+        return classifier
     height, width = classifier.preprocess.size
     device = next(iter(classifier.net.parameters())).device
     generator = torch.Generator().manual_seed(0)
@@ -117,7 +123,7 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
 
         return hook
 
-    handles = [m.register_forward_hook(watch(k, m)) for k, m in classifier.net.named_modules()]
+    handles = [m.register_forward_hook(watch(k, m)) for k, m in hookable(classifier.net)]
     try:
         with torch.inference_mode():
             wanted = classifier.logits(image)
@@ -190,6 +196,18 @@ def in_bfloat16(net: nn.Module) -> nn.Module:
     return copied
 
 
+def for_gradients(classifier: Classifier) -> tuple[Classifier, torch.autocast]:
+    """The classifier as prototypes run it, and the block to run it in: in bfloat16 where it pays.
+
+    A classifier whose `shortcuts` are off runs as it is.
+    """
+    device = next(iter(classifier.net.parameters())).device
+    fast = classifier.shortcuts and bfloat16_pays(classifier.net, device)
+    if fast:
+        classifier = dataclasses.replace(classifier, net=in_bfloat16(classifier.net))
+    return classifier, torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+
 def images_at_once(classifier: Classifier) -> int:
     """How many images are optimised together: what fits in memory, and what caches serve best.
 
@@ -206,7 +224,7 @@ def images_at_once(classifier: Classifier) -> int:
             need += output.numel() * output.element_size()
 
     handles = [
-        m.register_forward_hook(count) for m in classifier.net.modules() if not any(m.children())
+        m.register_forward_hook(count) for _, m in hookable(classifier.net) if not any(m.children())
     ]
     try:
         with torch.inference_mode():
@@ -219,15 +237,10 @@ def images_at_once(classifier: Classifier) -> int:
     return max(1, min(fitting, useful, LARGEST_BATCH))
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the processor's allocator, ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 def _copied(net: nn.Module) -> nn.Module | None:
     try:
         return copy.deepcopy(net)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, pickle.PickleError):
         return None  # such as a compiled graph
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +35,15 @@ LINEAR_LIKE = {
 }
 
 
+ENDS: dict[object, Callable[[], nn.Module]] = {
+    aten.softmax.int: lambda: nn.Softmax(1),
+    aten._softmax.default: lambda: nn.Softmax(1),
+    aten.log_softmax.int: lambda: nn.LogSoftmax(1),
+    aten._log_softmax.default: lambda: nn.LogSoftmax(1),
+    aten.sigmoid.default: nn.Sigmoid,
+}
+
+
 class Tap(nn.Module):
     """Passes its input through; the name of the module whose output it stands for is its name."""
 
@@ -48,6 +58,7 @@ def tap_exported(program: ExportedProgram) -> nn.Module:
     Each module that has weights, and each activation function, becomes a tap on the last value
     that was computed in it. Where the logits are a linear layer's output that layer is an ordinary
     `nn.Linear`; else a tap named "head_input" stands before the last linear layer or convolution.
+    A softmax or sigmoid at the end is an ordinary module named "output".
 
     Raises:
         ModelError: the program takes more than an image batch, or was exported for training.
@@ -60,8 +71,9 @@ def tap_exported(program: ExportedProgram) -> nn.Module:
     if len(inputs) != 1:
         raise ModelError(f"The exported program takes {len(inputs)} inputs, not one image batch.")
     _forbid_training(net)
+    logits = _logits(net)
     last = _last_linear(net)
-    head = _as_linear(net, last) if last is not None else None
+    head = _as_linear(net, last) if last is not None and last is logits else None
     outputs = _module_outputs(net)
     for path, node in outputs.items():
         if node is not head:
@@ -153,6 +165,26 @@ def place(net: nn.Module, path: str, module: nn.Module) -> None:
     parent.add_module(name, module)
 
 
+def _logits(net: fx.GraphModule) -> object:
+    """The node of the logits: what is returned, or what the softmax or sigmoid before that takes.
+
+    Such an end becomes a module.
+    """
+    output = next(node for node in net.graph.nodes if node.op == "output")
+    (end,) = output.all_input_nodes[:1] or (None,)
+    make = ENDS.get(end.target) if end is not None else None
+    if end is None or make is None or (len(end.args) > 1 and end.args[1] not in (1, -1)):
+        return end
+    place(net, "output", make())
+    logits = end.args[0]
+    with net.graph.inserting_after(end):
+        call = net.graph.call_module("output", (logits,))
+    call.meta.update(val=end.meta.get("val"))
+    end.replace_all_uses_with(call)
+    net.graph.erase_node(end)
+    return logits
+
+
 def _last_linear(net: fx.GraphModule) -> fx.Node | None:
     found = [node for node in net.graph.nodes if node.target in LINEAR_LIKE]
     return found[-1] if found else None
@@ -164,8 +196,7 @@ def _data_input(node: fx.Node) -> int:
 
 def _as_linear(net: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Turn the linear node that gives the logits into an `nn.Linear` that shares its weights."""
-    output = next(n for n in net.graph.nodes if n.op == "output")
-    if node.target is not aten.linear.default or output not in node.users:
+    if node.target is not aten.linear.default:
         return None
     given = [*node.args[1:], *([None] if len(node.args) < 3 else [])]
     tensors = [_attribute(net, value) for value in given]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from auditor import outputs
 from auditor.config import ModelConfig
 from auditor.description import Description, assumptions, complete
 from auditor.errors import ModelError
+from auditor.foreign import ForeignCode, out_of_memory
 from auditor.huggingface import PlainLogits
 from auditor.labels import ClassNames, read_class_names
 from auditor.preprocessing import Preprocess
@@ -34,6 +36,8 @@ class Classifier:
         digest: SHA-256 of the weights.
         name: the spec that the model came from.
         output: what the model's own output was, before it was turned into logits.
+        shortcuts: whether prototypes may be made in bfloat16 and with folded normalisations; off
+            for a model that was seen to fail so.
         remarks: what its files and outputs turned out to be.
     """
 
@@ -44,12 +48,71 @@ class Classifier:
     digest: str
     name: str
     output: Output = "logits"
+    shortcuts: bool = True
     remarks: tuple[Remark, ...] = ()
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits of shape (n, K) for images of shape (n, 3, height, width) in [0, 1]."""
-        logits: Tensor = self.net(self.preprocess.normalise(images))
+    def logits(self, images: Tensor, names: Sequence[str] = ()) -> Tensor:
+        """Logits of shape (n, K) for images of shape (n, 3, height, width) in [0, 1].
+
+        Args:
+            images: a batch.
+            names: of its n photos, where they are known, for messages.
+
+        Raises:
+            ModelError: the network fails, gives another shape or type, or values that are not
+                finite; the last is seen where no gradient is asked for, for it waits for the
+                device, and results without a gradient are read back anyway.
+        """
+        logits = self.output_of(images, names)
+        shape = (len(images), len(self.class_names))
+        if logits.shape != shape:
+            raise ModelError(
+                f"{self.name} gives an output of shape {tuple(logits.shape)} for a batch of shape "
+                f"{tuple(images.shape)}; it must give {shape}, a logit for each class of each "
+                "photo, whatever the batch."
+            )
         return logits
+
+    def output_of(self, images: Tensor, names: Sequence[str] = ()) -> Tensor:
+        """The network's own output, of whatever shape; the rest is as for `logits`."""
+        n = len(images)
+        given = self.preprocess.normalise(images)
+        try:
+            with ForeignCode():
+                output: Tensor = self.net(given)
+        except Exception as error:  # code that is not ours: whatever it meets
+            if out_of_memory(error):
+                raise
+            raise ModelError(
+                f"{self.name} fails on a batch of {n}: {type(error).__name__}: {first_line(error)}."
+            ) from error
+        check_floating(output, self.name)
+        if not torch.is_grad_enabled() and not bool(output.isfinite().all()):
+            rows = (~output.isfinite().reshape(len(output), -1).all(1)).nonzero()[:, 0].tolist()
+            first = f"; the first is {names[rows[0]]}" if len(names) > rows[0] else ""
+            raise ModelError(
+                f"{self.name} gives logits that are not finite (NaN or infinite) for {len(rows)} "
+                f"of a batch of {n}{first}."
+            )
+        return output
+
+
+def check_floating(output: Tensor, spec: str) -> None:
+    """See that an output holds real numbers that can have a gradient.
+
+    Raises:
+        ModelError: it is complex, or of integers.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"{spec} gives an output of {kind}, not a tensor of real numbers.")
+
+
+def hookable(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Names and modules that hooks can be put on: all but those of TorchScript."""
+    for name, module in net.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            yield name, module
 
 
 def load(config: ModelConfig, *, device: torch.device) -> Classifier:
@@ -61,8 +124,10 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
     A file of weights for torchvision does not say how its input is made, so that of torchvision's
     own weights for the architecture is taken unless `size`, `mean` and `std` are given.
 
-    Two black images are classified to see that the model gives one finite logit for each class and
-    a gradient to its input.
+    Two black images are classified to see that the model gives one finite number for each class
+    and a gradient to its input; `auditor.trial` tries it on photos. A model whose weights are of
+    another type, such as float16, is computed in float32. One that gives a single number, of which
+    it is known that a sigmoid makes a probability, is a model of two classes.
 
     Raises:
         ModelError: the model cannot be loaded, does not fit, or does not say what is needed.
@@ -75,8 +140,10 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
         )
     source = SOURCES[scheme](rest, config, device)
     preprocess = complete(source.description, config)
-    net = source.net.to(device).eval().requires_grad_(False)
-    net, n_classes = _tried(net, preprocess, config.spec, device)
+    net, remarks = _in_float32(source.net)
+    net = net.to(device).eval().requires_grad_(False)
+    outputs.refuse_multi_label(net, config.spec)
+    net, n_classes = _tried(net, preprocess, config, device)
     if next(net.parameters(), None) is None:
         raise ModelError(
             f"{config.spec} has no parameters, by which its device and layers are told; make its "
@@ -86,8 +153,22 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
     _check_names(names, n_classes, config.spec)
     return Classifier(
         net, preprocess, names.names, names.ids, source.digest, config.spec,
-        remarks=(*source.remarks, *assumptions(source.description, config)),
+        remarks=(*source.remarks, *assumptions(source.description, config), *remarks),
     )  # fmt: skip
+
+
+def _in_float32(net: nn.Module) -> tuple[nn.Module, tuple[Remark, ...]]:
+    """The network with weights of float32, and a remark where they were of another type."""
+    kinds = {
+        value.dtype
+        for value in (*net.parameters(), *net.buffers())
+        if value.is_floating_point() and value.dtype != torch.float32
+    }
+    if not kinds:
+        return net, ()
+    listed = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+    text = f"The model's weights are of type {listed}; they were computed with in float32."
+    return net.float(), (Remark(code="weights-not-in-float32", text=text),)
 
 
 def _class_names(description: Description, config: ModelConfig) -> ClassNames:
@@ -122,13 +203,14 @@ def _check_names(names: ClassNames, n_classes: int, spec: str) -> None:
 
 
 def _tried(
-    net: nn.Module, preprocess: Preprocess, spec: str, device: torch.device
+    net: nn.Module, preprocess: Preprocess, config: ModelConfig, device: torch.device
 ) -> tuple[nn.Module, int]:
-    """The network, unwrapped to plain logits, and its number of classes."""
+    """The network, unwrapped to a plain output for each class, and its number of classes."""
+    spec = config.spec
     height, width = preprocess.size
     images = torch.zeros((2, 3, height, width), device=device, requires_grad=True)
     try:
-        with torch.enable_grad():
+        with ForeignCode(), torch.enable_grad():
             output = net(preprocess.normalise(images))
     except Exception as error:  # code that is not ours: whatever it meets
         raise ModelError(
@@ -142,6 +224,9 @@ def _tried(
         if not isinstance(logits, Tensor):
             raise ModelError(f"{spec} gives a {type(output).__name__}, not a tensor of logits.")
         net, output = PlainLogits(net), logits
+    check_floating(output, spec)
+    if output.numel() == 2 and output.ndim in (1, 2) and len(output) == 2:
+        net, output = outputs.two_classes(net, output, config)
     if output.ndim != 2 or len(output) != 2 or output.shape[1] < 2:
         raise ModelError(
             f"{spec} gives an output of shape {tuple(output.shape)} for two images; logits of "
@@ -149,6 +234,24 @@ def _tried(
         )
     if not output.isfinite().all():
         raise ModelError(f"{spec} gives logits that are not finite on a black image.")
-    if not output.requires_grad:
-        raise ModelError(f"{spec} gives no gradient to its input, which prototypes need.")
+    _check_gradient(output, images, spec)
     return net, output.shape[1]
+
+
+def _check_gradient(output: Tensor, images: Tensor, spec: str) -> None:
+    """See that there is a gradient, by computing it: what is quantised has none, and says so late.
+
+    Raises:
+        ModelError: there is none.
+    """
+    why = ""
+    try:
+        if output.requires_grad:
+            (gradient,) = torch.autograd.grad(output.sum(), images, allow_unused=True)
+            if gradient is not None:
+                return
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        why = f" ({first_line(error)})"
+    raise ModelError(f"{spec} gives no gradient to its input, which prototypes need{why}.")

@@ -54,8 +54,9 @@ class Observer:
     def key(self) -> list[Any]:
         """What every observation of this model depends on."""
         return [
-            WHOLE, self.classifier.digest, self._fitted, list(self.layers.path),
-            self.layers.features, str(next(iter(self.classifier.net.parameters())).device.type),
+            WHOLE, self.classifier.digest, self.classifier.output, self._fitted,
+            list(self.layers.path), self.layers.features,
+            str(next(iter(self.classifier.net.parameters())).device.type),
         ]  # fmt: skip
 
     @property
@@ -76,7 +77,7 @@ class Observer:
                 return _arrays(
                     collect(
                         self.classifier, self.layers, batches,
-                        on_path=kept, on_batch=lambda done: step(start + done),
+                        names=chunk.ids, on_path=kept, on_batch=lambda done: step(start + done),
                     )
                 )  # fmt: skip
 

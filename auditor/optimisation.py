@@ -6,6 +6,7 @@ the probabilities, once in a block of steps.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from auditor import compute
 from auditor.activations import Layers, recorded
+from auditor.errors import ModelError
 from auditor.models import Classifier
 from auditor.objectives import Objective
 from auditor.parameterisations import Parameterisation, parameterisation, pink_noise
@@ -132,10 +134,10 @@ class Loop:
             recipe.parameterisation, *side, self.device
         )
         self.backgrounds = None if photos is None else photos.to(self.device)
-        fast = compute.bfloat16_pays(classifier.net, self.device)
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
-        self.net = compute.in_bfloat16(classifier.net) if fast else classifier.net
-        self.run_net = torch.compile(self.net) if recipe.compile else self.net
+        self.run_on, self.autocast = compute.for_gradients(classifier)
+        self.net = self.run_on.net
+        if recipe.compile:
+            self.run_on = dataclasses.replace(self.run_on, net=torch.compile(self.net))
 
     def run(self, groups: Sequence[list[Item]]) -> dict[Item, Made]:
         """Optimise all images; those of one group enter and stay together."""
@@ -227,7 +229,7 @@ class Loop:
             else:
                 shown = transformed(images, matrices[k])
             with self.autocast:
-                logits = self.run_net(self.classifier.preprocess.normalise(shown)).float()
+                logits = self.run_on.logits(shown).float()
             loss, probability = self.objective.loss(targets, images, logits, values)
             (gradient,) = torch.autograd.grad(loss, parameters)
             parameters = parameters.detach()
@@ -237,7 +239,13 @@ class Loop:
             parameters -= per_image * mean / (square.sqrt() + 1e-8)
             total += probability
         state[0] = parameters
-        return [float(p) for p in (total / steps).tolist()]
+        seen = [float(p) for p in (total / steps).tolist()]
+        if not all(map(math.isfinite, seen)):
+            raise ModelError(
+                f"{self.classifier.name} gives logits that are not finite while prototypes are "
+                "made; they cannot be trusted, so the audit stops here."
+            )
+        return seen
 
     def _start(self, entering: Sequence[_Image]) -> Tensor:
         def noise(image: _Image) -> NDArray[np.float32]:

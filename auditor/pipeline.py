@@ -31,8 +31,9 @@ from auditor import (
     prototypes,
     run_folder,
     showing,
+    trial,
 )
-from auditor.activations import find_layers, head_weights
+from auditor.activations import head_weights
 from auditor.assembly import assemble, read_planted
 from auditor.config import AuditConfig
 from auditor.datasets import ImageSet
@@ -165,8 +166,9 @@ class _Run:
                     self._images(config.pool, classifier, labelled=False), images
                 )
             )
-            layers = find_layers(classifier, config.model.layers)
-            second = self._second(classifier, classes, device)
+            few = trial.sampled(images)
+            classifier, layers = trial.tried(classifier, config.model, few, batch=config.batch)
+            second = self._second(classifier, classes, few, device)
         if images.labels is None or not len(images):
             raise ImagesError(f"{config.images} holds no photo that could be read.")
         if len(pool) < LEAST_POOL:
@@ -319,7 +321,7 @@ class _Run:
         )
 
     def _second(
-        self, classifier: Classifier, classes: Sequence[int], device: torch.device
+        self, classifier: Classifier, classes: Sequence[int], few: ImageSet, device: torch.device
     ) -> Classifier | None:
         """The model that judges the prototypes, before anything is spent on them."""
         if self.config.second_model is None:
@@ -335,7 +337,7 @@ class _Run:
                 f"second_model = {second.name} has none of the audited classes; give a model with "
                 "the same ids or names of classes."
             )
-        return second
+        return trial.settled(second, few, stated=self.config.second_model.output)
 
     def _images(self, spec: str, classifier: Classifier, *, labelled: bool) -> ImageSet:
         return datasets.load(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ ACTIVATIONS = {
     )
     for in_place in ("", "_")
 }
+ENDS: dict[str, Callable[[], nn.Module]] = {
+    "aten::softmax": lambda: nn.Softmax(1),
+    "aten::log_softmax": lambda: nn.LogSoftmax(1),
+    "aten::sigmoid": nn.Sigmoid,
+}
 JOINTS = {"aten::add", "aten::add_", "aten::cat", "aten::scaled_dot_product_attention"}
 
 
@@ -53,12 +58,27 @@ class _Lifted:
     """A TorchScript graph as a function of the image and of all tensors that it held.
 
     `function` returns the logits, or the head's input where there is a head, then each tap's value.
+    `end` is the softmax or sigmoid that is put on the logits.
     """
 
-    function: Any
+    function: _Function
     tensors: dict[str, Tensor]
     taps: tuple[str, ...]
     head: tuple[str, str | None] | None
+    end: nn.Module | None
+
+
+class _Function:
+    """A compiled function, which holds no tensors, so that copies of a network can share it."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def __call__(self, *values: Tensor) -> Any:
+        return self._compiled(*values)
+
+    def __deepcopy__(self, memo: object) -> _Function:
+        return self
 
 
 class _Unsuitable(Exception):  # noqa: N818 - told in a warning, never raised to the caller
@@ -90,6 +110,7 @@ class TappedScript(nn.Module):
             self.head = linear_of(
                 getattr(self, places[weight]), None if bias is None else getattr(self, places[bias])
             )
+        self.output = lifted.end
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of a batch of network inputs."""
@@ -101,7 +122,7 @@ class TappedScript(nn.Module):
         for path, value in zip(self._taps, rest, strict=True):
             self.get_submodule(path)(value)
         logits: Tensor = first if self.head is None else self.head(first)
-        return logits
+        return logits if self.output is None else self.output(logits)
 
 
 class ClosedScript(nn.Module):
@@ -126,6 +147,7 @@ def tap_scripted(script: torch.jit.ScriptModule, example: Tensor) -> nn.Module:
     convolution, normalisation and activation, of additions, concatenations and attention become
     further outputs that pass through taps. Where the logits are a linear layer's output that layer
     is an ordinary `nn.Linear` named "head"; else a tap "head_input" is the last before the logits.
+    A softmax or sigmoid at the end is an ordinary module named "output".
     Where that fails the module is kept whole, with one tap, and a warning is logged.
 
     Args:
@@ -133,6 +155,8 @@ def tap_scripted(script: torch.jit.ScriptModule, example: Tensor) -> nn.Module:
         example: network inputs on which the opened graph must give the module's own logits.
     """
     script.eval()
+    kinds = (value.dtype for value in script.parameters() if value.is_floating_point())
+    example = example.to(next(kinds, example.dtype))
     try:
         tapped = TappedScript(_lift(script))
         with torch.no_grad():
@@ -160,6 +184,7 @@ def _lift(script: torch.jit.ScriptModule) -> _Lifted:
     graph.eraseInput(0)  # the module itself: raises where something still needs it
     _unpack_output(graph)
     names = dict(zip([v.debugName() for v in graph.inputs()][1:], tensors, strict=True))
+    end = _cut_end(graph)
     head = _cut_head(graph, names)
     taps = _choose_taps(graph, names, head is not None)
     for _, value in taps:
@@ -169,7 +194,7 @@ def _lift(script: torch.jit.ScriptModule) -> _Lifted:
     torch._C._jit_pass_dce(graph)
     graph.lint()
     function = torch._C._create_function_from_graph("forward", graph)
-    return _Lifted(function, tensors, tuple(name for name, _ in taps), head)
+    return _Lifted(_Function(function), tensors, tuple(name for name, _ in taps), head, end)
 
 
 def _fill_defaults(graph: Any, arguments: list[Any]) -> None:
@@ -238,6 +263,19 @@ def _unpack_output(graph: Any) -> None:
         raise _Unsuitable(f"it returns a {output.type().kind()}, not a tensor of logits")
 
 
+def _cut_end(graph: Any) -> nn.Module | None:
+    """Leave a softmax or sigmoid over the classes at the graph's end out of it; as a module."""
+    (output,) = list(graph.outputs())
+    kind = output.node().kind()
+    given = list(output.node().inputs())
+    if kind not in ENDS or (kind != "aten::sigmoid" and given[1].toIValue() not in (1, -1)):
+        return None
+    graph.eraseOutput(0)
+    graph.registerOutput(given[0])
+    torch._C._jit_pass_dce(graph)
+    return ENDS[kind]()
+
+
 def _cut_head(graph: Any, names: dict[str, str]) -> tuple[str, str | None] | None:
     """Leave the linear layer that gives the logits out of the graph; its weight and bias."""
     (logits,) = list(graph.outputs())
@@ -260,7 +298,7 @@ def _is_none(value: Any) -> bool:
 def _choose_taps(graph: Any, names: dict[str, str], has_head: bool) -> list[tuple[str, Any]]:
     """Names and values of the taps, in the order of execution."""
     candidates: list[tuple[str, Any]] = []
-    base, taken = "input", {"head", HEAD_INPUT}
+    base, taken = "input", {"head", "output", HEAD_INPUT}
     last = None
     for node in graph.nodes():
         kind = node.kind()

@@ -21,6 +21,7 @@ from auditor.config import ModelConfig
 from auditor.description import Description, complete
 from auditor.errors import ModelError
 from auditor.fitting import Architecture, fit, in_single_precision, is_half
+from auditor.foreign import ForeignCode
 from auditor.graphs import tap_exported
 from auditor.limits import check_file, check_folder
 from auditor.record import Remark
@@ -133,7 +134,8 @@ def from_mlflow(rest: str, config: ModelConfig, device: torch.device) -> Source:
             "give --trust-code if you trust where it comes from."
         )
     try:
-        net = flavour.load_model(str(folder), map_location=device)
+        with ForeignCode():
+            net = flavour.load_model(str(folder), map_location=device)
     except Exception as error:  # unpickling runs code that is not ours
         raise ModelError(f"mlflow cannot load {rest}: {first_line(error)}.") from error
     return _source(_module(net, config.spec), described)
@@ -246,7 +248,8 @@ def _call_factory(rest: str) -> nn.Module:
     if folder not in sys.path:
         sys.path.insert(0, folder)  # it stays there: the network may import when it runs
     try:
-        module = importlib.import_module(module_name)
+        with ForeignCode():
+            module = importlib.import_module(module_name)
     except Exception as error:  # code that is not ours
         raise ModelError(
             f"Cannot import {module_name} from {folder} or PYTHONPATH: {_named(error)}."
@@ -255,7 +258,8 @@ def _call_factory(rest: str) -> nn.Module:
     if not callable(factory):
         raise ModelError(f"{module_name} has no function {name}; check --model.")
     try:
-        net = factory()
+        with ForeignCode():
+            net = factory()
     except Exception as error:  # code that is not ours
         raise ModelError(
             f"The factory python:{rest}, called without arguments, fails: {_named(error)}."

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from auditor.description import Description
 from auditor.errors import ModelError
 from auditor.limits import check_archive, check_file
+from auditor.foreign import ForeignCode
 from auditor.preprocessing import Preprocess
 from auditor.storage import write_atomically
 
@@ -96,7 +97,8 @@ def load_pickle(path: Path, *, trust_code: bool) -> object:
             start = file.read(2)
         if start != b"PK" and start[:1] != b"\x80":  # neither an archive nor a pickle
             raise ModelError(f"{path} is no PyTorch file; check how it was saved or downloaded.")
-        return torch.load(path, map_location="cpu", weights_only=not trust_code)
+        with ForeignCode():
+            return torch.load(path, map_location="cpu", weights_only=not trust_code)
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file leads to, or code of the file itself
