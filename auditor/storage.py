@@ -182,13 +182,13 @@ class Work:
         from safetensors.numpy import save
 
         path = self.path(stage, key)
-        origin = {"stage": stage, "key": path.stem}
+        origin = f"{stage}/{path.stem}"
         kept = _kept(path, origin)
         with contextlib.suppress(KeyError):
             if kept is not None and fits(kept):
                 return kept
         arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
-        write_atomically(path, save(arrays, {**origin, "sha256": _digest(arrays, origin)}))
+        write_atomically(path, save(arrays, {"sha256": _digest(arrays, origin)}))
         return arrays
 
     def scratch(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -208,7 +208,7 @@ class Work:
             raise _unwritten(self.folder, error) from None
 
 
-def _kept(path: Path, origin: Mapping[str, str]) -> Arrays | None:
+def _kept(path: Path, origin: str) -> Arrays | None:
     """The arrays of a file of this origin whose digest is right, else `None`."""
     from safetensors import SafetensorError, safe_open
 
@@ -217,15 +217,15 @@ def _kept(path: Path, origin: Mapping[str, str]) -> Arrays | None:
             return None
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = file.metadata() or {}
+            digest = (file.metadata() or {}).get("sha256")
     except (OSError, SafetensorError, TypeError):  # the last where numpy has no such type
         return None
-    return arrays if told == {**origin, "sha256": _digest(arrays, origin)} else None
+    return arrays if digest == _digest(arrays, origin) else None
 
 
-def _digest(arrays: Arrays, origin: Mapping[str, str]) -> str:
+def _digest(arrays: Arrays, origin: str) -> str:
     """SHA-256 of arrays with their names, types and shapes, and of what they were computed for."""
-    content = hashlib.sha256(digest_value(dict(origin)).encode())
+    content = hashlib.sha256(f"{origin}\0".encode())
     for name, values in sorted(arrays.items()):
         content.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode())
         content.update(values.data)
