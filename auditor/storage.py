@@ -17,6 +17,7 @@ import os
 import secrets
 import stat
 import tempfile
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "digest_file",
     "digest_package",
     "digest_value",
+    "parse_toml",
     "read_bytes",
     "read_text",
     "write_atomically",
@@ -39,6 +41,7 @@ __all__ = [
 
 Arrays = dict[str, NDArray[Any]]
 
+MOST_DOTS = 100  # in a key of a TOML file: the time that its reader takes grows with their square
 UNFINISHED = ".auditor-tmp-"  # begins the name of a file that is being written
 
 
@@ -97,6 +100,19 @@ def read_text(path: Path, *, limit: int) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit=limit).decode("utf-8-sig")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ValueError: it is not TOML, or nests tables too deeply in one key.
+        RecursionError: it nests arrays too deeply.
+    """
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.split("=", 1)[0].count(".") > MOST_DOTS:
+            raise ValueError(f"the key in line {number} has more than {MOST_DOTS} dots")
+    return tomllib.loads(text)
 
 
 def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> None:

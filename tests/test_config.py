@@ -266,6 +266,8 @@ def test_a_value_where_a_table_belongs_is_told(tmp_path: Path) -> None:
         ("audit.toml", "seed = 1\nseed = 2", "cannot be parsed"),
         ("audit.toml", "a = " + "[" * 5000, "cannot be parsed"),
         ("audit.toml", "seed = " + "1" * 5000, "cannot be parsed"),
+        ("audit.toml", "a" + ".a" * 100_000 + " = 1", "the key in line 1 has more than 100 dots"),
+        ("audit.toml", "\n[" + "a." * 100_000 + "a]", "the key in line 2 has more than 100 dots"),
         ("audit.yaml", "seed: [", "cannot be parsed"),
         ("audit.yaml", "seed: 2001-99-99", "cannot be parsed"),
         ("audit.yaml", "[" * 5000, "cannot be parsed"),
