@@ -523,5 +523,5 @@ def test_what_a_killed_call_left_half_written_is_cleared(tmp_path, trained):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, trained):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="Cannot use .* as example: Not a directory"):
+    with pytest.raises(RunError, match=r"Cannot use .* as example: Not a directory"):
         prepare(tmp_path / "file" / "demo")
