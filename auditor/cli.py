@@ -64,6 +64,7 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 MOST_BYTES = 4 * 2**20  # of a list of classes
+MOST_SEED = 2**31 - 1
 
 STAGES = {
     "load": "Loading model, probe and photos",
@@ -255,7 +256,7 @@ def audit(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the example and its audit go.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Decides the example.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Decides the example.")] = 0,
 ) -> None:
     """Train a small classifier with planted shortcuts and audit it."""
     from auditor import example

@@ -18,7 +18,6 @@ or a text file with one concept a line, where `#` starts a comment.
 
 from __future__ import annotations
 
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from types import MappingProxyType
 from auditor.drawing import DRAWINGS, unknown
 from auditor.errors import ConceptsError
 from auditor.meaning import Lexicon, keys
-from auditor.storage import digest_file, digest_value, read_text
+from auditor.storage import digest_file, digest_value, parse_toml, read_text
 
 __all__ = ["CATEGORIES", "Concept", "ConceptBank", "load", "means_class"]
 
@@ -292,7 +291,7 @@ def _check_count(count: int, path: Path) -> None:
 
 def _from_toml(text: str, path: Path) -> list[Concept]:
     try:
-        data = tomllib.loads(text)
+        data = parse_toml(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, too
         raise ConceptsError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
     tables, extends = data.pop("concept", []), data.pop("extends", None)

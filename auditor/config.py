@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import reprlib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from auditor.errors import ConfigError
-from auditor.storage import read_text
+from auditor.storage import parse_toml, read_text
 
 __all__ = ["AuditConfig"]
 
@@ -214,7 +213,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix not in {".toml", ".yaml", ".yml"}:
         raise ConfigError(f"{path} is neither .toml nor .yaml; rename it or convert it.")
     try:
-        data = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _Settings)
+        data = parse_toml(text) if path.suffix == ".toml" else yaml.load(text, _Settings)
     except Exception as error:  # PyYAML lets through what its readers of numbers and dates meet
         raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}.") from None
     if not isinstance(data, dict):
@@ -230,7 +229,7 @@ class _Settings(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 None, None, "aliases (*) are not read; write the value out", mark
             )

@@ -17,6 +17,7 @@ import os
 import secrets
 import stat
 import tempfile
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "digest_file",
     "digest_package",
     "digest_value",
+    "parse_toml",
     "read_bytes",
     "read_text",
     "write_atomically",
@@ -39,6 +41,7 @@ __all__ = [
 
 Arrays = dict[str, NDArray[Any]]
 
+MOST_DOTS = 100  # in a key of a TOML file: the time that its reader takes grows with their square
 UNFINISHED = ".auditor-tmp-"  # begins the name of a file that is being written
 
 
@@ -97,6 +100,19 @@ def read_text(path: Path, *, limit: int) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit=limit).decode("utf-8-sig")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ValueError: it is not TOML, or nests tables too deeply in one key.
+        RecursionError: it nests arrays too deeply.
+    """
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.split("=", 1)[0].count(".") > MOST_DOTS:
+            raise ValueError(f"the key in line {number} has more than {MOST_DOTS} dots")
+    return tomllib.loads(text)
 
 
 def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> None:
@@ -182,13 +198,13 @@ class Work:
         from safetensors.numpy import save
 
         path = self.path(stage, key)
-        origin = {"stage": stage, "key": path.stem}
+        origin = f"{stage}/{path.stem}"
         kept = _kept(path, origin)
         with contextlib.suppress(KeyError):
             if kept is not None and fits(kept):
                 return kept
         arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
-        write_atomically(path, save(arrays, {**origin, "sha256": _digest(arrays, origin)}))
+        write_atomically(path, save(arrays, {"sha256": _digest(arrays, origin)}))
         return arrays
 
     def scratch(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -208,7 +224,7 @@ class Work:
             raise _unwritten(self.folder, error) from None
 
 
-def _kept(path: Path, origin: Mapping[str, str]) -> Arrays | None:
+def _kept(path: Path, origin: str) -> Arrays | None:
     """The arrays of a file of this origin whose digest is right, else `None`."""
     from safetensors import SafetensorError, safe_open
 
@@ -217,15 +233,15 @@ def _kept(path: Path, origin: Mapping[str, str]) -> Arrays | None:
             return None
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = file.metadata() or {}
+            digest = (file.metadata() or {}).get("sha256")
     except (OSError, SafetensorError, TypeError):  # the last where numpy has no such type
         return None
-    return arrays if told == {**origin, "sha256": _digest(arrays, origin)} else None
+    return arrays if digest == _digest(arrays, origin) else None
 
 
-def _digest(arrays: Arrays, origin: Mapping[str, str]) -> str:
+def _digest(arrays: Arrays, origin: str) -> str:
     """SHA-256 of arrays with their names, types and shapes, and of what they were computed for."""
-    content = hashlib.sha256(digest_value(dict(origin)).encode())
+    content = hashlib.sha256(f"{origin}\0".encode())
     for name, values in sorted(arrays.items()):
         content.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode())
         content.update(values.data)

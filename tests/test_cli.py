@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -363,6 +364,51 @@ def test_a_bug_keeps_its_traceback(user: pytest.MonkeyPatch) -> None:
         called(LINE, user)
 
 
+@pytest.mark.parametrize("code", [0, None, 3, "bye"])
+def test_code_that_exits_does_not_decide_the_exit_code(
+    code: object, user: pytest.MonkeyPatch
+) -> None:
+    def leaves(*_: object, **__: object) -> None:
+        raise SystemExit(code)
+
+    user.setattr(pipeline, "run", leaves)
+    told = refusal(called(LINE, user))
+    assert told.startswith("Something that the program ran, such as the model's own code, called")
+    assert repr(code) in told
+
+
+def test_an_empty_run_folder_is_asked_for(user: pytest.MonkeyPatch) -> None:
+    for out in ("", " "):
+        told = refusal(called([*LINE, "--out", out], user))
+        assert told == "out is empty; name the run folder with --out."
+
+
+def test_the_user_s_own_folder_is_no_run_folder(user: pytest.MonkeyPatch) -> None:
+    before = files(Path())
+    told = refusal(called([*LINE, "--out", "."], user))
+    assert told.startswith(". is no run folder of this program: it holds '")
+    assert {name for name in files(Path()) if "__pycache__" not in name} == before
+
+
+def test_a_stage_without_memory_is_named(user: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    user.setattr(pipeline.models, "load", full)
+    told = refusal(called(LINE, user))
+    assert told.startswith("The memory ended in the stage 'load'; set a smaller batch")
+
+
+@pytest.mark.parametrize("seed", ["-1", "2147483648"])
+def test_a_seed_that_cannot_be_used_is_refused_by_the_demo(
+    seed: str, user: pytest.MonkeyPatch
+) -> None:
+    done = called(["demo", "--seed", seed, "--out", "made"], user)
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert not Path("made").exists()
+
+
 def test_an_interrupted_run_says_how_to_go_on(user: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -385,16 +431,44 @@ def test_a_report_is_rendered_from_the_record_alone(tmp_path: Path) -> None:
     assert files(tmp_path) == {"audit.json", "report.html"}
 
 
-def test_a_pdf_of_an_older_audit_does_not_stay(tmp_path: Path) -> None:
-    saved, old = tmp_path / "audit.json", tmp_path / "report.pdf"
-    old.write_bytes(b"old")
+def test_a_pdf_of_another_audit_does_not_stay(tmp_path: Path) -> None:
+    saved, pdf = tmp_path / "audit.json", tmp_path / "report.pdf"
     audit().write(saved)
-    os.utime(old, ns=(0, saved.stat().st_mtime_ns + 1))
+    report.write(tmp_path)
+    written = pdf.read_bytes()
+    os.utime(pdf, (0, 0))  # a copy may change the times of files
     report.write(tmp_path, pdf=False)
-    assert old.exists()  # it is of this audit
-    os.utime(old, ns=(0, saved.stat().st_mtime_ns - 1))
+    assert pdf.read_bytes() == written
+    audit().model_copy(update={"created": "2030-01-01T00:00:00+00:00"}).write(saved)
+    os.utime(pdf, (2**32, 2**32))  # the clock was ahead when it was made
     report.write(tmp_path, pdf=False)
-    assert not old.exists()
+    assert not pdf.exists()
+
+
+def test_a_report_is_not_made_of_two_audits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another audit takes the place of the one that is being rendered."""
+    saved = tmp_path / "audit.json"
+    audit().write(saved)
+    render = report.html.render
+
+    def slow(*given: Any) -> bytes:
+        page = render(*given)
+        audit().model_copy(update={"title": "Another"}).write(saved)
+        return page
+
+    monkeypatch.setattr(report.html, "render", slow)
+    told = refusal(called(["report", str(tmp_path), "--no-pdf"], monkeypatch))
+    assert told == f"{saved} was replaced while its report was made; run `auditor report` again."
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_is_as_private_as_its_record(tmp_path: Path) -> None:
+    audit().write(tmp_path / "audit.json")
+    (tmp_path / "audit.json").chmod(0o600)
+    report.write(tmp_path, pdf=False)
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_picture_whose_name_no_disk_can_hold_is_not_shown(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_mistakes_in_a_bank_are_told_in_a_sentence(tmp_path: Path, text: str, me
         (b"sn\x00ow\n", r"line 1: Concept 'sn\\x00ow': name holds control or invisible"),
         (b"\xff\xfe", r"is not UTF-8 text \(byte 0\); save it as UTF-8\."),
         (b"a" * 100, r"line 1: Concept 'a+': name has 100 characters"),
-        (b"a" * (5 * 2**20), r"is larger than 4 MiB"),
+        (b"a" * (5 * 2**20), r"Larger than 4,194,304 bytes"),
         (b"\n".join(b"c%d" % i for i in range(5001)), r"holds more than 5000 concepts"),
     ],
 )

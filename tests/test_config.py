@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +200,57 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
     assert len(refusal(tmp_path / "audit.toml", FLAGS)) < 200
 
 
-def test_a_value_that_repeats_itself_is_cut(tmp_path: Path) -> None:
-    """Anchors make a few lines stand for 9 ** 20 values; they are not written out."""
-    rows = ["&a0 [x, x, x, x, x, x, x, x, x]"]
-    rows += [f"&a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 20)]
-    (tmp_path / "audit.yaml").write_text("seed:\n" + "".join(f"  - {row}\n" for row in rows))
-    assert len(refusal(tmp_path / "audit.yaml", FLAGS)) < 200
+ALIASED = {
+    "lists in lists": "seed:\n  - &a0 [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"  - &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 20)),
+    "tables merged into tables": "a0: &a0 {k: v}\n"
+    + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
+    "one list many times": "x: &x [" + "x, " * 1000 + "]\nexpected:\n"
+    + "".join(f"  c{n}: *x\n" for n in range(1000)),
+    "a list that holds itself": "images: &a [*a]\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ALIASED)
+def test_aliases_which_let_a_few_lines_stand_for_millions_are_refused(
+    what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.yaml"
+    path.write_text(ALIASED[what])
+    told = refusal(path, FLAGS)
+    assert told.startswith(f"{path} cannot be parsed: aliases (*) are not read; write the value")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("seed: 1\nimages: x\nseed: 2\n", "seed"),
+        ("model: {spec: x, size: 32, spec: y}\n", "spec"),
+        ("expected:\n  cat: [sky]\n  'cat': [grass]\n", "cat"),
+    ],
+)
+def test_a_setting_that_is_made_twice_is_refused(text: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit.yaml"
+    path.write_text(text)
+    assert f"cannot be parsed: '{key}' is set twice" in refusal(path, FLAGS)
+
+
+@pytest.mark.parametrize("what", ["fifo", "/dev/zero", "folder", "300 MiB of zeros"])
+def test_what_never_ends_is_no_file_of_settings(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit.toml"
+    match what:
+        case "fifo":
+            os.mkfifo(path)
+        case "/dev/zero":
+            path.symlink_to(what)
+        case "folder":
+            path.mkdir()
+        case _:
+            with path.open("wb") as file:
+                file.truncate(300 * 2**20)
+    told = refusal(path, FLAGS)
+    assert told.startswith(f"Cannot read the configuration {path}: ")
+    assert told.endswith(("Not a regular file.", "Larger than 1,048,576 bytes.", "directory."))
 
 
 def test_a_value_where_a_table_belongs_is_told(tmp_path: Path) -> None:
@@ -220,6 +266,8 @@ def test_a_value_where_a_table_belongs_is_told(tmp_path: Path) -> None:
         ("audit.toml", "seed = 1\nseed = 2", "cannot be parsed"),
         ("audit.toml", "a = " + "[" * 5000, "cannot be parsed"),
         ("audit.toml", "seed = " + "1" * 5000, "cannot be parsed"),
+        ("audit.toml", "a" + ".a" * 100_000 + " = 1", "the key in line 1 has more than 100 dots"),
+        ("audit.toml", "\n[" + "a." * 100_000 + "a]", "the key in line 2 has more than 100 dots"),
         ("audit.yaml", "seed: [", "cannot be parsed"),
         ("audit.yaml", "seed: 2001-99-99", "cannot be parsed"),
         ("audit.yaml", "[" * 5000, "cannot be parsed"),

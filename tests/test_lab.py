@@ -14,7 +14,7 @@ from torch import nn
 
 from auditor import architectures, datasets, example, lab, models, pipeline, scenes
 from auditor.config import AuditConfig
-from auditor.errors import ConfigError, RunError
+from auditor.errors import RunError
 from auditor.lab import DEMO, Plan, Shortcut
 from auditor.record import Estimate
 from auditor.scenes import BACKGROUNDS, COMPANIONS, FIGURES, LANDSCAPES, OBJECTS, Scene
@@ -501,16 +501,27 @@ def test_killed_between_two_plans_the_old_classifier_does_not_pass_for_the_new(
         assert np.array_equal(np.asarray(image), lab.pixels(scene, PLAN.size))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "images", "photos.done"])
+@pytest.mark.parametrize("name", ["model.safetensors", "images", "photos.done", "thesis.docx"])
 def test_files_of_others_are_left_alone(tmp_path, trained, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ConfigError, match=f"holds '{name}', which is not the example's"):
+    with pytest.raises(RunError, match=f"no example of this program: it holds '{name}'"):
         prepare(tmp_path)
     assert contents(tmp_path) == {name: b"mine"}
     assert trained == []
 
 
+def test_what_a_killed_call_left_half_written_is_cleared(tmp_path, trained):
+    prepare(tmp_path)
+    left = [tmp_path / place / ".auditor-tmp-x" for place in (".", "images/0", "pool")]
+    for path in left:
+        path.write_text("half")
+    (tmp_path / ".auditor").unlink()  # earlier versions left no mark
+    prepare(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert len(trained) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, trained):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="Cannot write"):
+    with pytest.raises(RunError, match=r"Cannot use .* as example: Not a directory"):
         prepare(tmp_path / "file" / "demo")

@@ -17,9 +17,10 @@ import threadpoolctl
 import tiny
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from auditor import datasets, observations, pipeline, probes
+from auditor import datasets, observations, pipeline, probes, storage
 from auditor.activations import find_layers
 from auditor.config import AuditConfig
 from auditor.observations import Observer
@@ -156,16 +157,16 @@ def audit(place, out, *, progress=None, killed_at_rename=None):
         os.chdir(place)
         sys.path.insert(0, str(place))
         model = probe()
-        probes.load = lambda spec, device: model
+        probes.load = lambda spec, **options: model
         observations.CHUNK_PHOTOS = 8
         computed, arrays, replace = Counter(), Work.arrays, os.replace
 
-        def counted(self, stage, key, compute):
+        def counted(self, stage, key, compute, **options):
             def once():
                 computed[stage] += 1
                 return compute()
 
-            return arrays(self, stage, key, once)
+            return arrays(self, stage, key, once, **options)
 
         def deadly_replace(source, target):
             if killed_at_rename and Path(target).match(killed_at_rename):
@@ -197,6 +198,12 @@ def kept(folder):
     """Finished parts of each stage in a run folder."""
     files = folder.glob("work/*/*.safetensors")
     return dict(Counter(path.parent.name for path in files))
+
+
+def published(folder):
+    """The names of the record and its pictures."""
+    files = [folder / "audit.json", *folder.glob("prototypes/*/*"), *folder.glob("pictures/*")]
+    return [path.relative_to(folder).as_posix() for path in files]
 
 
 def record(folder):
@@ -331,6 +338,82 @@ def test_a_damaged_part_is_computed_again(place, whole):
     status, computed = audit(place, "damaged")
     assert (status, computed) == (0, {"prototypes": 1})
     assert record(place / "damaged") == whole
+
+
+def test_parts_in_each_other_s_place_are_computed_again(place, whole):
+    status, _ = audit(place, "swapped", progress=Deadly("findings", 0))
+    assert status == -signal.SIGKILL
+    one, other, *_ = sorted((place / "swapped" / "work" / "prototypes").iterdir())
+    first = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(first)
+    assert audit(place, "swapped") == (0, {"prototypes": 2})
+    assert record(place / "swapped") == whole
+
+
+@pytest.mark.parametrize("what", ["rows", "kind", "nan", "name"])
+def test_a_part_that_cannot_be_the_result_is_computed_again(place, whole, what):
+    """Its digest is right, its content is not."""
+    out = f"wrong-{what}"
+    status, _ = audit(place, out, progress=Deadly("prototypes", 0))
+    assert status == -signal.SIGKILL
+    part = next((place / out / "work" / "probed").iterdir())
+    rows = load_file(part)["rows"]
+    wrong = {
+        "rows": {"rows": rows[:-1]},
+        "kind": {"rows": rows.astype(np.int64)},
+        "nan": {"rows": np.full_like(rows, np.nan)},
+        "name": {"lines": rows},
+    }[what]
+    origin = f"probed/{part.stem}"
+    save_file(wrong, part, {"sha256": storage._digest(wrong, origin)})
+    status, computed = audit(place, out)
+    assert status == 0
+    assert computed["probed"] == 1
+    assert record(place / out) == whole
+
+
+def test_a_picture_that_is_gone_or_changed_is_made_again(place, whole):
+    assert audit(place, "pictured") == (0, ALL)
+    folder = place / "pictured"
+    pictures = sorted(folder.glob("prototypes/*/*.png")) + sorted(folder.glob("pictures/*.jpg"))
+    good = [path.read_bytes() for path in pictures]
+    assert len(pictures) > 4
+    for k, path in enumerate(pictures):
+        match k % 4:
+            case 0:
+                path.unlink()
+            case 1:
+                path.write_bytes(b"")
+            case 2:
+                path.write_bytes(good[k][: len(good[k]) // 2])
+            case 3:
+                path.write_bytes(good[k - 1])  # a whole picture, of something else
+    assert audit(place, "pictured") == (0, {})
+    assert [path.read_bytes() for path in pictures] == good
+    assert record(folder) == whole
+    assert not (folder / "previous").exists(), "the same audit is kept once"
+
+
+def test_another_audit_in_the_same_folder_keeps_the_first(place, whole):
+    assert audit(place, "shared") == (0, ALL)
+    folder = place / "shared"
+    first = {name: (folder / name).read_bytes() for name in published(folder)}
+    (folder / "report.pdf").write_bytes(b"of the first")
+    (place / "bank.toml").write_text(BANK.replace("black border", "dark frame"))
+    try:
+        assert audit(place, "shared") == (0, {})
+    finally:
+        (place / "bank.toml").write_text(BANK)
+    (kept,) = (folder / "previous").iterdir()
+    assert record(kept) == whole
+    assert {name: (kept / name).read_bytes() for name in first} == first
+    assert (kept / "report.pdf").read_bytes() == b"of the first"
+    assert not (folder / "report.pdf").exists(), "it does not show the new record"
+    assert record(folder) != whole
+    for row in record(folder)["classes"]:
+        for prototype in row["prototypes"]:
+            assert (folder / prototype["file"]).exists()
 
 
 def test_a_finished_audit_computes_nothing_again(place, whole):

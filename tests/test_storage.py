@@ -335,7 +335,7 @@ def damages(good: bytes, made: Path) -> Iterator[bytes]:
     yield good[:-1] + bytes([good[-1] ^ 1])  # one bit of the last array
     yield good.replace(b"rows", b"rowz", 1)
     yield save(ARRAYS)  # the right arrays, and no word on who wrote them
-    yield save(ARRAYS, {"sha256": storage._digest(ARRAYS, {})})  # as an older version kept them
+    yield save(ARRAYS, {"sha256": storage._digest(ARRAYS, "")})  # as an older version kept them
     yield save({"rows": np.zeros((3, 4), np.float32)}, {"sha256": "0" * 64})
     yield safetensors.torch.save({"rows": torch.zeros(3, dtype=torch.bfloat16)})
     yield pickle.dumps(Payload(made))
