@@ -415,6 +415,33 @@ def test_hugging_face_dataset(tmp_path: Path) -> None:
     assert load(tmp_path / "splits/train").labels == images.labels
 
 
+@pytest.mark.parametrize("form", ["numpy", "torch", "label"])
+def test_labels_of_a_hugging_face_dataset_in_another_format(tmp_path: Path, form: str) -> None:
+    hf = pytest.importorskip("datasets")
+    order = ["crane", "x", "tench"]  # of which two are names of the model
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=order)})
+    cells = [{"bytes": photo(i), "path": None} for i in range(3)]
+    table = hf.Dataset.from_dict({"image": cells, "label": [2, 0, -1]}, features=features)
+    table.set_format(**({"columns": ["label"]} if form == "label" else {"type": form}))
+    table.save_to_disk(str(tmp_path))
+    images = load(tmp_path, names=("other", "tench", "shark", "crane"), ids=None)
+    assert (images.ids, images.labels) == (("0", "1"), (1, 3))
+    assert [remark.code for remark in images.remarks] == ["rows-without-label"]
+
+
+def test_stored_numbers_of_a_hugging_face_dataset_are_outputs(tmp_path: Path) -> None:
+    hf = pytest.importorskip("datasets")
+    order = sorted(map(str, range(12)))  # as imagefolder numbers the folders 0 to 11
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=order)})
+    cells = [{"bytes": photo(i), "path": None} for i in range(3)]
+    table = hf.Dataset.from_dict({"image": cells, "label": [2, 3, 4]}, features=features)
+    table.save_to_disk(str(tmp_path))
+    images = load(tmp_path, names=[f"kind {k}" for k in "abcdefghijkl"], ids=None)
+    assert images.labels == (2, 3, 4)
+    with pytest.raises(ImagesError, match=r"'10' is class 3 .* by class name and class 2"):
+        load(tmp_path, names=[str(k) for k in (0, 1, 11, 10, *range(2, 10))], ids=None)
+
+
 def test_a_damaged_hugging_face_dataset(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     put(tmp_path, "state.json", b"[]")
