@@ -354,7 +354,7 @@ def test_wordnet_ids_are_passed_over_where_the_model_has_none(tmp_path: Path) ->
         ([["path", "colour"], ["a.png", "0"]], "needs a column of labels, named class_index"),
         ([["path", "label"], ["a.png", "dog"]], "1 label that matches no class .*'dog'"),
         ([["path", "label"], ["a.png", "1" * 5000]], "1 label that matches no class"),
-        ([["path", "label"], ["a.png", ""]], "has no label in any of its 1 row"),
+        ([["path", "label"], ["a.png", ""]], "No photo of .* has a label"),
         ([["path", "wnid"], ["a.png", "tench"]], "no class of the model: 'tench'"),
         ([["path", "class_index"], ["a.png", "n01440764"]], "no class of the model: 'n01440764'"),
         ([["path", "label"], ["", "0"]], "no path in row 1"),

@@ -80,7 +80,7 @@ def test_manifests_of_other_tongues(tmp_path: Path, name: str, text: bytes) -> N
     ("name", "data", "message"),
     [
         ("m.jsonl", b"[1]\n", "row 1 is no object"),
-        ("m.jsonl", b'{"path": "a.png"}\n{"path": \n', "Cannot read the manifest"),
+        ("m.jsonl", b'{"path": "a.png"}\n{"path": \n', "Cannot read the manifest .*[^.][.]$"),
         ("m.jsonl", b"[" * 50_000, "Cannot read the manifest"),
         ("m.jsonl", b'{"path": "a.png", "label": true}', "column label .* text or whole numbers"),
         ("m.jsonl", b'{"path": "a.png", "label": ["x"]}', "column label .* text or whole numbers"),
@@ -482,7 +482,7 @@ def test_fiftyone_photos_without_label_and_labels_without_photo(tmp_path: Path) 
         ("fox", {"a": 0}, "must be a list of names"),
         (["fox"], {"a": 4}, "has the label 4, and 1 classes are declared"),
         (["fox"], {"a": [0]}, "holds a list"),
-        (["fox"], {"other": 0}, "no label in any of its 3 rows"),
+        (["fox"], {"other": 0}, "No photo of .* has a label"),
     ],
 )
 def test_fiftyone_exports_that_cannot_be_used(
