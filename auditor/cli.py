@@ -116,7 +116,7 @@ def audit(
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(help="Labelled photos: class folders, manifest, or data set on disk."),
+        typer.Option(help="Labelled photos: class folders, a manifest, a data set, or .tar files."),
     ] = None,
     pool: Annotated[
         str | None, typer.Option(help="Any photos, unlabelled, that concepts are learned from.")

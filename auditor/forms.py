@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import itertools
 import os
@@ -17,7 +18,8 @@ from auditor.huggingface_disk import list_saved
 from auditor.labelling import Labelling
 from auditor.listings import Listing
 from auditor.manifests import SUFFIXES_OF_TEXT, has_labels, list_manifest
-from auditor.phrases import few
+from auditor.phrases import counted, few
+from auditor.record import Remark
 from auditor.webdataset import list_tars
 
 __all__ = ["list_photos"]
@@ -87,10 +89,25 @@ def _directory(path: Path, labelling: Labelling | None) -> Listing:
     if labelling is not None:
         for name in ("metadata.csv", "metadata.jsonl"):  # as Hugging Face's imagefolder has them
             if (path / name).is_file() and has_labels(path / name):
-                return list_manifest(path / name, labelling)
+                listing = list_manifest(path / name, labelling)
+                named = {os.path.normpath(each) for each in listing.ids}
+                left = [photo for photo, _ in search(path).photos if photo not in named]
+                return _with_left(listing, len(left), f"which {name} does not name or label", path)
     tree = search(path)
     shards = _shards_of(path, tree)
-    return _shards(shards, labelling, str(path)) if shards else list_folder(path, tree, labelling)
+    if not shards:
+        return list_folder(path, tree, labelling)
+    listing = _shards(shards, labelling, str(path))
+    return _with_left(listing, len(tree.photos), "which lie beside its Parquet files", path)
+
+
+def _with_left(listing: Listing, count: int, which: str, source: Path) -> Listing:
+    """The listing, saying how many photos of the folder were passed over."""
+    if not count:
+        return listing
+    said = f"{counted(count, 'photo')} of {source} {which} were passed over."
+    remark = Remark(code="files-skipped", text=said)
+    return dataclasses.replace(listing, remarks=(*listing.remarks, remark))
 
 
 def _shards_of(path: Path, tree: Tree) -> list[Path]:

@@ -132,9 +132,7 @@ def read_labels(columns: Sequence[Column], labelling: Labelling, *, source: str)
         )
     usable = [each for each in usable if each.texts()] or usable[:1]
     if usable and not usable[0].texts() and usable[0].values:
-        raise ImagesError(
-            f"{source} has no label in any of its {counted(len(usable[0].values), 'row')}."
-        )
+        raise ImagesError(f"No photo of {source} has a label; check its column of labels.")
     meanings: list[tuple[Column, Meaning]] = []
     unclear: list[tuple[Column, TwoReadingsError]] = []
     misfits: list[ImagesError] = []

@@ -31,5 +31,5 @@ def either(names: Sequence[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+    """An error's text on one line of at most 200 characters, without a full stop."""
+    return " ".join(str(error).split())[:200].rstrip(".")

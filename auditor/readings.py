@@ -7,6 +7,7 @@ Hugging Face's datasets sort names as text, so that folder "10" comes before fol
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ READINGS = {
     "index": "by index",
     "folder-order": "by the order of the names as text, which torchvision's ImageFolder follows",
 }
+NUMBERED = re.compile(r"\D*\d+")  # names that say no more than a number, as "LABEL_3"
 OWN = ("id", "name", "index")  # what a label says by itself, the surest first
 
 Classes = Mapping[str, int]
@@ -216,11 +218,13 @@ def _see_no_rival(
             other = found.get(way, {}).get(text, set())
             if other and classes[text] not in other:
                 raise _two_readings(
-                    text, (reading, classes[text]), (way, min(other)), fitting, matcher, source
-                )
+                    column, text, (reading, classes[text]), (way, min(other)),
+                    fitting, matcher, source,
+                )  # fmt: skip
 
 
 def _two_readings(
+    column: Column,
     text: str,
     one: tuple[str, int],
     other: tuple[str, int],
@@ -228,8 +232,9 @@ def _two_readings(
     matcher: ClassMatcher,
     source: str,
 ) -> TwoReadingsError:
+    words = {**READINGS, "index": "by the stored number"} if column.numbered else READINGS
     said = " and ".join(
-        f"class {index} ({shown(matcher.class_names[index])}) {READINGS[way]}"
+        f"class {index} ({shown(matcher.class_names[index])}) {words[way]}"
         for way, index in (one, other)
     )
     ways = [f"--labels {way}" for way, _ in (one, other) if way in fitting]
@@ -263,7 +268,7 @@ def _mixed(
         named = any(text in used.get(way, ()) for way in ("id", "name"))
         if not named and ordered.get(text, classes[text]) != classes[text]:
             raise _two_readings(
-                text, ("index", classes[text]), ("folder-order", ordered[text]),
+                column, text, ("index", classes[text]), ("folder-order", ordered[text]),
                 fitting, matcher, source,
             )  # fmt: skip
     ways = ", ".join(
@@ -288,8 +293,12 @@ def _by_number(
     source: str,
 ) -> tuple[Remark, ...]:
     """Says that names of a data set are not the model's, where its stored numbers were taken."""
-    strange = [text for text in classes if not found.get("name", {}).get(text)]
-    strange = [text for text in strange if not found.get("id", {}).get(text)]
+    strange = [
+        text
+        for text, index in classes.items()
+        if not any(found.get(way, {}).get(text) for way in ("id", "name"))
+        and _synonyms(text).isdisjoint(_synonyms(matcher.class_names[index]))
+    ]
     if not column.numbered or not strange:
         return ()
     first = min(strange, key=classes.__getitem__)
@@ -300,7 +309,10 @@ def _by_number(
             text=f"{counted(len(strange), 'class name')} of {source} {_are(strange)} not the "
             "model's, so the numbers that it stores were taken for the model's outputs: "
             f"{shown(first)} is class {index} ({shown(matcher.class_names[index])}).",
-            serious=not all(text.isdigit() for text in strange),
+            serious=not any(
+                all(NUMBERED.fullmatch(name) for name in names)
+                for names in (strange, [matcher.class_names[classes[text]] for text in strange])
+            ),
         ),
     )
 
@@ -329,6 +341,11 @@ def _misfit(
         f"{source} has {counted(len(unclear), 'label')} that could mean several classes "
         f"of the model{way}: {few(unclear)}; name them by class index or folder id."
     )
+
+
+def _synonyms(name: str) -> set[str]:
+    """Names between commas: Hugging Face's ImageNet has "tench, Tinca tinca"."""
+    return {plain(part) for part in name.split(",")}
 
 
 def _are(items: Sequence[str]) -> str:

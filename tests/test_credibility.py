@@ -80,6 +80,9 @@ def test_classes_match_by_id_before_name_and_are_never_guessed():
     upper = dataclasses.replace(first, class_names=("BLUE", "Red", "pink", "crane", "x"))
     assert credibility.match_classes(first, upper) == {0: 1, 2: 0}
     assert credibility.match_classes(upper, first) == {0: 2, 1: 0}
+    composed = dataclasses.replace(first, class_names=("a", "b", "caf\u00e9 bar", "d", "e"))
+    marked = dataclasses.replace(first, class_names=("Cafe\u0301_Bar", "x", "y", "z", "w"))
+    assert credibility.match_classes(composed, marked) == {2: 0}
     with_ids = dataclasses.replace(first, class_ids=("a", "b", "c", "d", "e"))
     others = dataclasses.replace(first, class_ids=("e", "x", "a", "y", "z"))
     assert credibility.match_classes(with_ids, others) == {0: 2, 4: 0}

@@ -354,7 +354,7 @@ def test_wordnet_ids_are_passed_over_where_the_model_has_none(tmp_path: Path) ->
         ([["path", "colour"], ["a.png", "0"]], "needs a column of labels, named class_index"),
         ([["path", "label"], ["a.png", "dog"]], "1 label that matches no class .*'dog'"),
         ([["path", "label"], ["a.png", "1" * 5000]], "1 label that matches no class"),
-        ([["path", "label"], ["a.png", ""]], "has no label in any of its 1 row"),
+        ([["path", "label"], ["a.png", ""]], "No photo of .* has a label"),
         ([["path", "wnid"], ["a.png", "tench"]], "no class of the model: 'tench'"),
         ([["path", "class_index"], ["a.png", "n01440764"]], "no class of the model: 'n01440764'"),
         ([["path", "label"], ["", "0"]], "no path in row 1"),
@@ -413,6 +413,33 @@ def test_hugging_face_dataset(tmp_path: Path) -> None:
     with pytest.raises(ImagesError, match="holds the splits 'train'; give the folder of one"):
         load(tmp_path / "splits")
     assert load(tmp_path / "splits/train").labels == images.labels
+
+
+@pytest.mark.parametrize("form", ["numpy", "torch", "label"])
+def test_labels_of_a_hugging_face_dataset_in_another_format(tmp_path: Path, form: str) -> None:
+    hf = pytest.importorskip("datasets")
+    order = ["crane", "x", "tench"]  # of which two are names of the model
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=order)})
+    cells = [{"bytes": photo(i), "path": None} for i in range(3)]
+    table = hf.Dataset.from_dict({"image": cells, "label": [2, 0, -1]}, features=features)
+    table.set_format(**({"columns": ["label"]} if form == "label" else {"type": form}))
+    table.save_to_disk(str(tmp_path))
+    images = load(tmp_path, names=("other", "tench", "shark", "crane"), ids=None)
+    assert (images.ids, images.labels) == (("0", "1"), (1, 3))
+    assert [remark.code for remark in images.remarks] == ["rows-without-label"]
+
+
+def test_stored_numbers_of_a_hugging_face_dataset_are_outputs(tmp_path: Path) -> None:
+    hf = pytest.importorskip("datasets")
+    order = sorted(map(str, range(12)))  # as imagefolder numbers the folders 0 to 11
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=order)})
+    cells = [{"bytes": photo(i), "path": None} for i in range(3)]
+    table = hf.Dataset.from_dict({"image": cells, "label": [2, 3, 4]}, features=features)
+    table.save_to_disk(str(tmp_path))
+    images = load(tmp_path, names=[f"kind {k}" for k in "abcdefghijkl"], ids=None)
+    assert images.labels == (2, 3, 4)
+    with pytest.raises(ImagesError, match=r"'10' is class 3 .* by class name and class 2"):
+        load(tmp_path, names=[str(k) for k in (0, 1, 11, 10, *range(2, 10))], ids=None)
 
 
 def test_a_damaged_hugging_face_dataset(tmp_path: Path) -> None:

@@ -179,6 +179,18 @@ def test_classes_are_told_by_index_id_or_name(texts, found):
         pipeline.select_classes(texts, classifier)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"labels": "name"}, r"2 labels that match no class of the model by class name: '0', '1'"),
+        ({"label_column": "kind"}, "folder of photos without columns; leave --label-column out"),
+    ],
+)
+def test_what_the_user_says_of_labels_is_heeded(user, settings, told):
+    with pytest.raises(ImagesError, match=told):
+        pipeline.run(AuditConfig.model_validate(user | settings))
+
+
 def test_a_text_that_means_two_classes_is_asked_about():
     digits, twins = named(DIGITS), named(("crane", "crane", "tench"))
     bank = concepts.load(None)

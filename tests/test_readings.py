@@ -203,6 +203,8 @@ def test_stored_numbers_are_outputs_where_names_say_nothing() -> None:
     strangers = read(["cat", "dog"], ["wolf", "husky"], declared=["cat", "dog"], numbered=True)
     assert strangers.classes == {"cat": 0, "dog": 1}
     assert strangers.remarks[0].serious
+    outputs = read(["cat"], ["LABEL_0", "LABEL_1"], declared=["cat", "dog"], numbered=True)
+    assert not outputs.remarks[0].serious
 
 
 def test_names_decide_over_stored_numbers_of_another_length() -> None:
@@ -221,11 +223,14 @@ def test_names_decide_over_stored_numbers_of_another_length() -> None:
 
 def test_names_and_stored_numbers_that_differ_are_asked_about() -> None:
     names, declared = ["wolf", "fox", "dog"], ["dog", "fox", "wolf"]
-    with pytest.raises(ImagesError, match=r"by class name and .* say --labels name or --labels in"):
+    with pytest.raises(
+        ImagesError,
+        match=r"by class name and .* by the stored number; say --labels name or --labels in",
+    ):
         read(["dog", "fox"], names, declared=declared, numbered=True)
     assert read(["dog"], names, declared=declared, numbered=True, wanted="name").classes["dog"] == 2
     with pytest.raises(
-        ImagesError, match=r"'dog' is class 0 .* by index and class 2 .* by class n"
+        ImagesError, match=r"'dog' is class 0 .* by the stored number and class 2 .* by class n"
     ):
         read(["dog", "bear"], names, declared=["dog", "bear", "x"], numbered=True)
     twins = read(
@@ -233,6 +238,7 @@ def test_names_and_stored_numbers_that_differ_are_asked_about() -> None:
         declared=["tench, Tinca tinca", "crane", "crane, machine"], numbered=True,
     )  # fmt: skip
     assert twins.classes == {"crane": 1, "tench, Tinca tinca": 0}
+    assert twins.remarks == ()
 
 
 # --- columns of tables ---------------------------------------------------------------------------
