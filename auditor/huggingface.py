@@ -88,6 +88,7 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
                 name,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 dtype=torch.float32,
                 **options,
             )
@@ -98,13 +99,7 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
                 f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
                 f"config.json and model.safetensors: {first_line(error)}."
             ) from error
-        absent = sorted(
-            {*map(str, info["missing_keys"]), *(str(k[0]) for k in info["mismatched_keys"])}
-        )
-        if absent:
-            raise ModelError(
-                f"{config.spec} has no weights for {absent[0]!r}, so it is no trained classifier."
-            )
+        _check_loaded(info, config.spec)
         described = _class_names(model.config).over(_input(name, config, options))
     return PlainLogits(model), described, tuple(_remarks(said, config.spec))
 
@@ -154,6 +149,22 @@ def _check_config(said: Mapping[str, Any], spec: str) -> None:
                 f"{spec} asks for {key} = {value:.4g} in its config.json, more than "
                 f"{MOST_LAYERS:,}; check that file."
             )
+
+
+def _check_loaded(info: Mapping[str, Any], spec: str) -> None:
+    """See that every weight of the network came from the file, by what transformers tells."""
+    absent = sorted(map(str, info["missing_keys"]))
+    if absent:
+        raise ModelError(
+            f"{spec} has no weights for {absent[0]!r}, so it is no trained classifier."
+        )
+    other = sorted((str(name), *sizes) for name, *sizes in info["mismatched_keys"])
+    if other:
+        name, held, asked = other[0]
+        raise ModelError(
+            f"{spec} holds {name!r} of the shape {tuple(held)}, but its config.json, such as its "
+            f"id2label, asks for {tuple(asked)}; give it the classes that it was trained on."
+        )
 
 
 def _numbers(said: object, key: str = "") -> Iterator[tuple[str, float]]:

@@ -265,6 +265,15 @@ def test_a_folder_in_half_precision_is_audited_in_single(tmp_path: Path, kind: t
     assert str(kind).removeprefix("torch.") in remark.text
 
 
+@pytest.mark.parametrize("n", [1, 7])
+def test_another_count_of_classes_than_that_of_the_weights(tmp_path: Path, n: int) -> None:
+    hugging_face_folder(tmp_path, "vit")
+    changed(tmp_path / "config.json", id2label={str(i): f"c{i}" for i in range(n)})
+    told = rf"holds 'classifier.bias' of the shape \(3,\), .*id2label, asks for \({n},\)"
+    with pytest.raises(ModelError, match=told):
+        load(f"hf:{tmp_path}")
+
+
 ABSURD: dict[str, tuple[dict[str, Any], str]] = {
     "layers without end": ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1e\\+09"),
     "depths without end": ({"depths": [1500, 1500]}, "depths = 3000"),
