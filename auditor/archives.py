@@ -141,8 +141,8 @@ def load_exported(path: Path, *, trust_code: bool) -> tuple[ExportedProgram, Des
                 problem = _not_plain(archive.get_file_names(), archive.read_bytes)
             if problem is not None:
                 raise ModelError(
-                    f"{path} could run code when it is loaded ({problem}); export it again without "
-                    "that, or give --trust-code if you trust where it comes from."
+                    f"{path} could run code, or never end, when it is loaded ({problem}); export "
+                    "it again without that, or give --trust-code if you trust where it comes from."
                 )
         contents = load_pt2(io.BytesIO(data))
         program: ExportedProgram = contents.exported_programs["model"]

@@ -38,6 +38,9 @@ MOST_LAYERS = 2000
 """Keys of a configuration that say how many parts are built, and the most that are: building
 takes a millisecond each, and configurations can ask for any number."""
 
+FOREIGN = {"attn_implementation", "_attn_implementation", "architecture"}
+"""Keys by which a configuration can name code or a model of a hub."""
+
 FETCHED = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 """Arguments of `timm.create_model` that read weights from elsewhere."""
 
@@ -77,7 +80,7 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
 
     local = os.path.isdir(name)
     if local:
-        check_folder(Path(name))
+        _check_folder(Path(name), config.spec)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
     with offline() if local else contextlib.nullcontext(), _quiet():
         try:
@@ -88,6 +91,7 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
                 name,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 dtype=torch.float32,
                 **options,
             )
@@ -98,13 +102,7 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
                 f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
                 f"config.json and model.safetensors: {first_line(error)}."
             ) from error
-        absent = sorted(
-            {*map(str, info["missing_keys"]), *(str(k[0]) for k in info["mismatched_keys"])}
-        )
-        if absent:
-            raise ModelError(
-                f"{config.spec} has no weights for {absent[0]!r}, so it is no trained classifier."
-            )
+        _check_loaded(info, config.spec)
         described = _class_names(model.config).over(_input(name, config, options))
     return PlainLogits(model), described, tuple(_remarks(said, config.spec))
 
@@ -131,16 +129,18 @@ def _remarks(said: Mapping[str, Any], spec: str) -> Iterator[Remark]:
         )
 
 
+def _check_folder(folder: Path, spec: str) -> None:
+    """See that the files of a local folder can be read, and that it is a whole model."""
+    check_folder(folder)
+    if os.path.lexists(folder / "adapter_config.json"):
+        raise ModelError(
+            f"{spec} holds an adapter (adapter_config.json) for another model, which is not "
+            "fetched; merge the two and save that."
+        )
+
+
 def _check_config(said: Mapping[str, Any], spec: str) -> None:
     """See that a configuration names nothing that would be fetched or run, and ends soon."""
-    attention = said.get("attn_implementation") or said.get("_attn_implementation") or ""
-    architecture = said.get("architecture") or ""
-    for what, value in (("attention", attention), ("architecture", architecture)):
-        if not isinstance(value, str) or re.search(r"[/\\:]", value):
-            raise ModelError(
-                f"{spec} names the {what} {str(value)[:80]!r} in its config.json, which is of "
-                "another repository and not fetched; load that model by its own name."
-            )
     arguments = said.get("model_args") or {}
     fetched = sorted(set(arguments) & FETCHED) if isinstance(arguments, dict) else []
     if fetched:
@@ -148,27 +148,53 @@ def _check_config(said: Mapping[str, Any], spec: str) -> None:
             f"{spec} gives {fetched[0]!r} among the model_args of its config.json, which would "
             "load other weights; remove it."
         )
-    for key, value in _numbers(said):
-        if REPEATS.fullmatch(key) and value > MOST_LAYERS:
+    for key, value in _entries(said):
+        if key in FOREIGN and value and re.search(r"[/\\:]", str(value)):
             raise ModelError(
-                f"{spec} asks for {key} = {value:.4g} in its config.json, more than "
+                f"{spec} names {str(value)[:80]!r} as {key} in its config.json, which is of "
+                "another repository and not fetched; load that model by its own name."
+            )
+        size = value if isinstance(value, int | float) else _length(value)
+        if REPEATS.fullmatch(key) and size > MOST_LAYERS:
+            raise ModelError(
+                f"{spec} asks for {key} = {size:.4g} in its config.json, more than "
                 f"{MOST_LAYERS:,}; check that file."
             )
 
 
-def _numbers(said: object, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a configuration with its key; those of a list by their sum, too."""
+def _entries(said: object) -> Iterator[tuple[str, object]]:
+    """Every key of a configuration with its value, at any depth."""
     if isinstance(said, dict):
         for name, value in said.items():
-            yield from _numbers(value, str(name))
+            yield str(name), value
+            yield from _entries(value)
     elif isinstance(said, list):
-        yield key, len(said) if all(isinstance(v, dict | list) for v in said) else 0
-        yield key, sum(value for value in said if isinstance(value, int | float))
         for value in said:
-            if isinstance(value, dict | list):
-                yield from _numbers(value, key)
-    elif isinstance(said, int | float) and not isinstance(said, bool):
-        yield key, said
+            yield from _entries(value)
+
+
+def _length(value: object) -> float:
+    """The sum of a list of numbers, such as depths, or the length of another list."""
+    if not isinstance(value, list):
+        return 0
+    numbers = [each for each in value if isinstance(each, int | float)]
+    return max(sum(numbers), len(value))
+
+
+def _check_loaded(info: Mapping[str, Any], spec: str) -> None:
+    """See that every weight of the network came from the file, by what transformers tells."""
+    absent = sorted(map(str, info["missing_keys"]))
+    if absent:
+        raise ModelError(
+            f"{spec} has no weights for {absent[0]!r}, so it is no trained classifier."
+        )
+    other = sorted((str(name), *sizes) for name, *sizes in info["mismatched_keys"])
+    if other:
+        name, held, asked = other[0]
+        raise ModelError(
+            f"{spec} holds {name!r} of the shape {tuple(held)}, but its config.json, such as its "
+            f"id2label, asks for {tuple(asked)}; give it the classes that it was trained on."
+        )
 
 
 def _check_size(described: Any, spec: str) -> None:

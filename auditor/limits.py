@@ -2,7 +2,8 @@
 
 A file may be no file at all (a pipe or a device never ends), or say that it holds far more than it
 does: a compressed archive of a few megabytes unpacks to more than any memory. What is refused here
-is one sentence; read, it would be a process that hangs or is killed.
+is one sentence; read, it would be a process that hangs or is killed. A damaged archive is refused
+too, for PyTorch would read other weights from it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def check_file(path: Path) -> None:
 
 
 def check_archive(path: Path) -> None:
-    """See that a file can be read whole: regular, within memory, and not much larger unpacked.
+    """See that a file can be read whole: regular, within memory, not much larger unpacked, sound.
 
     A file that is no archive is looked at as it is.
 
@@ -79,6 +80,21 @@ def check_archive(path: Path) -> None:
             f"{path} holds {long.filename[:80]!r} of {long.file_size / 2**20:.0f} MiB, more text "
             f"than a model has ({LARGEST_TEXT / 2**20:.0f} MiB); save the model again."
         )
+    damaged = _damaged(path)
+    if damaged is not None:
+        raise ModelError(
+            f"{path} is damaged: {damaged[:80]!r} in it does not agree with its checksum; copy or "
+            "download it again."
+        )
+
+
+def _damaged(path: Path) -> str | None:
+    """A file in an archive whose checksum is wrong, which PyTorch does not look at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except Exception:  # of an archive that is damaged otherwise: its reader tells how
+        return None
 
 
 def physical_memory() -> int:

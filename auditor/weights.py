@@ -108,7 +108,9 @@ def load_pickle(path: Path, *, trust_code: bool) -> object:
                 "state dict alone, or the model with torch.export.save, or give --trust-code "
                 "(before: --trust-pickle) if you trust where it comes from."
             ) from None
-        raise ModelError(f"Cannot load {path}: {first_line(error)}.") from error
+        raise ModelError(
+            f"Cannot load {path}, which may be damaged or incomplete: {first_line(error)}."
+        ) from error
 
 
 def tensor_sets(data: object, path: Path) -> dict[str, dict[str, Tensor]]:

@@ -207,16 +207,23 @@ def test_a_local_folder_with_code_beside_it(tmp_path: Path) -> None:
 
 WRAPPER = {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
 ASKING: dict[str, tuple[dict[str, Any], str]] = {
-    "a hub's architecture": (WRAPPER | {"architecture": "hf-hub:evil/x"}, "architecture 'hf-hub:"),
-    "a folder's": (WRAPPER | {"architecture": "local-dir:x"}, "architecture 'local-dir:x'"),
-    "a path": (WRAPPER | {"architecture": "evil/x"}, "architecture 'evil/x'"),
+    "a hub's architecture": (
+        WRAPPER | {"architecture": "hf-hub:evil/x"},
+        "'hf-hub:evil/x' as architecture",
+    ),
+    "a folder's": (WRAPPER | {"architecture": "local-dir:x"}, "'local-dir:x' as architecture"),
+    "a path": (WRAPPER | {"architecture": "evil/x"}, "'evil/x' as architecture"),
     "other weights": (
         WRAPPER | {"architecture": "test_resnet", "model_args": {"checkpoint_path": "x.pth"}},
         "'checkpoint_path' among the model_args",
     ),
-    "a kernel": ({"attn_implementation": "evil/kernel"}, "attention 'evil/kernel'"),
-    "a kernel, privately": ({"_attn_implementation": "evil/kernel"}, "attention 'evil/kernel'"),
-    "kernels by part": ({"attn_implementation": {"": "evil/kernel"}}, "names the attention"),
+    "a kernel": ({"attn_implementation": "evil/kernel"}, "'evil/kernel' as attn"),
+    "a kernel, privately": ({"_attn_implementation": "evil/kernel"}, "'evil/kernel' as _attn"),
+    "kernels by part": ({"attn_implementation": {"": "evil/kernel"}}, "as attn_implementation"),
+    "a kernel inside": (
+        {"vision_config": {"attn_implementation": "evil/kernel"}},
+        "as attn_implementation",
+    ),
     "an unknown type": ({"model_type": "evilnet"}, "cannot be loaded"),
 }
 
@@ -228,6 +235,15 @@ def test_a_local_folder_that_asks_for_more(tmp_path: Path, what: str) -> None:
     folder = trapped(tmp_path / "m", **config)
     with closed(), pytest.raises(ModelError, match=told):
         load(f"hf:{folder}")
+
+
+@pytest.mark.usefixtures("online")
+def test_a_local_folder_that_is_an_adapter_of_another_model(tmp_path: Path) -> None:
+    hugging_face_folder(tmp_path, "vit")
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "evil/base"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter))
+    with closed(), pytest.raises(ModelError, match="holds an adapter"):
+        load(f"hf:{tmp_path}")
 
 
 @pytest.mark.usefixtures("online")
@@ -263,6 +279,15 @@ def test_a_folder_in_half_precision_is_audited_in_single(tmp_path: Path, kind: t
     torch.testing.assert_close(classifier.logits(x), expected)
     (remark,) = [r for r in classifier.remarks if r.code == "weights-in-another-precision"]
     assert str(kind).removeprefix("torch.") in remark.text
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_another_count_of_classes_than_that_of_the_weights(tmp_path: Path, n: int) -> None:
+    hugging_face_folder(tmp_path, "vit")
+    changed(tmp_path / "config.json", id2label={str(i): f"c{i}" for i in range(n)})
+    told = rf"holds 'classifier.bias' of the shape \(3,\), .*id2label, asks for \({n},\)"
+    with pytest.raises(ModelError, match=told):
+        load(f"hf:{tmp_path}")
 
 
 ABSURD: dict[str, tuple[dict[str, Any], str]] = {

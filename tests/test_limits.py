@@ -155,6 +155,25 @@ def test_files_larger_than_memory(
         read(path)
 
 
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "npz"])
+def test_damaged_archives_are_refused(tmp_path: Path, form: str) -> None:
+    make, read = FORMS[form]
+    make(tmp_path, b"")
+    path = tmp_path / ("good.pt2" if form == "pt2" else "good.pt")
+    read(path)
+    with zipfile.ZipFile(path) as archive:
+        stored = [entry for entry in archive.infolist() if not entry.compress_type]
+        largest = max(stored, key=lambda entry: entry.file_size)
+        content = archive.read(largest)
+    data = path.read_bytes()
+    at = data.index(content) + len(content) // 2
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(
+        ModelError, match=r"is damaged: '.*' in it does not agree with its checksum"
+    ):
+        read(path)
+
+
 @pytest.mark.parametrize("shape", [(2**60,), (2**34,), (MIB, MIB), (3, 2)])
 def test_arrays_that_claim_more_than_they_hold(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = tmp_path / "w.npz"
