@@ -167,7 +167,7 @@ def test_it_tells_real_photos_apart(embedded: probes.ProbeModel) -> None:
             }:
                 captions.setdefault(row["image"], row["caption"])
     fitted = [
-        embedded.fit(photos.decode((DATA / "coco-mini" / "images" / name).read_bytes()))
+        embedded.fit(photos.decode((DATA / "coco-mini" / "images" / name).read_bytes()).image)
         for name in captions
     ]
     scores = (
