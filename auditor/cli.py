@@ -122,7 +122,7 @@ def audit(
         str | None, typer.Option(help="Any photos, unlabelled, that concepts are learned from.")
     ] = None,
     probe: Annotated[
-        str | None, typer.Option(help="offline, or open_clip:MODEL/PRETRAINED.")
+        str | None, typer.Option(help="offline, or open_clip:MODEL/TAG, MODEL/TAG=FILE, FOLDER.")
     ] = None,
     concepts: Annotated[
         str | None, typer.Option(help="One concept a line, or a TOML bank.")

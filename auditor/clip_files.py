@@ -120,8 +120,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ProbeError(f"{file} cannot be read: {error}.") from None
     model = config.get("model_cfg") if isinstance(config, dict) else None
-    parts = [model.get(part) for part in ("vision_cfg", "text_cfg")] if model else [None]
-    if not isinstance(model, dict) or not all(isinstance(part, dict) for part in parts):
+    towers = ("vision_cfg", "text_cfg")
+    if not isinstance(model, dict) or not all(isinstance(model.get(t), dict) for t in towers):
         raise ProbeError(
             f"{file} cannot be used: it needs model_cfg with vision_cfg and text_cfg in it."
         )
@@ -138,18 +138,18 @@ def reason_to_refuse(model: Mapping[str, Any], folder: Path | None) -> str | Non
     """
     text, vision = model["text_cfg"], model["vision_cfg"]
     settings = text.get("tokenizer_kwargs") or {}
-    unknown = sorted(set(settings) - TOKENIZER_SETTINGS)
+    unknown = sorted({*map(str, settings)} - TOKENIZER_SETTINGS)
     if unknown:
         return f"its tokenizer_kwargs set {unknown[0]}, which can run code"
     if folder is None:
         return None
     tower = text.get("hf_model_name")
-    if tower and not os.path.isdir(tower):
+    if tower and not os.path.isdir(str(tower)):
         return f"its text tower hf_model_name = {tower!r} is no local folder and would be fetched"
     trunk = vision.get("timm_model_name")
     if trunk and ":" in str(trunk):
         return f"its image tower timm_model_name = {trunk!r} would be fetched"
-    folders = [folder, *([Path(tower)] if tower else [])]
+    folders = [folder, *([Path(str(tower))] if tower else [])]
     for file in _transformers_files(folders):
         if "auto_map" in _loaded(file):
             return f"{file} names code of its own (auto_map)"

@@ -43,7 +43,8 @@ class ModelConfig(Section):
         resize: shorter side in pixels before the centre crop.
         aspect: "crop" keeps the photo's proportions, "stretch" squeezes it to the input's.
         interpolation: filter of the resizing.
-        mean: per channel, of pixels in [0, 1]; one number makes the input grey.
+        mean: per channel in the order of `channels`, of pixels of 0 to 1 or of 0 to 255; one number
+            makes the input grey.
         std: as `mean`.
         pixel_range: whether the network's normalisation is of pixels of 0 to 1 or of 0 to 255.
         channels: order of the channels of the network's input.

@@ -101,15 +101,12 @@ def has_lost_part(data: bytes, form: str, *, pixels: int, metadata: Iterable[byt
         pixels: width times height.
         metadata: parts of the file that are no coded data.
     """
-    if form in ("JPEG", "MPO"):
-        zeros = bytes(LEAST_ZEROS)
-        return any(each.dense and data.find(zeros, each.start, each.stop) >= 0
-                   for each in scans(data))  # fmt: skip
-    if form not in ("WEBP", "AVIF"):
-        return False
     zeros = bytes(LEAST_ZEROS + (pixels // PIXELS_PER_ZERO if form == "WEBP" else 0))
-    if zeros not in data:
+    if form not in ("JPEG", "MPO", "WEBP", "AVIF") or zeros not in data:
         return False
+    if form in ("JPEG", "MPO"):
+        coded = [each for each in scans(data) if each.dense]
+        return any(data.find(zeros, each.start, each.stop) >= 0 for each in coded)
     for part in metadata:
         data = data.replace(part, b"") if part else data
     return zeros in data

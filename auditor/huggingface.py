@@ -43,9 +43,17 @@ FOREIGN = {"attn_implementation", "_attn_implementation", "architecture"}
 
 FETCHED = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 """Arguments of `timm.create_model` that read weights from elsewhere."""
+ASKED = (
+    "--size, --mean and --std, and --resize, --aspect, --interpolation and --channels where they "
+    "are not the usual ones"
+)
 
 TOLERANCE = 0.05
 """Largest mean difference, in standard deviations of the input, that two resizers may have."""
+
+
+PICTURES = ((420, 300), (300, 420), (40, 60))
+"""Width and height of the pictures that image processors are tried on."""
 
 
 class PlainLogits(nn.Module):
@@ -222,10 +230,14 @@ def _class_names(config: Any) -> Description:
 
 
 def _input(name: str, config: ModelConfig, options: dict[str, Any]) -> Description:
+    """What the image processor says; nothing, where it cannot be followed and the user says it all.
+
+    Raises:
+        ModelError: it cannot be followed, and the user does not say all that it would.
+    """
     import transformers
 
-    if config.size is not None and config.mean is not None and config.std is not None:
-        return Description()
+    stated = config.size is not None and config.mean is not None and config.std is not None
     try:
         with _quiet():
             processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
@@ -234,16 +246,20 @@ def _input(name: str, config: ModelConfig, options: dict[str, Any]) -> Descripti
         described = _described(processor)
         agrees = described is not None and _agrees(processor, described, config)
     except Exception as error:  # whatever it makes of odd settings
+        if stated:
+            return Description()
         raise ModelError(
             f"{config.spec} has no image processor that can be used, by its "
-            f"preprocessor_config.json ({first_line(error)}); give --size, --mean and --std."
+            f"preprocessor_config.json ({first_line(error)}); give {ASKED}."
         ) from error
-    if described is None or not agrees:
-        raise ModelError(
-            f"The image processor of {config.spec} ({type(processor).__name__}) does more than "
-            "resize, crop and normalise; give --size, --mean and --std."
-        )
-    return described
+    if described is not None and agrees:
+        return described
+    if stated:
+        return Description()
+    raise ModelError(
+        f"The image processor of {config.spec} ({type(processor).__name__}) does more than "
+        f"resize, crop and normalise; give {ASKED}."
+    )
 
 
 def _described(processor: Any) -> Description | None:
@@ -271,6 +287,7 @@ def _described(processor: Any) -> Description | None:
             "mean": mean,
             "std": std,
             "interpolation": filtering,
+            "channels": "bgr" if setting("do_flip_channel_order") else "rgb",
         },
         source="the image processor",
     )
@@ -309,18 +326,24 @@ def _sides(processor: Any) -> tuple[tuple[int, int], int, str] | None:
 
 
 def _agrees(processor: Any, described: Description, config: ModelConfig) -> bool:
-    """Whether the processor and this program make the same input of a smooth colour picture."""
-    x, y = np.meshgrid(np.linspace(0, 1, 420), np.linspace(0, 1, 300))
-    waves = [np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(5 * x * y + 1)]
-    picture = Image.fromarray(np.uint8(127.5 + 120 * np.stack(waves, -1)))
-    unsized = config.model_copy(update={"size": None, "mean": None, "std": None})
-    preprocess = complete(described, unsized)
-    ours = preprocess.normalise(preprocess.fit(picture)[None])
-    with _quiet():
-        theirs = processor(picture, return_tensors="pt")["pixel_values"]
-    if not isinstance(theirs, torch.Tensor) or theirs.shape != ours.shape:
-        return False
-    return bool((theirs.float() - ours).abs().mean() < TOLERANCE * ours.std())
+    """Whether the processor and this program make the same input of smooth colour pictures.
+
+    One is wide, one tall, and one smaller than most inputs, which some processors pad.
+    """
+    unstated = ModelConfig(spec=config.spec)
+    preprocess = complete(described, unstated)
+    for width, height in PICTURES:
+        x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+        waves = [np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(5 * x * y + 1)]
+        picture = Image.fromarray(np.uint8(127.5 + 120 * np.stack(waves, -1)))
+        ours = preprocess.normalise(preprocess.fit(picture)[None])
+        with _quiet():
+            theirs = processor(picture, return_tensors="pt")["pixel_values"]
+        if not isinstance(theirs, torch.Tensor) or theirs.shape != ours.shape:
+            return False
+        if not (theirs.float() - ours).abs().mean() < TOLERANCE * ours.std():
+            return False
+    return True
 
 
 @contextlib.contextmanager

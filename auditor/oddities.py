@@ -11,6 +11,7 @@ from auditor.record import Remark
 __all__ = ["remarks"]
 
 EXAMPLES = 3
+LONGEST = 80  # characters of an example's id
 
 Noted = tuple[str, frozenset[Note], int | None]
 """The id of a photo, and the notes and the peak that `auditor.photos.Photo` has of it."""
@@ -44,10 +45,15 @@ def remarks(
     for note, sentence in sentences.items():
         ids = [name for name, notes, _ in noted if note in notes]
         if ids:
-            which = ", ".join(ids[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")
+            which = ", ".join(map(_short, ids[:EXAMPLES])) + (", …" if len(ids) > EXAMPLES else "")
             count = f"{len(ids)} of the {total} photos of {reprlib.repr(source)} ({which})"
             found.append(Remark(code=f"{note}-photos", text=f"{count} {sentence}"))
     return tuple(found)
+
+
+def _short(name: str) -> str:
+    """An id without its middle where it is long: beginnings are often the same."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 :]}"
 
 
 def _background(decoding: Decoding) -> str:

@@ -32,6 +32,8 @@ PIXELS_AT_ONCE = 150_000_000
 MAX_SCANS = 100
 """Passes over a JPEG's picture. Progressive files have about 10; libtiff sets the same limit."""
 
+SCAN_MARKER = b"\xff\xda"
+
 MAX_SCANNED = 2_000_000_000
 """Scans times pixels: about 4 s of decoding."""
 
@@ -203,9 +205,7 @@ def _open(data: bytes) -> tuple[Image.Image, bool]:
             raise UnreadablePhoto(f"one side is more than {MAX_RATIO} times as long as the other")
         pixels = image.width * image.height
         if image.format in ("JPEG", "MPO"):
-            passes = len(scans(data))
-            if passes > MAX_SCANS or (passes > 1 and passes * pixels > MAX_SCANNED):
-                raise UnreadablePhoto(f"{passes} or more scans, which would take long to decode")
+            _check_scans(data, pixels)
         deep = _has_sixteen_bit_colours(image)
         image.load()
         metadata = [image.info.get(key) for key in ("exif", "xmp", "icc_profile")]
@@ -223,6 +223,15 @@ def _open(data: bytes) -> tuple[Image.Image, bool]:
     except DAMAGE as error:
         raise UnreadablePhoto(f"damaged or cut off ({_reason(error)})") from None
     return image, deep
+
+
+def _check_scans(data: bytes, pixels: int) -> None:
+    def too_many(passes: int) -> bool:
+        return passes > MAX_SCANS or (passes > 1 and passes * pixels > MAX_SCANNED)
+
+    # previews and what follows the picture may hold the marker too, so it is only a bound
+    if too_many(data.count(SCAN_MARKER)) and too_many(passes := len(scans(data))):
+        raise UnreadablePhoto(f"{passes} or more scans, which would take long to decode")
 
 
 def _notes(image: Image.Image) -> tuple[set[Note], int]:

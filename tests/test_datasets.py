@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -22,6 +23,7 @@ from torch import Tensor
 from auditor import datasets
 from auditor.datasets import ImageSet
 from auditor.errors import ImagesError
+from auditor.photos import Decoding
 
 NAMES = ("tench", "Great White Shark", "crane", "crane")
 IDS = ("n01440764", "n01484850", "n02012849", "n03126707")
@@ -545,6 +547,30 @@ def test_digest_covers_ids_labels_and_content() -> None:
     assert other(labels=(0, 1, 0)) != images.digest
     assert other(ids=("a", "b", "c")) != images.digest
     assert other(digests=("a", "b", "c")) != images.digest
+    # activations and rows of the probe are kept by it
+    assert other(decoding=Decoding()) == images.digest
+    for decoding in (Decoding("white"), Decoding(bit_depth=12), Decoding(orientation="stored")):
+        assert other(decoding=decoding) != images.digest
+
+
+def test_photos_are_decoded_as_the_model_asks_and_what_they_hold_is_said(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGBA", (8, 8), (200, 10 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "plain.png")
+    source = functools.partial(
+        datasets.load, str(tmp_path), class_names=(), class_ids=None, labelled=False
+    )
+    stored, white = source(), source(decoding=Decoding("white"))
+    assert stored.image(1).getpixel((0, 0)) == (200, 10, 0)
+    assert white.image(1).getpixel((0, 0)) == (255, 255, 255)
+    assert white.subset([1]).image(0).getpixel((0, 0)) == (255, 255, 255)
+    assert next(white.batches(fit, size=4))[0].min() == 1
+    assert stored.digest != white.digest
+    (remark,) = stored.remarks
+    assert remark.code == "transparent-photos"
+    assert remark.text.startswith("3 of the 4 photos of ")
+    assert "(0.png, 1.png, 2.png) have transparent pixels" in remark.text
+    assert "laid on white" in white.remarks[0].text
 
 
 def test_invariants() -> None:

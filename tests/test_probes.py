@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from auditor import concepts, drawing, lab, offline, photos, probes, scenes
+from auditor.clip_files import recipe_of_file
 from auditor.errors import ProbeError
 
 CPU = torch.device("cpu")
@@ -165,7 +167,7 @@ def test_it_tells_real_photos_apart(embedded: probes.ProbeModel) -> None:
             }:
                 captions.setdefault(row["image"], row["caption"])
     fitted = [
-        embedded.fit(photos.decode((DATA / "coco-mini" / "images" / name).read_bytes()))
+        embedded.fit(photos.decode((DATA / "coco-mini" / "images" / name).read_bytes()).image)
         for name in captions
     ]
     scores = (
@@ -295,5 +297,180 @@ def test_the_digest_follows_weights_and_preprocessing(folder: Path) -> None:
 def test_a_folder_with_a_broken_checkpoint_is_one_sentence(folder: Path) -> None:
     (folder / "open_clip_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ProbeError, match="cannot be loaded from a local folder") as raised:
+        probes.load(f"open_clip:{folder}", device=CPU)
+    assert "\n" not in str(raised.value)
+
+
+# --- a local checkpoint says no preprocessing ----------------------------------------------------
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "mean", "resize", "quick"),
+    [
+        ("MobileCLIP2-S0", None, (0.0, 0.0, 0.0), "shortest", False),
+        ("ViT-B-16-SigLIP", None, (0.5, 0.5, 0.5), "squash", False),
+        ("ViT-B-32-quickgelu", None, CLIP_MEAN, "shortest", True),
+        ("RN50", None, CLIP_MEAN, "shortest", True),
+        ("ViT-B-32", "openai", CLIP_MEAN, "shortest", True),
+        ("ViT-B-32", "laion2b_s34b_b79k", CLIP_MEAN, "shortest", False),
+        ("ViT-H-14-quickgelu", "dfn5b", CLIP_MEAN, "squash", True),
+    ],
+)
+def test_published_weights_that_agree_say_a_files_recipe(
+    tmp_path: Path, model: str, tag: str | None, mean: tuple[float, ...], resize: str, quick: bool
+) -> None:
+    recipe = recipe_of_file("spec", model, tmp_path / "x.safetensors", tag)
+    assert recipe.preprocess["mean"] == mean
+    assert recipe.preprocess["resize_mode"] == resize
+    assert recipe.quick_gelu == quick
+    assert (f"published weights {tag!r}" if tag else f"all published weights of {model}") in (
+        recipe.origin
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("ViT-B-32", "ViT-B-32 differ in activation; give open_clip:ViT-B-32/TAG="),
+        ("ViT-L-14", "ViT-L-14 differ in preprocessing; give"),
+        ("ViT-H-14", "ViT-H-14 differ in preprocessing; give"),
+        ("ViT-S-32", "there are no published weights of ViT-S-32; give a folder with"),
+    ],
+)
+def test_a_recipe_that_published_weights_do_not_settle_is_asked_for(
+    tmp_path: Path, model: str, words: str
+) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ProbeError, match=re.escape(words)) as raised:
+        probes.load(f"open_clip:{model}/{file}", device=CPU)
+    assert "open_clip_config.json" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def architecture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of a tiny architecture that OpenCLIP knows, with two published weights."""
+    from open_clip import factory, pretrained
+
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny", config["model_cfg"])
+    raw = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "interpolation": "bilinear"}
+    tags = {
+        "plain": {**raw, "resize_mode": "squash"},
+        "quick": {**raw, "resize_mode": "squash", "quick_gelu": True},
+    }
+    monkeypatch.setitem(pretrained._PRETRAINED, "tiny", tags)
+    return folder / "open_clip_model.safetensors"
+
+
+def activations(probe: probes.ProbeModel) -> set[str]:
+    return {type(m).__name__ for m in probe._net.modules() if "GELU" in type(m).__name__}
+
+
+@pytest.mark.usefixtures("unplugged")
+@pytest.mark.parametrize(("tag", "kind"), [("plain", "GELU"), ("quick", "QuickGELU")])
+def test_a_file_takes_the_recipe_of_the_tag_that_is_named(
+    architecture: Path, tag: str, kind: str
+) -> None:
+    probe = probes.load(f"open_clip:tiny/{tag}={architecture}", device=CPU)
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(probe._normalise(images), images)
+    assert activations(probe) == {kind}
+    (remark,) = probe.remarks
+    assert f"those of the published weights {tag!r}" in remark.text
+    assert "published weights" in probe.note
+    wide = Image.new("RGB", (64, 32), "red")
+    wide.paste("blue", (48, 0, 64, 32))
+    assert probe.fit(wide)[2, :, -4:].min() > 0.9  # squashed, not cropped
+
+
+@pytest.mark.usefixtures("unplugged")
+def test_a_file_takes_the_recipe_of_the_configuration_beside_it(architecture: Path) -> None:
+    probe = probes.load(f"open_clip:tiny/{architecture}", device=CPU)
+    images = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(probe._normalise(images), (images - 0.5) / 0.25)
+    assert activations(probe) == {"GELU"}
+    assert "those of open_clip_config.json beside it" in probe.remarks[0].text
+
+
+def test_a_configuration_of_another_architecture_beside_a_file_is_refused(
+    architecture: Path,
+) -> None:
+    beside = architecture.parent / "open_clip_config.json"
+    config = json.loads(beside.read_text())
+    config["model_cfg"]["vision_cfg"]["width"] = 64
+    beside.write_text(json.dumps(config))
+    with pytest.raises(
+        ProbeError, match=r"another architecture \(vision_cfg.width is 64, not 32\)"
+    ):
+        probes.load(f"open_clip:tiny/{architecture}", device=CPU)
+
+
+# --- nothing in a folder runs or is fetched ------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unplugged")
+@pytest.mark.parametrize(
+    ("part", "settings", "words"),
+    [
+        ("text_cfg", {"hf_model_name": "org/text", "hf_tokenizer_name": "x"}, "no local folder"),
+        ("text_cfg", {"tokenizer_kwargs": {"trust_remote_code": True}}, "which can run code"),
+        ("text_cfg", {"tokenizer_kwargs": {"gguf_file": "x"}}, "set gguf_file"),
+        ("vision_cfg", {"timm_model_name": "hf-hub:org/image"}, "would be fetched"),
+    ],
+)
+def test_what_runs_code_or_is_fetched_is_refused(
+    folder: Path, part: str, settings: dict[str, object], words: str
+) -> None:
+    file = folder / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    config["model_cfg"][part] |= settings
+    file.write_text(json.dumps(config))
+    with pytest.raises(ProbeError, match=f"{words}.*give --trust-code") as raised:
+        probes.load(f"open_clip:{folder}", device=CPU)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_beside_a_tokenizer_is_refused(folder: Path, name: str) -> None:
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    (folder / name).write_text(
+        json.dumps({"model_type": "evil", "auto_map": {"AutoTokenizer": ["evil.T", None]}})
+    )
+    with pytest.raises(ProbeError, match=f"{name} names code of its own"):
+        probes.load(f"open_clip:{folder}", device=CPU)
+    assert not (folder / "ran").exists()
+
+
+def test_a_local_folder_asks_no_hub_and_nobody_and_leaves_settings_as_they_were(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+    from transformers import dynamic_module_utils
+
+    seen: list[tuple[bool, int]] = []
+
+    def tokenizer(model: str) -> None:
+        seen.append((constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE))
+        raise OSError("stop here")
+
+    before = (constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE)
+    monkeypatch.setattr("open_clip.factory.get_tokenizer", tokenizer)
+    for trusted in (False, True):
+        with pytest.raises(ProbeError, match="stop here"):
+            probes.load(f"open_clip:{folder}", device=CPU, trust_code=trusted)
+    assert seen == [(True, 0), (before[0], 0)]
+    assert before == (constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"model_cfg": {}}', '{"model_cfg": 3}', "[" * 9999]
+)
+def test_a_configuration_that_is_none_is_one_sentence(folder: Path, content: str) -> None:
+    (folder / "open_clip_config.json").write_text(content)
+    with pytest.raises(ProbeError, match=r"open_clip_config\.json cannot be") as raised:
         probes.load(f"open_clip:{folder}", device=CPU)
     assert "\n" not in str(raised.value)
