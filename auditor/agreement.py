@@ -16,7 +16,7 @@ from scipy import stats
 
 from auditor.datasets import ImageSet
 from auditor.errors import ImagesError
-from auditor.misreadings import better
+from auditor.misreadings import better, chance
 from auditor.models import Classifier
 from auditor.record import Remark
 
@@ -68,10 +68,11 @@ def check(
     n = len(labels)
     if n < LEAST_PHOTOS:
         return ()
-    chance = _chance(labels, predictions, logits.shape[1])
+    one = len(set(images.labels or ())) == 1  # shuffling changes nothing
+    by_chance = 1 / logits.shape[1] if one else chance(labels, predictions)
     found = (
         _misread(classifier, images, labels, predictions, seed=seed, batch=batch)
-        or _at_chance(labels, predictions, chance)
+        or _at_chance(labels, predictions, by_chance)
         or _classes_at_chance(labels, predictions, classes, classifier.class_names)
     )
     if found is not None:
@@ -81,21 +82,13 @@ def check(
         text = f"{text}. The audit went on all the same, as --anyway asked."
         return (Remark(code=code, text=text, serious=True),)
     right = int((predictions == labels).sum())
-    if stats.binomtest(right, n, chance, "greater").pvalue <= WEAK:
+    if stats.binomtest(right, n, by_chance, "greater").pvalue <= WEAK:
         return ()
     text = (
         f"The model is right for {right} of {n} photos, which is not clearly more than by chance "
-        f"({chance:.1%}): it hardly recognises them, or labels or preprocessing are wrong."
+        f"({by_chance:.1%}): it hardly recognises them, or labels or preprocessing are wrong."
     )
     return (Remark(code="accuracy-near-chance", text=text, serious=True),)
-
-
-def _chance(labels: Ints, predictions: Ints, n_classes: int) -> float:
-    """Share of photos that are right on average if labels are shuffled among them."""
-    shares = np.bincount(labels, minlength=n_classes) / len(labels)
-    if shares.max() == 1:  # shuffling changes nothing
-        return 1 / n_classes
-    return float(shares @ np.bincount(predictions, minlength=n_classes) / len(labels))
 
 
 def _misread(
@@ -118,14 +111,14 @@ def _misread(
     )
 
 
-def _at_chance(labels: Ints, predictions: Ints, chance: float) -> tuple[str, str] | None:
+def _at_chance(labels: Ints, predictions: Ints, by_chance: float) -> tuple[str, str] | None:
     right, n = int((predictions == labels).sum()), len(labels)
-    if right / n > chance + 1e-9:
+    if right / n > by_chance + 1e-9:
         return None
     return (
         "accuracy-at-chance",
         f"The model is right for {right} of {n} photos ({right / n:.1%}), no more than by chance "
-        f"({chance:.1%}), {WRONG.format(what='these photos')}",
+        f"({by_chance:.1%}), {WRONG.format(what='these photos')}",
     )
 
 

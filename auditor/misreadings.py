@@ -24,7 +24,7 @@ from auditor.datasets import ImageSet
 from auditor.models import Classifier
 from auditor.preprocessing import Preprocess
 
-__all__ = ["Reading", "better"]
+__all__ = ["Reading", "better", "chance"]
 
 SAMPLE = 96  # photos that other preprocessing is tried on
 FIRST = 24  # of them, after which what is no better is dropped
@@ -51,19 +51,28 @@ class Reading:
     Attributes:
         words: what is other, as in "blue as the first channel".
         advice: how it is stated.
-        right: whether the model is right by it, of each photo that it was tried on.
+        labels, predictions: by it, of each photo that it was tried on.
         before: whether the model is right as it stands, of the same photos.
+        of_labels: whether labels are read in another way, not photos.
     """
 
     words: str
     advice: str
-    right: Bools
+    labels: Ints
+    predictions: Ints
     before: Bools
+    of_labels: bool = False
+
+    @property
+    def right(self) -> Bools:
+        """Whether the model is right by it, of each photo."""
+        return np.asarray(self.labels == self.predictions)
 
     @property
     def gain(self) -> float:
-        """In accuracy."""
-        return float(self.right.mean() - self.before.mean())
+        """In accuracy, over the present reading or over chance, whichever is higher."""
+        lower = max(float(self.before.mean()), chance(self.labels, self.predictions))
+        return float(self.right.mean()) - lower
 
     @property
     def p(self) -> float:
@@ -71,6 +80,20 @@ class Reading:
         better = int((self.right & ~self.before).sum())
         worse = int((~self.right & self.before).sum())
         return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+    @property
+    def balanced(self) -> float:
+        """Share of photos that are right by it, averaged over its classes."""
+        return float(np.mean([self.right[self.labels == c].mean() for c in np.unique(self.labels)]))
+
+    def followed_by(self, labels: Ints, predictions: Ints, before: Bools) -> Reading:
+        """With further photos that it was tried on."""
+        return dataclasses.replace(
+            self,
+            labels=np.concatenate([self.labels, labels]),
+            predictions=np.concatenate([self.predictions, predictions]),
+            before=np.concatenate([self.before, before]),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,15 +127,28 @@ def better(
     """
     right = predictions == labels
     tried = [
-        Reading(words, advice, predictions == other, right)
+        Reading(words, advice, other, predictions, right, of_labels=True)
         for words, advice, other in _other_labels(images, labels)
     ]
     rows = _sample(labels, np.random.default_rng([seed, STREAM]))
     if right[rows].mean() <= 1 - GAIN:  # else nothing can be so much better
         tried += _other_inputs(classifier, images, labels, right, rows, batch)
     level = LEVEL / len(tried)
-    fit = [reading for reading in tried if reading.gain >= GAIN and reading.p < level]
+    fit = [
+        reading
+        for reading in tried
+        if reading.gain >= GAIN
+        and reading.p < level
+        # labels that some classes alone fit are a chance of what is taken for what
+        and (not reading.of_labels or reading.balanced > 0.5)
+    ]
     return max(fit, key=lambda reading: reading.gain, default=None)
+
+
+def chance(labels: Ints, predictions: Ints) -> float:
+    """Share of photos that are right on average if their labels are shuffled among them."""
+    both = np.intersect1d(labels, predictions)
+    return float(sum((labels == c).mean() * (predictions == c).mean() for c in both))
 
 
 def _sample(labels: Ints, rng: np.random.Generator) -> Ints:
@@ -170,11 +206,13 @@ def _other_inputs(
     for part in filter(len, (rows[:FIRST], rows[FIRST:])):
         answers = _answers(classifier, [inputs[k] for k in alive], part, batch)
         for k, answer in zip(alive, answers, strict=True):
-            each, hits, before = inputs[k], answer == labels[part], right[part]
-            if k in tried:
-                hits = np.concatenate([tried[k].right, hits])
-                before = np.concatenate([tried[k].before, before])
-            tried[k] = Reading(each.words, each.advice, hits, before)
+            seen = labels[part], answer, right[part]
+            each = inputs[k]
+            tried[k] = (
+                tried[k].followed_by(*seen)
+                if k in tried
+                else Reading(each.words, each.advice, *seen)
+            )
         alive = [k for k in alive if tried[k].gain > 0]
     return list(tried.values())
 

@@ -199,13 +199,24 @@ def test_readings_of_the_source_are_tried() -> None:
         checked(model(Nearest()), images)
 
 
-def test_little_better_is_not_enough() -> None:
-    """Ten discordant photos of one kind are not, after correction for the readings tried."""
-    right = np.arange(40) < 30
-    reading = misreadings.Reading("words", "advice", np.ones(40, bool), right)
+def test_gain_and_p_of_a_reading() -> None:
+    labels = np.arange(40) % 4
+    reading = misreadings.Reading("words", "advice", labels, labels, np.arange(40) < 30)
     assert reading.gain == 0.25
     assert reading.p == pytest.approx(2 / 2**10)
-    assert misreadings.Reading("words", "advice", right, right).p == 1
+    same = misreadings.Reading("words", "advice", labels, labels, np.ones(40, bool))
+    assert (same.gain, same.p) == (0, 1)
+
+
+def test_labels_that_fit_some_classes_alone_are_not_shifted() -> None:
+    """Two classes that are taken for each other."""
+    labels = [0] * 40 + [1] * 10
+    assert told(labels, [1 - k for k in labels], classes=3) == ["accuracy-at-chance"]
+
+
+def test_a_reading_that_fits_by_one_answer_for_all_is_none() -> None:
+    """Shifted by one, most labels are the model's only answer: that is chance."""
+    assert told([0] * 40 + [1] * 10 + [2] * 10, [1] * 60) == ["accuracy-at-chance"]
 
 
 def test_a_reading_that_the_model_cannot_take_fits_not() -> None:
