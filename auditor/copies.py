@@ -191,8 +191,10 @@ def _between(
 
 def _alike(thumbnails: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     """Pairs of positions, the later first, whose thumbnails are alike."""
-    clear = np.flatnonzero(_contrast(thumbnails) >= LEAST_CONTRAST)
-    for later, former in _candidates(_summaries(thumbnails[clear])):
+    parts = [_contrast(thumbnails[k : k + BLOCK]) for k in range(0, len(thumbnails), BLOCK)]
+    contrast = np.concatenate([*parts, np.zeros(0, np.float32)])
+    clear = np.flatnonzero(contrast >= LEAST_CONTRAST)
+    for later, former in _candidates(_summaries(thumbnails[clear], contrast[clear])):
         pairs = clear[later], clear[former]
         alike = _same(*(thumbnails[rows].astype(np.float32) for rows in pairs))
         yield from zip(pairs[0][alike].tolist(), pairs[1][alike].tolist(), strict=True)
@@ -213,19 +215,19 @@ def _same(a: Pictures, b: Pictures) -> NDArray[np.bool_]:
     return np.asarray(alike)
 
 
-def _contrast(pictures: NDArray[np.uint8] | Pictures) -> NDArray[np.float64]:
+def _contrast(pictures: NDArray[np.uint8] | Pictures) -> NDArray[np.float32]:
     """Root of the variance within channels, of each picture."""
-    return np.sqrt([picture.var((0, 1), dtype=np.float64).mean() for picture in pictures])
+    return np.sqrt(pictures.var((1, 2), dtype=np.float32).mean(1))
 
 
-def _summaries(thumbnails: NDArray[np.uint8]) -> Pictures:
+def _summaries(thumbnails: NDArray[np.uint8], contrast: NDArray[np.float32]) -> Pictures:
     """Rows whose distance is no larger than that of the unit vectors of the pictures."""
     n, cells = len(thumbnails), SIDE // CELL
     parts = thumbnails.reshape(n, cells, CELL, cells, CELL, 3)
     means = parts.mean((2, 4), dtype=np.float32)
     means -= means.mean((1, 2), keepdims=True)
     # a mean of CELL x CELL pixels times CELL is a projection on an orthonormal vector
-    length = _contrast(thumbnails) * np.sqrt(thumbnails[0].size if n else 1)
+    length = contrast * np.sqrt(SIDE * SIDE * 3)
     return np.asarray(means.reshape(n, -1) * CELL / length[:, None], np.float32)
 
 

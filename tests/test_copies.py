@@ -202,8 +202,8 @@ def test_drawn_scenes_with_common_grounds_are_no_copies() -> None:
     names = ("car", "key", "cup", "aeroplane", "house", "star")
     shortcuts = tuple(Shortcut(k, name, 1.0) for k, name in enumerate(grounds))
     plan = Plan(classes=names, shortcuts=shortcuts, seed=3)
-    looks = [look(Image.fromarray(lab.pixels(s, 64))) for _, s in lab.held_out(plan, 12)]
-    assert firsts(Looks.of(looks)).tolist() == list(range(72))
+    looks = [look(Image.fromarray(lab.pixels(s, 64))) for _, s in lab.held_out(plan, 8)]
+    assert firsts(Looks.of(looks)).tolist() == list(range(48))
 
 
 def test_frames_of_a_still_scene_count_once() -> None:
@@ -217,17 +217,15 @@ def test_frames_of_a_still_scene_count_once() -> None:
 
 def test_a_copy_of_a_copy_that_is_no_copy_of_the_first_stays() -> None:
     still = np.asarray(scene(0), np.float64)
-    fading = [still * (1 - 0.035 * k) for k in range(4)]
+    fading = [still * (1 - 0.025 * k) for k in range(4)]
     looks = [look(Image.fromarray(each.astype(np.uint8))) for each in fading]
-    first = firsts(Looks.of(looks)).tolist()
-    assert first[1] == 0
-    assert first[3] != 0
+    assert firsts(Looks.of(looks)).tolist() == [0, 0, 2, 2]
 
 
 def test_candidates_hold_all_copies_of_many() -> None:
     """Against all pairs: those that are sorted out beforehand are no copies."""
-    looks = [look(scene(k, side=48)) for k in range(700)]
-    looks += [look(halved(scene(k, side=48))) for k in range(0, 700, 70)]
+    looks = [look(scene(k, side=96)) for k in range(700)]
+    looks += [look(halved(scene(k, side=96))) for k in range(0, 700, 70)]
     first = firsts(Looks.of(looks))
     assert first[:700].tolist() == list(range(700))
     assert first[700:].tolist() == list(range(0, 700, 70))
