@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from auditor import (
+    agreement,
     clusters,
     compute,
     concepts,
@@ -186,6 +187,11 @@ class _Run:
         on_path = path_photos(labels, classes, rng)
         with self.stage("photos", len(images)) as step:
             seen = observer.photos(images, on_path, step)
+        with self.stage("agreement", 1):
+            remarks += agreement.check(
+                classifier, images, seen.logits, classes,
+                seed=config.seed, batch=config.batch, anyway=config.anyway,
+            )  # fmt: skip
         with self.stage("pool", len(pool)) as step:
             generic = np.zeros(len(pool), bool)
             generic[sample(len(pool), GENERIC_PHOTOS, rng)] = True

@@ -217,6 +217,7 @@ def run(
             "prototypes": PrototypeConfig(per_class=3, steps=192),
             "seed": job.plan.seed,
             "representative": representative,
+            "anyway": True,  # labels and preprocessing are known, whatever the model learned
             "pdf": "no",
         }
     )

@@ -89,14 +89,6 @@ def test_order_nesting_digests_and_reading(tmp_path: Path) -> None:
     assert images.image(3).size == (16, 12)
 
 
-def test_exact_duplicates_are_kept(tmp_path: Path) -> None:
-    put(tmp_path, "0/a.png", photo(0))
-    put(tmp_path, "1/a.png", photo(0))
-    images = load(tmp_path)
-    assert len(images) == 2
-    assert images.digests[0] == images.digests[1]
-
-
 def test_unknown_folders_are_listed_ten_at_most(tmp_path: Path) -> None:
     for i in range(13):
         put(tmp_path, f"x{i:02}/a.png", photo(0))
