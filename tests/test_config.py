@@ -331,3 +331,11 @@ def test_any_yaml_is_a_configuration_or_one_sentence(
         assert set(data) <= set(AuditConfig.model_fields)
         assert AuditConfig.model_validate(read.model_dump()) == read
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "most"), [("title", 200), ("intended_use", 20_000)])
+def test_a_text_that_no_report_can_show_is_told(name: str, most: int, tmp_path: Path) -> None:
+    settings = {"model.spec": "m", "images": "p"}
+    assert AuditConfig.load(None, settings | {f"scope.{name}": "t" * most})
+    with pytest.raises(ConfigError, match=rf"scope\.{name} has 1,000,000 characters, at most"):
+        AuditConfig.load(None, settings | {f"scope.{name}": "t" * 10**6})

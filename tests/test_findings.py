@@ -562,7 +562,7 @@ def suspected(
         CLASSES, NAMES, shown or seen(), donors or around(),
         {"black_border": insertions or inserted(0, 0.0)},
         dict.fromkeys(CLASSES, diverged), quality or {},
-        lambda row, j: (Picture(file=f"{row}/{j}.jpg", kind="with", caption="a"),),
+        lambda row, j, _: (Picture(file=f"{row}/{j}.jpg", kind="with", caption="a"),),
         q_level=LEVEL, min_photos=min_photos, replicates=99,
         intervals=lambda row, j: estimate(named.score[row, j], -9, 99, 5), seed=0,
     )  # fmt: skip

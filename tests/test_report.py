@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.abc
 import itertools
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -27,7 +30,7 @@ from PIL import Image
 from auditor import report
 from auditor.config import AuditConfig
 from auditor.errors import RunError
-from auditor.record import Audit, Estimate, Evidence
+from auditor.record import Audit, Estimate, Evidence, ModelInput, NotTested, Remark
 from auditor.report import charts, html, pictures, reproduction, text, words
 from auditor.report.parts import HTML, PDF
 from auditor.report.view import build
@@ -751,3 +754,316 @@ def test_without_native_libraries_the_html_is_there(
 def test_an_audit_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"Cannot read the audit .*audit\.json"):
         report.write(tmp_path)
+
+
+# --- long texts, and names that look alike ----------------------------------------------------
+
+SHARED = "Animalia Chordata Aves Passeriformes Corvidae Corvus"
+ALIKE: dict[str, tuple[str, ...]] = {
+    "in the first 39 characters": (f"{SHARED} corax", f"{SHARED} corone"),
+    "in the first 60 and last 60": tuple("a" * 60 + letter + "z" * 60 for letter in "mn"),
+    "but for their case": ("crane", "Crane"),
+    "but for spaces": ("polar bear", "polar  bear"),
+    "but for their Unicode form": ("caf\u00e9", "cafe\u0301"),
+    "but for what is not shown": ("safe", "sa\u200bfe"),
+    "in every character": ("maillot", "maillot"),
+    "in 10,000 characters": tuple("x" * 5000 + letter + "x" * 4999 for letter in "ab"),
+    "Chinese": tuple("苹果树叶病害" * 10 + letter + "苹果树叶病害" * 9 for letter in "甲乙"),
+    "Arabic": tuple("قطة سوداء " * 9 + letter + " قطة سوداء" * 9 for letter in "أب"),
+}  # fmt: skip
+
+
+def renamed(old: str, new: str, saved: Audit | None = None) -> Audit:
+    """The audit with one text replaced wherever it stands."""
+    text = (saved or audit()).to_json()
+    return Audit.model_validate_json(text.replace(json.dumps(old), json.dumps(new)))
+
+
+def with_classes(first: str, second: str) -> Audit:
+    saved = audit()
+    classes = list(saved.classes)
+    classes[:2] = [
+        c.model_copy(update={"name": new})
+        for c, new in zip(classes[:2], (first, second), strict=True)
+    ]
+    gaps = tuple(
+        NotTested(what=f"divergence of {new}", kind="class", reason="none")
+        for new in (first, second)
+    )
+    clusters = list(saved.clusters)
+    for i, new in enumerate((first, second)):
+        shown = [p.model_copy(update={"caption": new}) for p in clusters[i].pictures]
+        clusters[i] = clusters[i].model_copy(update={"pictures": tuple(shown)})
+    coverage = saved.coverage.model_copy(update={"not_tested": gaps})
+    return saved.model_copy(
+        update={"classes": tuple(classes), "coverage": coverage, "clusters": tuple(clusters)}
+    )
+
+
+@pytest.mark.parametrize("alike", ALIKE.values(), ids=ALIKE)
+@pytest.mark.parametrize("limits", [HTML, PDF], ids=["html", "pdf"])
+def test_classes_whose_names_are_alike_are_told_apart(alike: tuple[str, ...], limits: Any) -> None:
+    built = build(with_classes(*alike), limits)
+    pages = {page.index: page.class_name.short for page in built.pages}
+    assert pages[0].casefold() != pages[1].casefold()
+    assert text._look(pages[0]) != text._look(pages[1])
+    assert all(len(shown) <= 40 for shown in pages.values())
+    rows = [row.class_name.short for row in built.ranking.rows]
+    assert {pages[0], pages[1]} < set(rows)
+    assert len(set(rows)) == 6
+    assert [card.class_name.short for card in built.cards[:2]] == [pages[0], pages[1]]
+    assert {pages[0], pages[1]} <= {column.short for column in (built.matrix.columns)}  # type: ignore[union-attr]
+    assert pages[0] in built.scope.names
+    assert pages[1] in built.scope.names
+    if len(alike[0]) > 40:
+        gaps = [what.short for _, what, _ in built.closing.not_tested if "divergence" in what.short]
+        assert gaps == [f"divergence of {pages[0]}", f"divergence of {pages[1]}"]
+        captions = [c.galleries[0].shots[0].caption for c in built.clusters[:2]]
+        assert captions == [pages[0], pages[1]]
+
+
+def test_the_ends_of_names_are_kept_and_explained(tmp_path: Path) -> None:
+    shown = words_of(rendered(with_classes(*ALIKE["in the first 39 characters"]), tmp_path))
+    assert "Animalia Chordata Aves P…ae Corvus corax" in shown
+    assert "Animalia Chordata Aves P…e Corvus corone" in shown
+    assert "have a number beside them" not in shown
+    shown = words_of(rendered(with_classes("maillot", "maillot"), tmp_path))
+    assert "maillot #0" in shown
+    assert "maillot #1" in shown
+    assert "of a class its index in the model" in shown
+
+
+@pytest.mark.parametrize("alike", ALIKE.values(), ids=ALIKE)
+def test_concepts_and_layers_and_files_are_told_apart(alike: tuple[str, ...]) -> None:
+    if alike[0] == alike[1]:
+        return  # concepts of one name are one
+    saved = renamed("snow", alike[1], renamed("Chinese watermark", alike[0]))
+    saved = renamed("features.3", alike[1], renamed("features.2", alike[0], saved))
+    saved = renamed("safe/0 bytes.png", alike[1], renamed("husky/broken.jpg", alike[0], saved))
+    built = build(saved, HTML)
+    for shown in (
+        [line.concept for line in built.data.concepts],
+        [card.concept for card in built.cards],
+        [row.concept for row in built.pages[-1].concepts],
+        [row.layer for row in built.pages[0].layers],
+        [file for file, _ in built.data.quarantined],
+    ):
+        looks = [text._look(each.short) for each in shown]
+        assert len(set(looks)) == len(looks)
+    # a concept's row still leads to its card
+    assert [row.card for page in built.pages for row in page.concepts].count("finding-1") == 1
+
+
+@pytest.mark.parametrize(
+    ("dirty", "shown"),
+    [
+        ("flag \U0001f3f4\U000e0067\U000e0062\U000e007f", "flag \U0001f3f4"),  # tag characters
+        ("\U000e0001hidden\U000e0020", "hidden"),
+        ("\u3164\u2800\u115f", "(no name)"),
+        ("\U0001f469\u200d\U0001f467", "\U0001f469\U0001f467"),
+        ("{{ 7*7 }}{% raise %}", "{{ 7*7 }}{% raise %}"),
+        ("${jndi:ldap://x}", "${jndi:ldap://x}"),
+        ("e" + "\u0301" * 50, "e\u0301\u0301"),
+        ("قطة سوداء", "قطة سوداء"),
+    ],
+)
+def test_names_show_what_can_be_read(dirty: str, shown: str) -> None:
+    assert text.name(dirty).short == shown
+
+
+def test_a_long_text_is_cut_and_counted() -> None:
+    assert (
+        text.told("a" * 401)
+        == "a" * 400 + "… (shown: 400 of 401 characters; all are in audit.json)"
+    )
+    assert text.told("a " * 200) == ("a " * 200).strip()
+    assert len(text.told("word " * 10**6, text.PASSAGE)) < text.PASSAGE + 100
+    assert len(text.name("\u0301" * 10**6 + "a" * 10**6).full) <= text.WHOLE
+
+
+TEXTS: dict[str, Callable[[dict[str, Any], str], object]] = {
+    "title": lambda d, t: d.update(title=t),
+    "intended use": lambda d, t: d["spec"]["scope"].update(intended_use=t),
+    "exclusions": lambda d, t: d["spec"]["scope"].update(exclusions=t),
+    "model": lambda d, t: d["spec"]["model"].update(spec=t),
+    "architecture": lambda d, t: d["spec"]["model"].update(arch=t),
+    "layers": lambda d, t: d["spec"]["model"].update(layers=[t, t]),
+    "images": lambda d, t: d["spec"].update(images=t),
+    "expected": lambda d, t: d["spec"].update(expected={t: [t, t]}),
+    "class": lambda d, t: d["classes"][0].update(name=t),
+    "class id": lambda d, t: d["classes"][0].update(id=t),
+    "divergence reason": lambda d, t: d["classes"][5]["divergence"].update(reason=t),
+    "layer": lambda d, t: d["classes"][0]["divergence"]["layers"][0].update(name=t),
+    "category": lambda d, t: d["findings"][0].update(category=t),
+    "caption": lambda d, t: d["findings"][0]["pictures"][0].update(caption=t),
+    "file": lambda d, t: d["findings"][0]["pictures"][0].update(file=t),
+    "caveat": lambda d, t: d["findings"][0].update(caveats=[t] * 20),
+    "finding id": lambda d, t: d["findings"][0].update(id=t),
+    "alike": lambda d, t: d["findings"][1].update(alike=[t, t + "b", t + "c"]),
+    "unit": lambda d, t: d["findings"][0]["evidence"][0].update(unit=t),
+    "test": lambda d, t: d["findings"][0]["evidence"][0].update(test=t),
+    "cluster": lambda d, t: d["clusters"][0].update(name=t, id=t),
+    "quarantined": lambda d, t: d["coverage"]["quarantined"][0].update(id=t, reason=t),
+    "not tested": lambda d, t: d["coverage"]["not_tested"][0].update(what=t, reason=t),
+    "smallest effect": lambda d, t: d["coverage"].update(smallest_effect=t),
+    "remark": lambda d, t: d["coverage"].update(
+        remarks=[{"code": t, "text": t, "serious": s} for s in (True, False)]
+    ),
+    "reason": lambda d, t: d["verdict"].update(reasons=[t] * 5),
+    "concept reason": lambda d, t: d["concepts"][0].update(reason=t),
+    "probe": lambda d, t: d["provenance"]["probe"].update(name=t, note=t, digest=t),
+    "digest": lambda d, t: d["provenance"].update(weights_sha256=t),
+    "device": lambda d, t: d["provenance"].update(device=t),
+    "packages": lambda d, t: d["provenance"].update(packages={t: t}),
+    "stages": lambda d, t: d["provenance"].update(seconds={t: 1.0}),
+    "rate": lambda d, t: d["self_test"]["rates"][0].update(name=t),
+    "family": lambda d, t: d["self_test"].update(families=[t]),
+    "planted": lambda d, t: d["planted"][0].update(concept=t),
+    "harm": lambda d, t: d.update(divergence_and_harm={"rho": None, "reason": t}),
+    "tool": lambda d, t: d["tool"].update(version=t),
+}
+
+
+def longest_texts(root: Element) -> list[int]:
+    """Lengths of the texts of all elements but the settings' and the style sheets'."""
+    settings = {id(e) for pre in root.iter("pre") for e in pre.iter()}
+    return sorted(
+        len(piece or "")
+        for e in root.iter()
+        if id(e) not in settings and e.tag != "style"
+        for piece in (e.text, e.tail, e.get("title"), e.get("alt"), e.get("aria-label"))
+    )
+
+
+def long_texts(long: str) -> Audit:
+    """An audit whose texts are all long."""
+    data = json.loads(audit(self_test=True).to_json())
+    for which, change in TEXTS.items():
+        change(data, f"{which} {long}")
+    return Audit.model_validate(data)
+
+
+@pytest.mark.parametrize("long", ["word " * 2000, "x" * 10_000], ids=["words", "solid"])
+@pytest.mark.parametrize("limits", [HTML, PDF], ids=["html", "pdf"])
+def test_no_text_of_the_user_is_laid_out_whole(long: str, limits: Any) -> None:
+    # WeasyPrint takes a time that grows with the square of the length of a text in a flexible box
+    # or a table's cell, so that all but the passages is short there
+    made = build(long_texts(long), limits)
+    medium: Any = "html" if limits is HTML else "pdf"
+    source = html.page(made, medium, lambda _: pictures.Missing("none"), lambda _: "")
+    root = parse(source.encode())
+    lengths = longest_texts(root)
+    assert lengths[-1] <= text.PASSAGE + 100
+    assert lengths[-3] <= 2500, "but for intended use and exclusions; five reasons stand together"
+    assert len(source) < 900_000
+    for which in ("intended use", "exclusions"):
+        words = (
+            f"(shown: 4,000 of {len(long) + len(which) + 1:,} characters; all are in audit.json)"
+        )
+        assert words in source or "word" in long
+    settings = [words_of(pre) for pre in root.iter("pre")]
+    assert all(len(shown) <= 17_000 for shown in settings)
+    assert "see spec in audit.json" in settings[1]
+
+
+def test_running_text_stands_in_no_flexible_box_of_the_pdf() -> None:
+    import tinycss2  # type: ignore[import-untyped]
+
+    sheet = (Path(report.__file__).parents[2] / "templates" / "page.css").read_text()
+    flexible = [
+        tinycss2.serialize(rule.prelude)
+        for rule in tinycss2.parse_stylesheet(sheet, skip_whitespace=True, skip_comments=True)
+        if rule.type == "qualified-rule" and "flex" in tinycss2.serialize(rule.content)
+    ]
+    assert flexible
+    running = ("quote", "facts", "digests", "warning", "gaps", "caveats", "pre", "blockquote", "dd")
+    assert not [rule for rule in flexible if any(word in rule for word in running)]
+
+
+def test_the_longest_texts_make_a_pdf_in_time(tmp_path: Path) -> None:
+    from auditor.report import pdf
+
+    begun = time.process_time()
+    made = pdf.render(long_texts("lorem ipsum " * 900), b"{}", pictures.Thumbnails(tmp_path))
+    assert made.startswith(b"%PDF")
+    assert time.process_time() - begun < 90, "it took hours before; a few seconds where it is calm"
+
+
+@pytest.mark.parametrize("huge", [1e308, -1e308, 1e20, 5e-324])
+def test_numbers_of_any_size_are_drawn(huge: float, tmp_path: Path) -> None:
+    data = json.loads(audit().to_json())
+    low, high = sorted((huge, -huge))
+    data["classes"][0]["divergence"]["score"] = {"value": 0, "low": low, "high": high, "n": 3}
+    data["classes"][1]["divergence"]["score"] = {"value": huge, "low": huge, "high": huge, "n": 3}
+    data["classes"][0]["concepts"][0]["score"] = huge
+    data["classes"][0]["divergence"]["layers"][0]["normalised"] = huge
+    data["findings"][2]["evidence"][0]["effect"].update(value=huge, low=huge, high=huge)
+    shown = words_of(rendered(Audit.model_validate(data), tmp_path))
+    assert "nan" not in shown.lower().split()
+    assert "inf" not in shown.lower().split()
+    if huge == 1e308:
+        assert "0.00 (−1.00e+308 to 1.00e+308)" in shown
+
+
+# --- remarks on the inputs --------------------------------------------------------------------
+
+
+def remarked(*texts: tuple[str, bool]) -> Audit:
+    saved = audit()
+    remarks = tuple(Remark(code="x", text=told, serious=serious) for told, serious in texts)
+    coverage = saved.coverage.model_copy(update={"remarks": remarks})
+    return saved.model_copy(update={"coverage": coverage})
+
+
+def test_serious_remarks_stand_under_the_verdict_and_the_others_under_data(tmp_path: Path) -> None:
+    saved = remarked(
+        ("14 photos are copies.", False), (f"Accuracy is that of chance. {SCRIPT}", True)
+    )
+    sections = {e.get("id"): e for e in rendered(saved, tmp_path).iter("section")}
+    first, data = words_of(sections["summary"]), words_of(sections["data"])
+    assert "Read this first" in first
+    verdict, warning = first.index("Criterion not met"), first.index("Accuracy is that of chance.")
+    assert verdict < warning < first.index("Findings by grade")
+    assert "14 photos are copies." in data
+    assert "copies" not in first
+    assert "Accuracy is that of chance" not in data
+    shown = words_of(rendered(audit(), tmp_path))
+    assert "Read this first" not in shown
+    assert "What the inputs turned out to be" not in shown
+
+
+def test_the_models_input_is_told_as_it_was_used(tmp_path: Path) -> None:
+    saved = audit()
+    found = ModelInput(
+        size=(224, 160), resize=256, aspect="crop", interpolation="bicubic",
+        mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), channels="bgr", background="white",
+        bit_depth=12, orientation="stored", output="probabilities",
+    )  # fmt: skip
+    provenance = saved.provenance.model_copy(update={"model_input": found})
+    facts = dict(build(saved.model_copy(update={"provenance": provenance}), HTML).scope.model)
+    assert facts["Input size"] == "224 × 160 pixels, height by width"
+    assert facts["Resizing"] == "shorter side to 256 pixels and centre crop, bicubic"
+    assert facts["Channels"] == "BGR"
+    assert facts["Input mean"] == "0.5, 0.4, 0.3, of pixels from 0 to 1"
+    assert facts["Input deviation"] == "0.2, 0.2, 0.2"
+    assert facts["Decoding"] == (
+        "photos are left as they lie in the file; transparent pixels show white; pictures of 16 "
+        "bits are taken to use 12"
+    )
+    assert facts["Output read as"] == "probabilities, turned back to logits"
+    stretched = found.model_copy(update={"aspect": "stretch", "resize": 160, "mean": (0.5,)})
+    provenance = saved.provenance.model_copy(update={"model_input": stretched})
+    facts = dict(build(saved.model_copy(update={"provenance": provenance}), HTML).scope.model)
+    assert facts["Resizing"] == "stretched to the input's proportions, bicubic"
+    assert facts["Channels"] == "grey"
+    assert dict(build(saved, HTML).scope.model)["Input size"] == "224 × 224 pixels, height by width"
+
+
+def test_a_claim_without_an_example_says_so() -> None:
+    saved = audit()
+    bare = tuple(f.model_copy(update={"pictures": ()}) for f in saved.findings)
+    cards = build(saved.model_copy(update={"findings": bare}), HTML).cards
+    words = "no photo is shown, for none is an example of what was measured on all."
+    assert cards[0].caveats[0] == f"Insertion: {words}"
+    assert cards[1].caveats == (f"Association: {words}",)
+    assert not any(words in caveat for card in build(saved, HTML).cards for caveat in card.caveats)

@@ -85,7 +85,7 @@ def name(text: str, limit: int = NAME, mark: str = "") -> Name:
     """A name to show: cleaned, and cut in its middle to `limit` characters with `mark` at its end.
 
     >>> name("Animalia Chordata Aves Passeriformes Corvidae Corvus corax").short
-    'Animalia Chordata Aves…dae Corvus corax'
+    'Animalia Chordata Aves P…ae Corvus corax'
     """
     full = clean(_ends(text, 2 * WHOLE)) or "(no name)"
     return Name(_cut(full, limit - len(mark)) + mark, _cut(full, WHOLE))
