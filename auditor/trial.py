@@ -56,7 +56,8 @@ def settled(classifier: Classifier, photos: ImageSet, *, stated: str) -> Classif
     images = _images(classifier, photos)
 
     def run(net: nn.Module) -> Tensor:
-        return dataclasses.replace(classifier, net=net).output_of(images, photos.ids)
+        pixels = images.clone().requires_grad_()  # so that the output's last operation is known
+        return dataclasses.replace(classifier, net=net).output_of(pixels, photos.ids)
 
     reading = outputs.read(classifier.net, run, stated=stated, spec=classifier.name)
     return dataclasses.replace(
