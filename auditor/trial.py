@@ -19,6 +19,7 @@ from auditor.activations import Layers, find_layers, head_weights, pooled, recor
 from auditor.config import ModelConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ModelError
+from auditor.expectations import EARLY
 from auditor.models import Classifier
 from auditor.objectives import moments
 from auditor.record import Remark
@@ -164,16 +165,24 @@ def _check_layers(
         rest = rest - rest.mean(1, keepdim=True)  # a softmax takes no note of what all share
         if bool((rest - rest.mean(0)).abs().max() > _allowed(answers, NEIGHBOURED)):
             layers = dataclasses.replace(layers, linear=False)
+    if not layers.linear:
+        _check_head(classifier, layers, images)
+    return layers
+
+
+def _check_head(classifier: Classifier, layers: Layers, images: Tensor) -> None:
+    """The logits have a gradient by the features."""
     try:
-        head_weights(classifier, layers, images)
+        with torch.enable_grad(), recorded(classifier.net, layers) as values:
+            logits = classifier.logits(images.clone().requires_grad_())
+            torch.autograd.grad(logits[:, -1].sum(), values[""])
     except RuntimeError as error:
         if compute.out_of_memory(error):
             raise
         raise ModelError(
             f"{classifier.name} gives no gradient of its logits by its features, taken at "
-            f"{layers.features!r}, by which concepts are weighed; name other --layers."
+            f"{layers.features!r}, by which concepts are weighed; end it with a linear layer."
         ) from error
-    return layers
 
 
 def _check_gradient(
@@ -205,7 +214,8 @@ def _fault(classifier: Classifier, layers: Layers, images: Tensor, answers: Tens
         with torch.enable_grad(), recorded(fast.net, layers) as values:
             with autocast:
                 logits = fast.logits(pixels).float()
-            statistics = [moments(values[k], layers.channel_axis[k]) for k in layers.path]
+            early = layers.path[: max(1, round(EARLY * len(layers.path)))]
+            statistics = [moments(values[k], layers.channel_axis[k]) for k in early]
             by_class = (logits @ sides).sum()
             whole = by_class + sum(part.float().mean() for pair in statistics for part in pair)
             (gradient,) = torch.autograd.grad(by_class, pixels, retain_graph=True)
