@@ -91,6 +91,8 @@ def tried(
     layers = find_layers(classifier, config.layers)
     layers = _check_layers(classifier, layers, images, answers)
     classifier = _check_gradient(classifier, layers, images, answers)
+    if not layers.linear:
+        _check_head(classifier, layers, images)
     with torch.inference_mode():
         again = classifier.logits(images, photos.ids)
     _check_same(classifier, again, answers, REPEATED, "when it is asked again")
@@ -165,8 +167,6 @@ def _check_layers(
         rest = rest - rest.mean(1, keepdim=True)  # a softmax takes no note of what all share
         if bool((rest - rest.mean(0)).abs().max() > _allowed(answers, NEIGHBOURED)):
             layers = dataclasses.replace(layers, linear=False)
-    if not layers.linear:
-        _check_head(classifier, layers, images)
     return layers
 
 
