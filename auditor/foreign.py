@@ -65,8 +65,8 @@ class ForeignCode:
                 os.chdir(self._folder)
         if isinstance(error, SystemExit):
             raise StrangeEnd(f"it ends the program with exit code {error.code!r:.80}") from error
-        known = signal.getsignal(signal.SIGINT) is _interrupted
-        if known and kind is KeyboardInterrupt:
+        told_apart = kind is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is _interrupted
+        if told_apart:
             raise StrangeEnd("it raises KeyboardInterrupt") from error
 
 

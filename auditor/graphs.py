@@ -58,7 +58,7 @@ def tap_exported(program: ExportedProgram) -> nn.Module:
     Each module that has weights, and each activation function, becomes a tap on the last value
     that was computed in it. Where the logits are a linear layer's output that layer is an ordinary
     `nn.Linear`; else a tap named "head_input" stands before the last linear layer or convolution.
-    A softmax or sigmoid at the end is an ordinary module named "output".
+    A softmax or sigmoid at the end is an ordinary module named "end".
 
     Raises:
         ModelError: the program takes more than an image batch, or was exported for training.
@@ -73,7 +73,8 @@ def tap_exported(program: ExportedProgram) -> nn.Module:
     _forbid_training(net)
     logits = _logits(net)
     last = _last_linear(net)
-    head = _as_linear(net, last) if last is not None and last is logits else None
+    given = last is not None and (last is logits or any(n.op == "output" for n in last.users))
+    head = _as_linear(net, last) if last is not None and given else None
     outputs = _module_outputs(net)
     for path, node in outputs.items():
         if node is not head:
@@ -175,10 +176,10 @@ def _logits(net: fx.GraphModule) -> object:
     make = ENDS.get(end.target) if end is not None else None
     if end is None or make is None or (len(end.args) > 1 and end.args[1] not in (1, -1)):
         return end
-    place(net, "output", make())
+    place(net, "end", make())
     logits = end.args[0]
     with net.graph.inserting_after(end):
-        call = net.graph.call_module("output", (logits,))
+        call = net.graph.call_module("end", (logits,))
     call.meta.update(val=end.meta.get("val"))
     end.replace_all_uses_with(call)
     net.graph.erase_node(end)

@@ -110,7 +110,9 @@ class TappedScript(nn.Module):
             self.head = linear_of(
                 getattr(self, places[weight]), None if bias is None else getattr(self, places[bias])
             )
-        self.output = lifted.end
+        self._has_end = lifted.end is not None
+        if lifted.end is not None:
+            self.add_module("end", lifted.end)
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of a batch of network inputs."""
@@ -122,7 +124,9 @@ class TappedScript(nn.Module):
         for path, value in zip(self._taps, rest, strict=True):
             self.get_submodule(path)(value)
         logits: Tensor = first if self.head is None else self.head(first)
-        return logits if self.output is None else self.output(logits)
+        if self._has_end:
+            logits = self.get_submodule("end")(logits)
+        return logits
 
 
 class ClosedScript(nn.Module):
@@ -147,7 +151,7 @@ def tap_scripted(script: torch.jit.ScriptModule, example: Tensor) -> nn.Module:
     convolution, normalisation and activation, of additions, concatenations and attention become
     further outputs that pass through taps. Where the logits are a linear layer's output that layer
     is an ordinary `nn.Linear` named "head"; else a tap "head_input" is the last before the logits.
-    A softmax or sigmoid at the end is an ordinary module named "output".
+    A softmax or sigmoid at the end is an ordinary module named "end".
     Where that fails the module is kept whole, with one tap, and a warning is logged.
 
     Args:
@@ -298,7 +302,7 @@ def _is_none(value: Any) -> bool:
 def _choose_taps(graph: Any, names: dict[str, str], has_head: bool) -> list[tuple[str, Any]]:
     """Names and values of the taps, in the order of execution."""
     candidates: list[tuple[str, Any]] = []
-    base, taken = "input", {"head", "output", HEAD_INPUT}
+    base, taken = "input", {"head", "end", HEAD_INPUT}
     last = None
     for node in graph.nodes():
         kind = node.kind()

@@ -19,6 +19,7 @@ from auditor.activations import Layers, find_layers, head_weights, pooled, recor
 from auditor.config import ModelConfig
 from auditor.datasets import ImageSet
 from auditor.errors import ModelError
+from auditor.expectations import EARLY
 from auditor.models import Classifier
 from auditor.objectives import moments
 from auditor.record import Remark
@@ -56,7 +57,8 @@ def settled(classifier: Classifier, photos: ImageSet, *, stated: str) -> Classif
     images = _images(classifier, photos)
 
     def run(net: nn.Module) -> Tensor:
-        return dataclasses.replace(classifier, net=net).output_of(images, photos.ids)
+        pixels = images.clone().requires_grad_()  # so that the output's last operation is known
+        return dataclasses.replace(classifier, net=net).output_of(pixels, photos.ids)
 
     reading = outputs.read(classifier.net, run, stated=stated, spec=classifier.name)
     return dataclasses.replace(
@@ -89,6 +91,8 @@ def tried(
     layers = find_layers(classifier, config.layers)
     layers = _check_layers(classifier, layers, images, answers)
     classifier = _check_gradient(classifier, layers, images, answers)
+    if not layers.linear:
+        _check_head(classifier, layers, images)
     with torch.inference_mode():
         again = classifier.logits(images, photos.ids)
     _check_same(classifier, again, answers, REPEATED, "when it is asked again")
@@ -163,16 +167,22 @@ def _check_layers(
         rest = rest - rest.mean(1, keepdim=True)  # a softmax takes no note of what all share
         if bool((rest - rest.mean(0)).abs().max() > _allowed(answers, NEIGHBOURED)):
             layers = dataclasses.replace(layers, linear=False)
+    return layers
+
+
+def _check_head(classifier: Classifier, layers: Layers, images: Tensor) -> None:
+    """The logits have a gradient by the features."""
     try:
-        head_weights(classifier, layers, images)
+        with torch.enable_grad(), recorded(classifier.net, layers) as values:
+            logits = classifier.logits(images.clone().requires_grad_())
+            torch.autograd.grad(logits[:, -1].sum(), values[""])
     except RuntimeError as error:
         if compute.out_of_memory(error):
             raise
         raise ModelError(
             f"{classifier.name} gives no gradient of its logits by its features, taken at "
-            f"{layers.features!r}, by which concepts are weighed; name other --layers."
+            f"{layers.features!r}, by which concepts are weighed; end it with a linear layer."
         ) from error
-    return layers
 
 
 def _check_gradient(
@@ -204,7 +214,8 @@ def _fault(classifier: Classifier, layers: Layers, images: Tensor, answers: Tens
         with torch.enable_grad(), recorded(fast.net, layers) as values:
             with autocast:
                 logits = fast.logits(pixels).float()
-            statistics = [moments(values[k], layers.channel_axis[k]) for k in layers.path]
+            early = layers.path[: max(1, round(EARLY * len(layers.path)))]
+            statistics = [moments(values[k], layers.channel_axis[k]) for k in early]
             by_class = (logits @ sides).sum()
             whole = by_class + sum(part.float().mean() for pair in statistics for part in pair)
             (gradient,) = torch.autograd.grad(by_class, pixels, retain_graph=True)
