@@ -340,10 +340,9 @@ def schema() -> None:
 
 def run(config: AuditConfig) -> Audit:
     """Audit, render and say where the result is."""
-    from auditor import foreign, pipeline, selftest
+    from auditor import pipeline, selftest
     from auditor import report as rendering
 
-    foreign.tell_interrupts_apart()
     bars = Bars()
     done = selftest.attach(pipeline.run(config, progress=bars), config, progress=bars)
     console.print("Writing the report", highlight=False)
@@ -379,7 +378,7 @@ def summary(done: Audit) -> None:
     )
     serious = [remark for remark in done.coverage.remarks if remark.serious]
     for remark in serious:
-        console.print(Text(f"Read this first: {_plain(remark.text)}"), soft_wrap=True)
+        console.print(Text(f"Read this first: {printable(remark.text)}"), soft_wrap=True)
     others = len(done.coverage.remarks) - len(serious)
     if others:
         words = (

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from auditor.errors import ConfigError
-from auditor.foreign import out_of_memory
 from auditor.models import Classifier, hookable
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "in_bfloat16",
     "keep_freed_memory",
     "laid_out",
-    "out_of_memory",
     "peers",
 ]
 

@@ -21,7 +21,7 @@ from auditor.errors import ModelError
 from auditor.record import Remark
 from auditor.weights import Weights
 
-__all__ = ["Architecture", "Fitted", "fit", "in_single_precision", "is_half"]
+__all__ = ["Architecture", "Fitted", "fit"]
 
 TRAINING = re.compile(
     r"(?:.*\.)?(?:total_ops|total_params|num_batches_tracked|n_averaged)"
@@ -88,7 +88,7 @@ def fit(architecture: Architecture, weights: Weights, path: Path) -> Fitted:
     Raises:
         ModelError: no set fits as a whole, or several that differ do and none is an average.
     """
-    trial = _Trial(architecture, in_single_precision(architecture.build(None)))
+    trial = _Trial(architecture, architecture.build(None).float())
     found = copies(weights.sets, trial.own, chosen=weights.chosen)
     fitting = [copy for copy in found if trial.problem(copy) is None]
     if not fitting:
@@ -99,7 +99,7 @@ def fit(architecture: Architecture, weights: Weights, path: Path) -> Fitted:
     taken = preferred(fitting, needed(trial.own), path)
     n_classes = _other_n_classes(trial.own, taken.tensors)
     if n_classes is not None:
-        trial = _Trial(architecture, in_single_precision(architecture.build(n_classes)))
+        trial = _Trial(architecture, architecture.build(n_classes).float())
         problem = trial.problem(taken, exactly=True)
         if problem is not None:
             raise ModelError(f"The weights {path} do not fit {architecture.name}: {problem}.")
@@ -111,18 +111,6 @@ def fit(architecture: Architecture, weights: Weights, path: Path) -> Fitted:
         *_of_precision(taken, own, path),
     ]
     return Fitted(trial.net, tuple(remarks))
-
-
-def in_single_precision(net: nn.Module) -> nn.Module:
-    """The network, with parameters and buffers of half precision made float32."""
-    return net.float() if is_half(net) else net
-
-
-def is_half(net: nn.Module) -> bool:
-    """Whether a network has parameters or buffers of half precision."""
-    return any(
-        isinstance(value, Tensor) and value.dtype in HALVES for value in net.state_dict().values()
-    )
 
 
 class _Trial:

@@ -9,30 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from types import FrameType, TracebackType
+from types import TracebackType
 
 import torch
 
-__all__ = ["ForeignCode", "Interrupted", "StrangeEnd", "out_of_memory", "tell_interrupts_apart"]
+__all__ = ["ForeignCode", "StrangeEnd"]
 
 
 class StrangeEnd(Exception):  # noqa: N818 - what foreign code did, told by whoever called it
     """Foreign code tried to end the program, or to stop it as Ctrl-C does."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed, as against a `KeyboardInterrupt` that foreign code raises."""
-
-
-def tell_interrupts_apart() -> None:
-    """Let Ctrl-C raise `Interrupted` from now on, where it raised `KeyboardInterrupt`."""
-    with contextlib.suppress(ValueError):  # not the main thread, which gets no signals
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupted)
-
-
-def _interrupted(_signal: int, _frame: FrameType | None) -> None:
-    raise Interrupted
 
 
 class ForeignCode:
@@ -41,7 +26,8 @@ class ForeignCode:
     These are the working folder, PyTorch's default type and whether gradients are computed.
 
     Raises:
-        StrangeEnd: the code raised `SystemExit`, or `KeyboardInterrupt` without Ctrl-C.
+        StrangeEnd: the code raised `SystemExit`, or `KeyboardInterrupt` where Ctrl-C raises
+            something else, as it does on the command line (`auditor.process`).
     """
 
     def __enter__(self) -> ForeignCode:
@@ -68,13 +54,6 @@ class ForeignCode:
         told_apart = kind is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is _interrupted
         if told_apart:
             raise StrangeEnd("it raises KeyboardInterrupt") from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the processor's allocator, ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )
 
 
 def _folder() -> str | None:

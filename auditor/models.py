@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from auditor import outputs
 from auditor.config import ModelConfig
 from auditor.description import Description, assumptions, complete
-from auditor.errors import ModelError
-from auditor.foreign import ForeignCode, out_of_memory
+from auditor.errors import ModelError, lacks_memory
+from auditor.foreign import ForeignCode
 from auditor.huggingface import PlainLogits
 from auditor.labels import ClassNames, read_class_names
 from auditor.preprocessing import Preprocess
@@ -81,7 +81,7 @@ class Classifier:
             with ForeignCode():
                 output: Tensor = self.net(given)
         except Exception as error:  # code that is not ours: whatever it meets
-            if out_of_memory(error):
+            if lacks_memory(error):
                 raise
             raise ModelError(
                 f"{self.name} fails on a batch of {n}: {type(error).__name__}: {first_line(error)}."
@@ -251,7 +251,7 @@ def _check_gradient(output: Tensor, images: Tensor, spec: str) -> None:
             if gradient is not None:
                 return
     except RuntimeError as error:
-        if out_of_memory(error):
+        if lacks_memory(error):
             raise
         why = f" ({first_line(error)})"
     raise ModelError(f"{spec} gives no gradient to its input, which prototypes need{why}.")

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from auditor import compute
 from auditor.activations import Layers
+from auditor.errors import lacks_memory
 from auditor.expectations import Expectation
 from auditor.models import Classifier
 from auditor.objectives import Objective
@@ -136,7 +137,7 @@ def generate(
             try:
                 return loop.run(share)
             except RuntimeError as error:
-                if size == 1 or not compute.out_of_memory(error):
+                if size == 1 or not lacks_memory(error):
                     raise
             done.forget(loop)
             size = max(1, size // 2)

@@ -20,7 +20,7 @@ from auditor import archives, huggingface, libraries
 from auditor.config import ModelConfig
 from auditor.description import Description, complete
 from auditor.errors import ModelError
-from auditor.fitting import Architecture, fit, in_single_precision, is_half
+from auditor.fitting import Architecture, fit
 from auditor.foreign import ForeignCode
 from auditor.graphs import tap_exported
 from auditor.limits import check_file, check_folder
@@ -57,11 +57,6 @@ class Source:
 
 
 def _source(net: nn.Module, description: Description, remarks: tuple[Remark, ...] = ()) -> Source:
-    """A source whose network is in single precision."""
-    if is_half(net):
-        text = "The model's parameters are of half precision. They were audited in float32."
-        remarks = (*remarks, Remark(code="weights-in-another-precision", text=text))
-    net = in_single_precision(net)
     return Source(net, description, weights_digest(net.state_dict()), remarks)
 
 

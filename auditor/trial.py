@@ -18,7 +18,7 @@ from auditor import compute, outputs
 from auditor.activations import Layers, find_layers, head_weights, pooled, recorded
 from auditor.config import ModelConfig
 from auditor.datasets import ImageSet
-from auditor.errors import ModelError
+from auditor.errors import ModelError, lacks_memory
 from auditor.expectations import EARLY
 from auditor.models import Classifier
 from auditor.objectives import moments
@@ -177,7 +177,7 @@ def _check_head(classifier: Classifier, layers: Layers, images: Tensor) -> None:
             logits = classifier.logits(images.clone().requires_grad_())
             torch.autograd.grad(logits[:, -1].sum(), values[""])
     except RuntimeError as error:
-        if compute.out_of_memory(error):
+        if lacks_memory(error):
             raise
         raise ModelError(
             f"{classifier.name} gives no gradient of its logits by its features, taken at "
@@ -221,7 +221,7 @@ def _fault(classifier: Classifier, layers: Layers, images: Tensor, answers: Tens
             (gradient,) = torch.autograd.grad(by_class, pixels, retain_graph=True)
             torch.autograd.grad(whole, pixels)
     except (ModelError, RuntimeError) as error:
-        if compute.out_of_memory(error):
+        if lacks_memory(error):
             raise
         return f"gives no gradient to its input ({str(error).splitlines()[0][:200]})"
     if not gradient.isfinite().all():

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from auditor.description import Description
 from auditor.errors import ModelError
-from auditor.limits import check_archive, check_file
 from auditor.foreign import ForeignCode
+from auditor.limits import check_archive, check_file
 from auditor.preprocessing import Preprocess
 from auditor.storage import write_atomically
 
