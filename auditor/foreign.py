@@ -51,8 +51,8 @@ class ForeignCode:
                 os.chdir(self._folder)
         if isinstance(error, SystemExit):
             raise StrangeEnd(f"it ends the program with exit code {error.code!r:.80}") from error
-        told_apart = kind is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is _interrupted
-        if told_apart:
+        handler = signal.getsignal(signal.SIGINT)
+        if kind is KeyboardInterrupt and handler is not signal.default_int_handler:
             raise StrangeEnd("it raises KeyboardInterrupt") from error
 
 
