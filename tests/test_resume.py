@@ -54,7 +54,7 @@ prompts = ["a blue sky"]
 # the pool.
 DRAWN = {"photos": 5, "probed": 5, "prototypes": 4, "insertions": 2, "changes": 2}
 ALL = {**DRAWN, "surroundings": 1}
-SECONDS = 60  # after which a process is stuck
+SECONDS = 300  # after which a process is stuck, also on a busy machine
 
 
 class Eye(nn.Module):
