@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import threading
 from bisect import bisect_right
@@ -173,7 +174,9 @@ class _ShardRows:
         group = self.groups[bisect_right(self.groups, i, key=lambda each: each.first) - 1]
         shard = self.shards[group.shard]
         with _one_at_a_time:
-            cells = _row_group(shard, group.number, self.column)
+            status = os.stat(shard)
+            written = (status.st_ino, status.st_mtime_ns)
+            cells = _row_group(shard, written, group.number, self.column)
         return photo_of(cells[i - group.first].as_py(), str(Path(shard).parent))
 
 
@@ -181,8 +184,8 @@ _one_at_a_time = threading.Lock()
 
 
 @functools.lru_cache(maxsize=2)
-def _row_group(shard: str, number: int, name: str) -> Any:
-    """The photos of a row group, equal ones kept once."""
+def _row_group(shard: str, written: tuple[int, int], number: int, name: str) -> Any:
+    """The photos of a row group of a file as it was `written`, equal ones kept once."""
     import pyarrow
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,18 @@ class _Table(Protocol):
     def with_format(self, form: None, /) -> _Table: ...
 
 
-@functools.lru_cache(maxsize=4)
 def _opened(path: str) -> tuple[_Table, str]:
     """The dataset with its image column left undecoded, and that column's name."""
+    try:
+        status = os.stat(Path(path) / "state.json")
+    except OSError as error:
+        raise ImagesError(f"Cannot open the dataset {path}: {one_line(error)}.") from None
+    return _kept_open(path, (status.st_ino, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_open(path: str, written: tuple[int, int]) -> tuple[_Table, str]:
+    """The dataset as it was `written`: another one may take its place."""
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:

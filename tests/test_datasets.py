@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -430,10 +431,15 @@ def test_stored_numbers_of_a_hugging_face_dataset_are_outputs(tmp_path: Path) ->
     cells = [{"bytes": photo(i), "path": None} for i in range(3)]
     table = hf.Dataset.from_dict({"image": cells, "label": [2, 3, 4]}, features=features)
     table.save_to_disk(str(tmp_path))
-    images = load(tmp_path, names=[f"kind {k}" for k in "abcdefghijkl"], ids=None)
+    letters = [f"kind {k}" for k in "abcdefghijkl"]
+    images = load(tmp_path, names=letters, ids=None)
     assert images.labels == (2, 3, 4)
     with pytest.raises(ImagesError, match=r"'10' is class 3 .* by class name and class 2"):
         load(tmp_path, names=[str(k) for k in (0, 1, 11, 10, *range(2, 10))], ids=None)
+    shutil.rmtree(tmp_path)
+    other = hf.Dataset.from_dict({"image": cells, "label": [5, 6, 7]}, features=features)
+    other.save_to_disk(str(tmp_path))
+    assert load(tmp_path, names=letters, ids=None).labels == (5, 6, 7)
 
 
 def test_a_damaged_hugging_face_dataset(tmp_path: Path) -> None:

@@ -330,6 +330,15 @@ def test_photos_in_plain_bytes_and_damage(tmp_path: Path, monkeypatch: pytest.Mo
     assert "row groups below 0 GiB" in refused(tmp_path / "a.parquet")
 
 
+def test_a_photo_of_a_snapshot_that_changes_during_the_run(tmp_path: Path) -> None:
+    images = load(snapshot(tmp_path / "t.parquet", cells(0, 1), {"label": ["fox", "cat"]}))
+    images.image(0)
+    snapshot(tmp_path / "t.parquet", cells(2, 1), {"label": ["fox", "cat"]})
+    with pytest.raises(ImagesError, match="The photo 0 was changed while the audit was running"):
+        images.image(0)
+    assert images.image(1)
+
+
 def test_shards_of_different_tables_are_refused(tmp_path: Path) -> None:
     snapshot(tmp_path / "test-00000-of-00002.parquet", cells(0), {"label": ["fox"]})
     snapshot(tmp_path / "test-00001-of-00002.parquet", cells(0), {"kind": ["fox"]})
