@@ -394,3 +394,14 @@ def test_arrays_of_numpy_in_half_precision(tmp_path: Path) -> None:
     np.savez(path, **{name: value.half().numpy() for name, value in S.items()})
     done = fit(ARCHITECTURE, read_weights(path, trust_code=False), path)
     assert torch.equal(done.net.fc.weight, S["fc.weight"].half().float())  # type: ignore[union-attr]
+
+
+def test_a_module_of_half_precision_is_audited_in_single(tmp_path: Path) -> None:
+    net = Net()
+    net.load_state_dict(S)
+    torch.save(net.half(), tmp_path / "m.pt")
+    half = (0.5,) * 3
+    given = {"size": 8, "mean": half, "std": half, "trust_code": True}
+    loaded = load(f"file:{tmp_path / 'm.pt'}", tmp_path, 4, **given)
+    assert {value.dtype for value in loaded.net.parameters()} == {torch.float32}
+    assert [remark.code for remark in loaded.remarks] == ["weights-in-another-precision"]
