@@ -292,9 +292,11 @@ def test_parquet_manifest(tmp_path: Path) -> None:
 
 def test_manifest_with_missing_files_and_repeated_rows(tmp_path: Path) -> None:
     put(tmp_path, "a.png", photo(0))
-    rows = [["image", "label"], ["a.png", "0"], ["none.png", "1"], ["a.png", "1"]]
-    images = load(write_csv(tmp_path / "m.csv", rows))
-    assert images.ids == ("a.png", "a.png#3")
+    put(tmp_path, "b.png", photo(1))
+    rows = [["a.png", "0"], ["none.png", "1"], ["a.png", "0"], ["b.png", "1"]]
+    images = load(write_csv(tmp_path / "m.csv", [["image", "label"], *rows]))
+    assert images.ids == ("a.png", "b.png")
+    assert "a.png#3 of a.png" in images.remarks[0].text
     assert images.labels == (0, 1)
     assert images.quarantined == (("none.png", "the file is missing"),)
 
