@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from auditor import cli, pipeline, probes, report
 from auditor.config import AuditConfig
-from auditor.record import Audit
+from auditor.record import Audit, Remark
 from auditor.report.pictures import Missing, Thumbnails
 from auditor.run_folder import locked
 
@@ -624,3 +624,21 @@ def test_nothing_found_says_what_would_have_been_found(run: Run) -> None:
     )
     assert f"None among the {coverage.hypotheses} hypotheses tested" in run.html
     assert "0 findings on photos, 0 suspected" in " ".join(run.done.err.split())
+
+
+def test_the_summary_prints_serious_remarks_and_counts_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    saved = audit()
+    remarks = (
+        Remark(code="a", text="Labels may be read wrongly.\x1b[2J " + "why " * 60, serious=True),
+        Remark(code="b", text="14 photos are copies."),
+        Remark(code="c", text="3 files were skipped."),
+    )
+    coverage = saved.coverage.model_copy(update={"remarks": remarks})
+    cli.summary(saved.model_copy(update={"coverage": coverage}))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Read this first: Labels may be read wrongly. [2J why" in told
+    assert told.count("why") == 60
+    assert "copies" not in told
+    assert "2 remarks on the inputs stand under Data in the report." in told
