@@ -138,11 +138,12 @@ def of_transformers(kind):
 
 def mlflow_model():
     mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("mlflow.pytorch")
-    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlflow.pytorch.save_model(Stripes().eval(), "logged", serialization_format="pickle")
+        mlflow.pytorch.save_model(
+            Stripes().eval(), "logged", serialization_format="pickle",
+            input_example=torch.rand(2, 3, SIDE, SIDE).numpy(), pip_requirements=["torch"],
+        )  # fmt: skip
     return "mlflow:logged"
 
 
