@@ -32,6 +32,7 @@ MEMORY = (
     "bad_alloc",
     "failed to map segment",
     "start new thread",
+    "pyobject pointer is null",
 )
 
 
@@ -72,5 +73,6 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     told = str(error).lower()
-    kinds = (RuntimeError, OSError, ImportError)
-    return isinstance(error, kinds) and any(words in told for words in MEMORY)
+    known = isinstance(error, RuntimeError | OSError | ImportError)
+    known = known or type(error).__name__ == "PanicException"  # of libraries in Rust
+    return known and any(words in told for words in MEMORY)

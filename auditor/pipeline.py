@@ -132,7 +132,7 @@ class _Run:
         with self.clock.timed(name), self.progress.stage(name, total) as step:
             try:
                 yield step
-            except Exception as error:
+            except BaseException as error:  # a library in Rust raises what is no Exception
                 if not lacks_memory(error):
                     raise
                 raise ResourceError(

@@ -57,7 +57,7 @@ def told() -> Iterator[None]:
         if ended.code == 128 + signal.SIGINT:  # what typer makes of KeyboardInterrupt
             _stop(signal.SIGINT)
         _end(ended.code)
-    except Exception as error:
+    except BaseException as error:  # a library in Rust raises what is no Exception
         if not lacks_memory(error):
             raise
         _end(2, f"The memory of this machine ran out or is limited too much ({_first(error)}); "
@@ -70,7 +70,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _first(error: Exception) -> str:
+def _first(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return printable(lines[0][:160]) if lines else type(error).__name__
 

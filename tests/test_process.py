@@ -48,6 +48,10 @@ def test_the_end_of_the_work_is_exit_code_0() -> None:
         ("raise RuntimeError('DefaultCPUAllocator: cannot allocate memory\\nmore')",
          "The memory of this machine ran out or is limited too much (DefaultCPUAllocator: cannot "
          "allocate memory); give it more."),
+        ("class PanicException(BaseException): pass\n"
+         "raise PanicException('PyObject pointer is null')",
+         "The memory of this machine ran out or is limited too much (PyObject pointer is null); "
+         "give it more."),
         ("raise ImportError('libx.so: failed to map segment from shared object')",
          "The memory of this machine ran out or is limited too much (libx.so: failed to map "
          "segment from shared object); give it more."),
