@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,7 +138,8 @@ class Loop:
         self.run_on, self.autocast = compute.for_gradients(classifier)
         self.net = self.run_on.net
         if recipe.compile:
-            self.run_on = dataclasses.replace(self.run_on, net=torch.compile(self.net))
+            compiled: Any = torch.compile(self.net)
+            self.run_on = dataclasses.replace(self.run_on, net=compiled)
 
     def run(self, groups: Sequence[list[Item]]) -> dict[Item, Made]:
         """Optimise all images; those of one group enter and stay together."""
