@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from auditor import compute
 from auditor.activations import Layers, recorded
@@ -138,7 +138,7 @@ class Loop:
         self.run_on, self.autocast = compute.for_gradients(classifier)
         self.net = self.run_on.net
         if recipe.compile:
-            compiled = cast(nn.Module, torch.compile(self.net))
+            compiled: Any = torch.compile(self.net)
             self.run_on = dataclasses.replace(self.run_on, net=compiled)
 
     def run(self, groups: Sequence[list[Item]]) -> dict[Item, Made]:
