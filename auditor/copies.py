@@ -229,7 +229,7 @@ def _summaries(thumbnails: NDArray[np.uint8], contrast: NDArray[np.float32]) -> 
     means -= means.mean((1, 2), keepdims=True)
     # a mean of CELL x CELL pixels times CELL is a projection on an orthonormal vector
     length = contrast * np.sqrt(SIDE * SIDE * 3)
-    return np.asarray(means.reshape(n, -1) * CELL / length[:, None], np.float32)
+    return np.asarray(means.reshape(n, 3 * cells**2) * CELL / length[:, None], np.float32)
 
 
 def _candidates(

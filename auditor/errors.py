@@ -70,7 +70,7 @@ class ResourceError(AuditorError):
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error says that memory ended: of the machine, the device or a limit."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # PyTorch's
         return True
     told = str(error).lower()
     known = isinstance(error, RuntimeError | OSError | ImportError)

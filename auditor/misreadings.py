@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,15 +163,14 @@ def _sample(labels: Ints, rng: np.random.Generator) -> Ints:
 
 def _other_labels(images: ImageSet, labels: Ints) -> Iterator[tuple[str, str, Ints]]:
     """Other readings of the labels: words, advice and labels."""
-    readings: Mapping[str, Sequence[int]] = getattr(images, "readings", {})
-    for name, other in readings.items():
+    for name, other in images.readings.items():
         if tuple(other) != images.labels:
             yield (
                 f"labels read as {name}",
                 f"give --labels {name}",
                 np.array(other, np.int64),
             )
-    if "folder-order" not in readings and all("/" in name for name in images.ids):
+    if "folder-order" not in images.readings and all("/" in name for name in images.ids):
         # torchvision's and other loaders number folders by their names as text
         folders = [name.split("/")[0] for name in images.ids]
         place = {folder: k for k, folder in enumerate(sorted(set(folders)))}
@@ -268,9 +267,7 @@ def _other_aspect(preprocess: Preprocess, images: ImageSet) -> _Input:
 
 def _other_decodings(preprocess: Preprocess, images: ImageSet) -> Iterator[_Input]:
     """Photos turned or left as they lie, and on other grounds where they are transparent."""
-    decoding = getattr(images, "decoding", None)
-    if decoding is None:
-        return
+    decoding = images.decoding
     changes = [
         ({"orientation": "stored"}, "photos left as they lie in their files"),
         ({"orientation": "exif"}, "photos turned upright by their EXIF"),
@@ -282,8 +279,8 @@ def _other_decodings(preprocess: Preprocess, images: ImageSet) -> Iterator[_Inpu
         ((name, value),) = change.items()
         if getattr(decoding, name) == value:
             continue
-        other: Any = {"decoding": dataclasses.replace(decoding, **change)}
-        photos = dataclasses.replace(images, **other)
+        other: Any = change
+        photos = dataclasses.replace(images, decoding=dataclasses.replace(decoding, **other))
         yield _Input(words, f"give --{name} {value}", preprocess, _same, photos)
 
 

@@ -187,14 +187,9 @@ def test_folders_in_the_order_of_text_are_told() -> None:
 
 
 def test_readings_of_the_source_are_tried() -> None:
-    @dataclasses.dataclass(frozen=True)
-    class WithReadings(ImageSet):
-        readings: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-
     plain = coloured((1, 0, 3, 2))
-    right = coloured().labels
-    values = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain) if f.init}
-    images = WithReadings(**values, readings={"id": right, "index": plain.labels})
+    readings = {"id": coloured().labels, "index": plain.labels}
+    images = dataclasses.replace(plain, readings=readings)
     with pytest.raises(ImagesError, match="with labels read as id: give --labels id"):
         checked(model(Nearest()), images)
 

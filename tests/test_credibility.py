@@ -67,12 +67,13 @@ def test_transfer_does_not_find_what_the_image_does_not_show():
     assert found.shares[1].value == found.shares[2].value == 0
 
 
-def test_ties_and_missing_numbers_count_against_a_prototype():
+def test_ties_count_against_a_prototype_and_missing_numbers_end_the_audit():
     first, second = colours((0, 1, 2), ids=True), colours((0, 1, 2), ids=True)
     second.net.weight.zero_()
     assert credibility.transfer(first, second, pictures(), [0, 1, 2]).places.tolist() == [3, 3, 3]
     second.net.weight.fill_(float("nan"))
-    assert credibility.transfer(first, second, pictures(), [0, 1, 2]).places.tolist() == [3, 3, 3]
+    with pytest.raises(ModelError, match="logits that are not finite"):
+        credibility.transfer(first, second, pictures(), [0, 1, 2])
 
 
 def test_classes_match_by_id_before_name_and_are_never_guessed():

@@ -168,8 +168,8 @@ def test_metadata_beside_photos_labels_them(tmp_path: Path) -> None:
 
 
 def test_folders_of_splits_are_named(tmp_path: Path) -> None:
-    for name in ("train/fox/a.png", "val/fox/b.png"):
-        put(tmp_path, name, photo(0))
+    for k, name in enumerate(("train/fox/a.png", "val/fox/b.png")):
+        put(tmp_path, name, photo(k))
     assert "holds the splits 'train', 'val'; give the folder of one" in refused(tmp_path)
     assert load(tmp_path / "val").labels == (2,)
     assert load(tmp_path, ["train", "val"]).labels == (0, 1)

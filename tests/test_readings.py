@@ -16,9 +16,13 @@ from auditor.datasets import ImageSet
 from auditor.errors import ImagesError
 from auditor.readings import READINGS, ClassMatcher, Column, read_column
 
-buffer = io.BytesIO()
-Image.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-PHOTO = buffer.getvalue()
+
+def photo(seed: int) -> bytes:
+    """A picture of its own, for copies count once."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (seed, 128, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
 
 TWELVE = tuple(f"kind {chr(97 + k)}" for k in range(12))
 SORTED = tuple(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, ...
@@ -38,9 +42,9 @@ def read(
 
 
 def folders(root: Path, names: Sequence[str]) -> Path:
-    for name in names:
+    for k, name in enumerate(names):
         (root / name).mkdir(parents=True, exist_ok=True)
-        (root / name / "a.png").write_bytes(PHOTO)
+        (root / name / "a.png").write_bytes(photo(k))
     return root
 
 
@@ -250,7 +254,7 @@ def table(root: Path, *rows: Sequence[object]) -> Path:
     """A manifest of photos that all exist."""
     (root / "p").mkdir(exist_ok=True)
     for k in range(len(rows) - 1):
-        (root / f"p/{k}.png").write_bytes(PHOTO)
+        (root / f"p/{k}.png").write_bytes(photo(k))
     path = root / "m.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -404,11 +404,12 @@ def test_what_is_no_path_is_told(tmp_path: Path) -> None:
 
 
 def test_only_times_and_places_make_no_other_audit() -> None:
+    then = "2030-01-01T00:00:00Z"
     saved = audit()
-    later = saved.provenance.model_copy(update={"finished": "2030", "seconds": {"load": 1.0}})
+    later = saved.provenance.model_copy(update={"finished": then, "seconds": {"load": 1.0}})
     moved = saved.spec.model_copy(update={"out": "elsewhere", "pdf": "no"})
     same = saved.model_copy(
-        update={"created": "2030", "self_test": None, "provenance": later, "spec": moved}
+        update={"created": then, "self_test": None, "provenance": later, "spec": moved}
     )
     assert saved.same_result(same)
     assert saved.same_result(type(saved).model_validate(json.loads(same.to_json())))
