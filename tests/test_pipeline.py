@@ -10,7 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from auditor import cli, concepts, pipeline, prototypes
+from auditor import cli, concepts, pipeline, prototypes, run_folder
 from auditor.concepts import Concept, ConceptBank
 from auditor.config import AuditConfig
 from auditor.errors import ConfigError, ImagesError
@@ -294,6 +294,7 @@ def test_a_mode_that_needs_photos_says_how_many_are_left(user):
 
 def test_what_a_killed_run_left_half_written_is_cleared(user):
     config = AuditConfig.model_validate(user)
+    run_folder.claim(Path(config.out))
     left = Path(config.out) / "work" / "photos" / ".auditor-tmp-abc"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
