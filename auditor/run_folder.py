@@ -105,6 +105,7 @@ def locked(folder: Path, kind: Kind = "run folder") -> Iterator[None]:
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """An empty folder inside a run folder, where a new audit is put together for `publish`."""
+    _check_there(folder)
     with _told(folder):
         _remove(folder / NEXT)
         (folder / NEXT / NEW).mkdir(parents=True)
@@ -128,7 +129,7 @@ def publish(folder: Path, *, keep: bool) -> Path | None:
     Raises:
         RunError: the folder was changed by others, or a file cannot be moved.
     """
-    claim(folder)  # what was put in its place during the run may be the user's
+    _check_there(folder)
     with _told(folder):
         for path in (folder / NEXT / NEW).iterdir():
             with contextlib.suppress(FileNotFoundError):  # as private as what it replaces
@@ -157,6 +158,15 @@ def amend(folder: Path, before: bytes, after: bytes) -> bool:
             _remove_reports(folder)
         write_atomically(folder / RECORD, after)
     return True
+
+
+def _check_there(folder: Path) -> None:
+    """What was put in the place of the run folder while the audit ran may be the user's."""
+    with _told(folder):
+        if _mark(folder) is None:
+            raise RunError(
+                f"{folder} was removed or replaced while the audit ran; run the audit again."
+            )
 
 
 def _finish(folder: Path) -> Path | None:
