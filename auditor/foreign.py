@@ -32,6 +32,7 @@ def tell_interrupts_apart() -> None:
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses it again wants the end at once
     raise Interrupted
 
 
