@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from auditor.description import Description
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.limits import check_archive
-from auditor.weights import METADATA_KEY, first_line
+from auditor.weights import METADATA_KEY
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

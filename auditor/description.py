@@ -232,7 +232,9 @@ def _normalisation(description: Description, config: ModelConfig) -> tuple[Value
         )
     given = f"mean {_listed(mean)} and std {_listed(std)}"
     if not mean or not std or not all(map(math.isfinite, (*mean, *std))):
-        raise ModelError(f"The preprocessing of {config.spec} cannot be used: {given}.")
+        raise ModelError(
+            f"The preprocessing of {config.spec} cannot be used: {given} must hold finite numbers."
+        )
     raw = set(mean) == {0.0} and set(std) == {1.0}  # of either range: the pixels as they are
     of_255 = max(mean) > 1 or max(std) > RAW_STD
     of_1 = not raw and (0 < max(mean) <= 1 or min(std) < 1)

@@ -12,6 +12,8 @@
 Anything else that escapes is a bug and keeps its traceback.
 """
 
+import re
+
 __all__ = [
     "AuditorError",
     "ConceptsError",
@@ -21,6 +23,7 @@ __all__ = [
     "ProbeError",
     "ResourceError",
     "RunError",
+    "first_line",
     "lacks_memory",
 ]
 
@@ -76,3 +79,9 @@ def lacks_memory(error: BaseException) -> bool:
     known = isinstance(error, RuntimeError | OSError | ImportError)
     known = known or type(error).__name__ == "PanicException"  # of libraries in Rust
     return known and any(words in told for words in MEMORY)
+
+
+def first_line(error: BaseException) -> str:
+    """The first sentence of an error's message, or its kind, without the full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.split(r"\.\s", lines[0].strip())[0].rstrip(".")[:300]

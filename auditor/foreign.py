@@ -13,7 +13,9 @@ from types import TracebackType
 
 import torch
 
-__all__ = ["ForeignCode", "StrangeEnd"]
+from auditor.errors import first_line
+
+__all__ = ["ForeignCode", "StrangeEnd", "named"]
 
 
 class StrangeEnd(Exception):  # noqa: N818 - what foreign code did, told by whoever called it
@@ -54,6 +56,12 @@ class ForeignCode:
         handler = signal.getsignal(signal.SIGINT)
         if kind is KeyboardInterrupt and handler is not signal.default_int_handler:
             raise StrangeEnd("it raises KeyboardInterrupt") from error
+
+
+def named(error: BaseException) -> str:
+    """What foreign code raised, for a message: its kind and the first line of its text."""
+    kind, told = type(error).__name__, first_line(error)
+    return told if isinstance(error, StrangeEnd) or told == kind else f"{kind}: {told}"
 
 
 def _folder() -> str | None:

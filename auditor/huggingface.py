@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from auditor.config import ModelConfig
 from auditor.description import Description, complete
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.libraries import timm_description
 from auditor.limits import check_folder, physical_memory
 from auditor.record import Remark
-from auditor.weights import first_line
 
 __all__ = ["PlainLogits", "load", "offline"]
 

@@ -43,7 +43,8 @@ def read_class_names(path: Path) -> ClassNames:
         else:
             rows = list(text.rstrip().splitlines())
     except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise ModelError(f"Cannot read the class names {path}: {error}.") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ModelError(f"Cannot read the class names {path}: {why}.") from None
     if not rows:
         raise ModelError(f"{path} holds no rows of class names.")
     return _in_order([_row(row, place, path) for place, row in enumerate(rows)], path)

@@ -12,10 +12,9 @@ from typing import Any
 from torch import nn
 
 from auditor.description import Description
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.fitting import Architecture
 from auditor.labels import imagenet
-from auditor.weights import first_line
 
 __all__ = [
     "pretrained_timm",

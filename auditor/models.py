@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from auditor import outputs
 from auditor.config import ModelConfig
 from auditor.description import Description, assumptions, complete
-from auditor.errors import ModelError, lacks_memory
-from auditor.foreign import ForeignCode
+from auditor.errors import ModelError, first_line, lacks_memory
+from auditor.foreign import ForeignCode, named
 from auditor.huggingface import PlainLogits
 from auditor.labels import ClassNames, read_class_names
 from auditor.preprocessing import Preprocess
 from auditor.record import Output, Remark
 from auditor.sources import SOURCES
-from auditor.weights import first_line, save, weights_digest
+from auditor.weights import save, weights_digest
 
 __all__ = ["Classifier", "Preprocess", "load", "save", "weights_digest"]
 
@@ -83,9 +83,7 @@ class Classifier:
         except Exception as error:  # code that is not ours: whatever it meets
             if lacks_memory(error):
                 raise
-            raise ModelError(
-                f"{self.name} fails on a batch of {n}: {type(error).__name__}: {first_line(error)}."
-            ) from error
+            raise ModelError(f"{self.name} fails on a batch of {n}: {named(error)}.") from error
         check_floating(output, self.name)
         if not torch.is_grad_enabled() and not bool(output.isfinite().all()):
             rows = (~output.isfinite().reshape(len(output), -1).all(1)).nonzero()[:, 0].tolist()

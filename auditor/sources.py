@@ -19,9 +19,9 @@ from torch import nn
 from auditor import archives, huggingface, libraries
 from auditor.config import ModelConfig
 from auditor.description import Description, complete
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.fitting import Architecture, fit
-from auditor.foreign import ForeignCode
+from auditor.foreign import ForeignCode, named
 from auditor.graphs import tap_exported
 from auditor.limits import check_file, check_folder
 from auditor.record import Remark
@@ -30,7 +30,6 @@ from auditor.storage import digest_file
 from auditor.weights import (
     Weights,
     choice,
-    first_line,
     load_pickle,
     read_weights,
     tensor_sets,
@@ -247,7 +246,7 @@ def _call_factory(rest: str) -> nn.Module:
             module = importlib.import_module(module_name)
     except Exception as error:  # code that is not ours
         raise ModelError(
-            f"Cannot import {module_name} from {folder} or PYTHONPATH: {_named(error)}."
+            f"Cannot import {module_name} from {folder} or PYTHONPATH: {named(error)}."
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
@@ -257,13 +256,9 @@ def _call_factory(rest: str) -> nn.Module:
             net = factory()
     except Exception as error:  # code that is not ours
         raise ModelError(
-            f"The factory python:{rest}, called without arguments, fails: {_named(error)}."
+            f"The factory python:{rest}, called without arguments, fails: {named(error)}."
         ) from error
     return _module(net, f"python:{rest}")
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _module(value: object, spec: str) -> nn.Module:

@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from auditor.description import Description
-from auditor.errors import ModelError
+from auditor.errors import ModelError, first_line
 from auditor.foreign import ForeignCode
 from auditor.limits import check_archive, check_file
 from auditor.preprocessing import Preprocess
@@ -188,12 +187,6 @@ def save(
     tensors = {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     write_atomically(path, safetensors.torch.save(tensors, metadata={METADATA_KEY: text}))
-
-
-def first_line(error: BaseException) -> str:
-    """The first sentence of an error's message, or its kind, without the full stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.split(r"\.\s", lines[0].strip())[0].rstrip(".")[:300]
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Description]:
