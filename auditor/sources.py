@@ -264,6 +264,8 @@ def _call_factory(rest: str) -> nn.Module:
 def _module(value: object, spec: str) -> nn.Module:
     if not isinstance(value, nn.Module):
         raise ModelError(f"{spec} gives a {type(value).__name__}, not a torch.nn.Module.")
+    if any(tensor.is_meta for tensor in (*value.parameters(), *value.buffers())):
+        raise ModelError(f"{spec} gives weights without data (on the device meta); load them.")
     return value
 
 

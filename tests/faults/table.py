@@ -164,7 +164,7 @@ Try = Callable[[Place], Called]
 
 @dataclass(frozen=True)
 class Fault:
-    """One row: `told` is a pattern that the one sentence has to match."""
+    """One row: `told` is a part of the one sentence that is right."""
 
     group: str
     name: str

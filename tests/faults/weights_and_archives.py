@@ -107,56 +107,128 @@ WEIGHTS_AND_ARCHIVES: tuple[Fault, ...] = (
         {
             "header longer than the file": (
                 _header({"a": _tensor([1], 4)}, bytes(4), length=10**6),
-                "",
+                "Cannot read the weights",
             ),
-            "header of 2**63 bytes": (_header({}, length=2**63), ""),
-            "offsets beyond the file": (_header({"head.weight": _tensor([3, 16], 192)}, b"12"), ""),
+            "header of 2**63 bytes": (_header({}, length=2**63), "Cannot read the weights"),
+            "offsets beyond the file": (
+                _header({"head.weight": _tensor([3, 16], 192)}, b"12"),
+                "Cannot read the weights",
+            ),
             "offsets that overlap": (
                 _header({"a": _tensor([1], 4), "b": _tensor([1], 4)}, bytes(4)),
-                "",
+                "Cannot read the weights",
             ),
             "offsets that run backwards": (
                 _header({"a": _tensor([1], 0, start=4)}, bytes(4)),
-                "",
+                "Cannot read the weights",
             ),
-            "a shape that overflows": (_header({"a": _tensor([2**33, 2**33], 4)}, bytes(4)), ""),
-            "a shape below 0": (_header({"a": _tensor([-1], 4)}, bytes(4)), ""),
-            "an unknown type": (_header({"a": _tensor([1], 4, kind="X9")}, bytes(4)), ""),
-            "a header that is no JSON": (struct.pack("<Q", 4) + b"{{{{", ""),
+            "a shape that overflows": (
+                _header({"a": _tensor([2**33, 2**33], 4)}, bytes(4)),
+                "Cannot read the weights",
+            ),
+            "a shape below 0": (
+                _header({"a": _tensor([-1], 4)}, bytes(4)),
+                "Cannot read the weights",
+            ),
+            "an unknown type": (
+                _header({"a": _tensor([1], 4, kind="X9")}, bytes(4)),
+                "Cannot read the weights",
+            ),
+            "a header that is no JSON": (struct.pack("<Q", 4) + b"{{{{", "Cannot read the weights"),
             "a header 100,000 deep": (
                 struct.pack("<Q", 200_000) + b"[" * 100_000 + b"]" * 100_000,
-                "",
+                "Cannot read the weights",
             ),
-            "empty": (b"", ""),
-            "seven bytes": (b"1234567", ""),
-            "metadata with numbers": (_header({"__metadata__": {"auditor": 7}}), ""),
-            "no tensors": (_header({}), ""),
+            "empty": (b"", "Cannot read the weights"),
+            "seven bytes": (b"1234567", "Cannot read the weights"),
+            "metadata with numbers": (
+                _header({"__metadata__": {"auditor": 7}}),
+                "Cannot read the weights",
+            ),
+            "no tensors": (_header({}), "holds no tensors"),
         },
     ),
     *rows(
         "description",
         _described,
         {
-            "no JSON": ("{", ""),
-            "a list": ("[1]", ""),
-            "100,000 deep": ("[" * 100_000, ""),
-            "a number of 5,000 digits": ("1" * 5000, ""),
-            "NaN": ("NaN", ""),
-            "an unknown key": (_with(x=1), ""),
-            "size 0": (_with(size=0), ""),
-            "size 10**9": (_with(size=10**9), ""),
-            "std 0": (_with(std=[0, 0, 0]), ""),
-            "std NaN": (_with(std=[float("nan")] * 3), ""),
-            "mean of seven channels": (_with(mean=[0] * 7), ""),
-            "mean that overflows": ('{"size":32,"mean":[1e400,0,0],"std":[1,1,1]}', ""),
-            "two names for three classes": (_with(class_names=["a", "b"]), ""),
-            "half a surrogate pair": (_with(class_names=["a", "\ud800", "c"]), ""),
-            "an id twice": (_with(class_ids=["x", "x", "y"]), ""),
-            "an architecture that is a path": (_with(arch="torchvision:../../x"), ""),
-            "another architecture": (_with(arch="torchvision:squeezenet1_0"), ""),
-            "a factory as architecture": (_with(arch="python:nets:make"), ""),
-            "an unknown interpolation": (_with(interpolation="magic"), ""),
-            "an unknown order of channels": (_with(channels="gbr"), ""),
+            "no JSON": (
+                "{",
+                "The description that n.safetensors carries cannot be used: Expecting property name",
+            ),
+            "a list": (
+                "[1]",
+                "The description that n.safetensors carries cannot be used: all of it: Input should be a",
+            ),
+            "100,000 deep": (
+                "[" * 100_000,
+                "The description that n.safetensors carries cannot be used: maximum recursion depth",
+            ),
+            "a number of 5,000 digits": (
+                "1" * 5000,
+                "The description that n.safetensors carries cannot be used",
+            ),
+            "NaN": (
+                "NaN",
+                "The description that n.safetensors carries cannot be used: all of it: Input should be a",
+            ),
+            "an unknown key": (
+                _with(x=1),
+                "The description that n.safetensors carries cannot be used: x: Extra inputs are not",
+            ),
+            "size 0": (
+                _with(size=0),
+                "The description that n.safetensors carries cannot be used: size.constrained-int: Input",
+            ),
+            "size 10**9": (
+                _with(size=10**9),
+                "The description that n.safetensors carries cannot be used: size.constrained-int: Input",
+            ),
+            "std 0": (
+                _with(std=[0, 0, 0]),
+                "The preprocessing of file:n.safetensors cannot be used: std (0.0, 0.0, 0.0) must be",
+            ),
+            "std NaN": (_with(std=[float("nan")] * 3), "must hold finite numbers"),
+            "mean of seven channels": (
+                _with(mean=[0] * 7),
+                "The preprocessing of file:n.safetensors cannot be used: mean (0.0, 0.0, 0.0, 0.0, 0.0",
+            ),
+            "mean that overflows": (
+                '{"size":32,"mean":[1e400,0,0],"std":[1,1,1]}',
+                "must hold finite numbers",
+            ),
+            "two names for three classes": (
+                _with(class_names=["a", "b"]),
+                "file:n.safetensors has 3 classes and there are 2 class names; give a file with one for",
+            ),
+            "half a surrogate pair": (
+                _with(class_names=["a", "\ud800", "c"]),
+                "The class names of file:n.safetensors hold '\\ud800', which no file can hold; give others",
+            ),
+            "an id twice": (
+                _with(class_ids=["x", "x", "y"]),
+                "Two classes of file:n.safetensors have the same id; give others with --class-names",
+            ),
+            "an architecture that is a path": (
+                _with(arch="torchvision:../../x"),
+                "torchvision has no classifier '../../x'; check the name",
+            ),
+            "another architecture": (
+                _with(arch="torchvision:squeezenet1_0"),
+                "The weights n.safetensors do not fit torchvision:squeezenet1_0: it holds none of the",
+            ),
+            "a factory as architecture": (
+                _with(arch="python:nets:make"),
+                "The architecture 'python:nets:make' is none of torchvision:NAME, timm:NAME and",
+            ),
+            "an unknown interpolation": (
+                _with(interpolation="magic"),
+                "The description that n.safetensors carries cannot be used: interpolation",
+            ),
+            "an unknown order of channels": (
+                _with(channels="gbr"),
+                "The description that n.safetensors carries cannot be used: channels",
+            ),
         },
     ),
     *rows(
@@ -165,57 +237,110 @@ WEIGHTS_AND_ARCHIVES: tuple[Fault, ...] = (
         {
             "one is missing": (
                 lambda s: {k: v for k, v in s.items() if k != "head.bias"},
-                "",
+                "The weights n.pt do not fit python:nets:make: 'head.bias' is missing in the file",
             ),
-            "one too many": (lambda s: {**s, "x": torch.zeros(1)}, ""),
-            "another shape": (lambda s: {**s, "conv.weight": torch.zeros(8, 3, 5, 5)}, ""),
-            "empty": (lambda s: {}, ""),
-            "a list": (lambda s: [1], ""),
-            "a number": (lambda s: 7, ""),
-            "a name of 10,000 letters": (lambda s: {**s, "x" * 10_000: torch.zeros(1)}, ""),
-            "a name with escapes": (lambda s: {**s, "\x1b[2J\n": torch.zeros(1)}, ""),
+            "one too many": (
+                lambda s: {**s, "x": torch.zeros(1)},
+                "The weights n.pt do not fit python:nets:make: the file's 'x' has no place in the network",
+            ),
+            "another shape": (
+                lambda s: {**s, "conv.weight": torch.zeros(8, 3, 5, 5)},
+                "The weights n.pt do not fit python:nets:make: 'conv.weight' has the shape (8, 3, 5, 5)",
+            ),
+            "empty": (lambda s: {}, "n.pt holds no state dict (a mapping of names to tensors)"),
+            "a list": (lambda s: [1], "n.pt holds no state dict (a mapping of names to tensors)"),
+            "a number": (lambda s: 7, "n.pt holds no state dict (a mapping of names to tensors)"),
+            "a name of 10,000 letters": (
+                lambda s: {**s, "x" * 10_000: torch.zeros(1)},
+                "The weights n.pt do not fit python:nets:make: the file's",
+            ),
+            "a name with escapes": (
+                lambda s: {**s, "\x1b[2J\n": torch.zeros(1)},
+                "The weights n.pt do not fit python:nets:make: the file's '\\x1b[2J\\n' has no place in the",
+            ),
             "two classes for three names": (
                 lambda s: {
                     **s,
                     "head.weight": torch.zeros(2, 16),
                     "head.bias": torch.zeros(2),
                 },
-                "",
+                "The weights n.pt do not fit python:nets:make: 'head.weight' has the shape (2, 16), not",
             ),
-            "no elements": (_each(lambda v: v[:0] if v.ndim else v), ""),
-            "names that are numbers": (lambda s: dict(enumerate(s.values())), ""),
-            "sparse": (_wide(lambda v: v.to_sparse()), ""),
-            "quantised": (_wide(lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8)), ""),
-            "without data": (_each(lambda v: v.to("meta")), ""),
-            "complex": (_floats(lambda v: v.to(torch.complex64)), ""),
-            "all NaN": (_floats(lambda v: torch.full_like(v, float("nan"))), ""),
+            "no elements": (
+                _each(lambda v: v[:0] if v.ndim else v),
+                "The weights n.pt do not fit python:nets:make: 'conv.weight' has the shape (0, 3, 3, 3)",
+            ),
+            "names that are numbers": (
+                lambda s: dict(enumerate(s.values())),
+                "The weights n.pt do not fit python:nets:make: it holds none of the names of the network",
+            ),
+            "sparse": (
+                _wide(lambda v: v.to_sparse()),
+                "Cannot load n.pt, which may be damaged or incomplete",
+            ),
+            "without data": (
+                _each(lambda v: v.to("meta")),
+                "The weights n.pt do not fit python:nets:make: 'conv.weight' is a tensor without data (on",
+            ),
+            "complex": (
+                _floats(lambda v: v.to(torch.complex64)),
+                "The weights n.pt do not fit python:nets:make: 'conv.weight' holds complex64 numbers; save",
+            ),
+            "all NaN": (
+                _floats(lambda v: torch.full_like(v, float("nan"))),
+                "file:n.pt gives logits that are not finite on a black image",
+            ),
         },
     ),
     *rows(
         "archive",
         _file,
         {
-            "empty .pt": (("x.pt", b""), ""),
-            "zeros .pt": (("x.pt", bytes(1000)), ""),
-            "text .pt": (("x.pt", b"hello, world"), ""),
-            "half an archive": (("x.pt", b"PK\x03\x04" + bytes(40)), ""),
-            "empty .pt2": (("x.pt2", b""), ""),
-            "zeros .pt2": (("x.pt2", bytes(1000)), ""),
-            "empty .npz": (("x.npz", b""), ""),
-            "text .npz": (("x.npz", b"hello, world"), ""),
+            "empty .pt": (
+                ("x.pt", b""),
+                "is no PyTorch file; check how it was saved or downloaded",
+            ),
+            "zeros .pt": (
+                ("x.pt", bytes(1000)),
+                "is no PyTorch file; check how it was saved or downloaded",
+            ),
+            "text .pt": (
+                ("x.pt", b"hello, world"),
+                "is no PyTorch file; check how it was saved or downloaded",
+            ),
+            "half an archive": (
+                ("x.pt", b"PK\x03\x04" + bytes(40)),
+                "which may be damaged or incomplete",
+            ),
+            "empty .pt2": (("x.pt2", b""), "Cannot load the program"),
+            "zeros .pt2": (("x.pt2", bytes(1000)), "Cannot load the program"),
+            "empty .npz": (("x.npz", b""), "Cannot read the weights"),
+            "text .npz": (("x.npz", b"hello, world"), "Cannot read the weights"),
         },
     ),
     *rows(
         "code",
         _code,
         {
-            "in a state dict": (_torch("n.pt", {"a": torch.zeros(1), "b": Runs()}), ""),
-            "in a bare pickle": (_pickled("n.pt", Runs()), ""),
-            "in a pickle named .bin": (_pickled("n.bin", Runs()), ""),
-            "in a pickle named .pth": (_pickled("n.pth", {"state_dict": Runs()}), ""),
-            "in a pickle named .safetensors": (_pickled("n.safetensors", Runs()), ""),
-            "in a pickle named .npz": (_pickled("n.npz", Runs()), ""),
-            "in an array of objects": (_npz, ""),
+            "in a state dict": (
+                _torch("n.pt", {"a": torch.zeros(1), "b": Runs()}),
+                "n.pt holds a pickled object, which can run code when it is loaded; save its state dict",
+            ),
+            "in a bare pickle": (_pickled("n.pt", Runs()), "which may be damaged or incomplete"),
+            "in a pickle named .bin": (
+                _pickled("n.bin", Runs()),
+                "which may be damaged or incomplete",
+            ),
+            "in a pickle named .pth": (
+                _pickled("n.pth", {"state_dict": Runs()}),
+                "which may be damaged or incomplete",
+            ),
+            "in a pickle named .safetensors": (
+                _pickled("n.safetensors", Runs()),
+                "Cannot read the weights",
+            ),
+            "in a pickle named .npz": (_pickled("n.npz", Runs()), "Cannot read the weights"),
+            "in an array of objects": (_npz, "Cannot read the weights n.npz"),
         },
     ),
 )
