@@ -23,7 +23,7 @@ demo: setup
 	@$(BIN)/auditor demo --out demo
 
 test: setup check
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: setup
 	@$(BIN)/ruff check .
