@@ -16,7 +16,7 @@ from scipy import stats
 
 from auditor.datasets import ImageSet
 from auditor.errors import ImagesError
-from auditor.misreadings import better, chance
+from auditor.misreadings import Reading, better, chance
 from auditor.models import Classifier
 from auditor.record import Remark
 
@@ -57,7 +57,8 @@ def check(
         anyway: whether to go on where the accuracy says that a reading is wrong.
 
     Returns:
-        Serious remarks: the accuracy is not clearly above chance, or is not and `anyway` went on.
+        Serious remarks: the accuracy is not clearly above chance, another reading may fit, or what
+        is below was found and `anyway` went on.
 
     Raises:
         ImagesError: another reading fits far better, or the accuracy, or that of a class, is no
@@ -70,8 +71,9 @@ def check(
         return ()
     one = len(set(images.labels or ())) == 1  # shuffling changes nothing
     by_chance = 1 / logits.shape[1] if one else chance(labels, predictions)
+    other = better(classifier, images, labels, predictions, seed=seed, batch=batch)
     found = (
-        _misread(classifier, images, labels, predictions, seed=seed, batch=batch)
+        (_misread(other.reading) if other is not None and other.sure else None)
         or _at_chance(labels, predictions, by_chance)
         or _classes_at_chance(labels, predictions, classes, classifier.class_names)
     )
@@ -81,28 +83,21 @@ def check(
             raise ImagesError(f"{text}, or go on all the same with --anyway.")
         text = f"{text}. The audit went on all the same, as --anyway asked."
         return (Remark(code=code, text=text, serious=True),)
+    doubts = ()
+    if other is not None:
+        text = f"{_misread(other.reading)[1]}. The photos are too few to say for sure."
+        doubts = (Remark(code="another-reading-may-fit", text=text, serious=True),)
     right = int((predictions == labels).sum())
     if stats.binomtest(right, n, by_chance, "greater").pvalue <= WEAK:
-        return ()
+        return doubts
     text = (
         f"The model is right for {right} of {n} photos, which is not clearly more than by chance "
         f"({by_chance:.1%}): it hardly recognises them, or labels or preprocessing are wrong."
     )
-    return (Remark(code="accuracy-near-chance", text=text, serious=True),)
+    return (*doubts, Remark(code="accuracy-near-chance", text=text, serious=True))
 
 
-def _misread(
-    classifier: Classifier,
-    images: ImageSet,
-    labels: Ints,
-    predictions: Ints,
-    *,
-    seed: int,
-    batch: int,
-) -> tuple[str, str] | None:
-    best = better(classifier, images, labels, predictions, seed=seed, batch=batch)
-    if best is None:
-        return None
+def _misread(best: Reading) -> tuple[str, str]:
     return (
         "another-reading-fits",
         f"The model is right for {int(best.before.sum())} of {len(best.before)} photos as labels "

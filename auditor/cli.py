@@ -69,6 +69,7 @@ MOST_SEED = 2**31 - 1
 STAGES = {
     "load": "Loading model, probe and photos",
     "photos": "Running the photos through the model",
+    "agreement": "Comparing accuracy with chance",
     "pool": "Running the pool through the model",
     "probe": "Showing photos to the CLIP probe",
     "prototypes": "Generating prototypes",

@@ -114,6 +114,7 @@ def _equipped(folder: Path, plan: lab.Plan, shown: lab.Plan, progress: Stages) -
             arch=factory(plan.architecture, len(plan.classes), plan.size),
         ),
         images=str(folder / "images"),
+        labels="index",
         pool=str(folder / "pool"),
         out=str(folder / "audit"),
         planted=str(folder / "planted.json"),

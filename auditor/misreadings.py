@@ -24,12 +24,17 @@ from auditor.datasets import ImageSet
 from auditor.models import Classifier
 from auditor.preprocessing import Preprocess
 
-__all__ = ["Reading", "better", "chance"]
+__all__ = ["Better", "Reading", "better", "chance"]
 
-SAMPLE = 96  # photos that other preprocessing is tried on
-FIRST = 24  # of them, after which what is no better is dropped
+PARTS = (
+    24,
+    96,
+    384,
+)  # photos that other preprocessing is tried on; after each, the rest is dropped
+LEFT = 2  # readings, of those that are better, that all photos are spent on
 GAIN = 0.15  # in accuracy, from which another reading is far better
 LEVEL = 0.001  # of McNemar's test, divided by the number of readings
+DOUBTFUL = 0.05  # the same, where the photos are too few to say so for sure
 STREAM = 1947  # of random numbers, that others are not disturbed
 
 USUAL = (
@@ -97,6 +102,14 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Better:
+    """A reading that fits far better; `sure` if photos enough say so."""
+
+    reading: Reading
+    sure: bool
+
+
+@dataclass(frozen=True)
 class _Input:
     """Another way to make the network's input of a photo."""
 
@@ -115,7 +128,7 @@ def better(
     *,
     seed: int,
     batch: int,
-) -> Reading | None:
+) -> Better | None:
     """The reading that fits best, if one fits far better than the present one.
 
     Args:
@@ -133,16 +146,18 @@ def better(
     rows = _sample(labels, np.random.default_rng([seed, STREAM]))
     if right[rows].mean() <= 1 - GAIN:  # else nothing can be so much better
         tried += _other_inputs(classifier, images, labels, right, rows, batch)
-    level = LEVEL / len(tried)
-    fit = [
-        reading
-        for reading in tried
-        if reading.gain >= GAIN
-        and reading.p < level
-        # labels that some classes alone fit are a chance of what is taken for what
-        and (not reading.of_labels or reading.balanced > 0.5)
-    ]
-    return max(fit, key=lambda reading: reading.gain, default=None)
+    for level in (LEVEL, DOUBTFUL):
+        fit = [
+            reading
+            for reading in tried
+            if reading.gain >= GAIN
+            and reading.p < level / len(tried)
+            # labels that some classes alone fit are a chance of what is taken for what
+            and (not reading.of_labels or reading.balanced > 0.5)
+        ]
+        if fit:
+            return Better(max(fit, key=lambda reading: reading.gain), level == LEVEL)
+    return None
 
 
 def chance(labels: Ints, predictions: Ints) -> float:
@@ -152,13 +167,13 @@ def chance(labels: Ints, predictions: Ints) -> float:
 
 
 def _sample(labels: Ints, rng: np.random.Generator) -> Ints:
-    """Positions of at most `SAMPLE` photos, of every class about as many, in random order."""
+    """Positions of as many photos as are tried at most, of each class about as many, shuffled."""
     order = rng.permutation(len(labels))
     turn = np.zeros(len(labels), np.int64)
     for c in np.unique(labels):
         members = labels[order] == c
         turn[members] = np.arange(members.sum())
-    return np.asarray(order[np.argsort(turn, kind="stable")][:SAMPLE], np.int64)
+    return np.asarray(order[np.argsort(turn, kind="stable")][: PARTS[-1]], np.int64)
 
 
 def _other_labels(images: ImageSet, labels: Ints) -> Iterator[tuple[str, str, Ints]]:
@@ -194,7 +209,7 @@ def _other_labels(images: ImageSet, labels: Ints) -> Iterator[tuple[str, str, In
 def _other_inputs(
     classifier: Classifier, images: ImageSet, labels: Ints, right: Bools, rows: Ints, batch: int
 ) -> list[Reading]:
-    """Other preprocessing, tried on sampled photos; what is no better at first is tried no more."""
+    """Other preprocessing, tried on sampled photos; what is no better is tried on no more."""
     inputs = [
         *_other_values(classifier.preprocess, images),
         _other_aspect(classifier.preprocess, images),
@@ -202,7 +217,7 @@ def _other_inputs(
     ]
     tried: dict[int, Reading] = {}
     alive = list(range(len(inputs)))
-    for part in filter(len, (rows[:FIRST], rows[FIRST:])):
+    for part in filter(len, np.split(rows, PARTS[:-1])):
         answers = _answers(classifier, [inputs[k] for k in alive], part, batch)
         for k, answer in zip(alive, answers, strict=True):
             seen = labels[part], answer, right[part]
@@ -213,6 +228,8 @@ def _other_inputs(
                 else Reading(each.words, each.advice, *seen)
             )
         alive = [k for k in alive if tried[k].gain > 0]
+        if len(tried[alive[0]].labels if alive else ()) > PARTS[0]:
+            alive = sorted(alive, key=lambda k: -tried[k].gain)[:LEFT]
     return list(tried.values())
 
 

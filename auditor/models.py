@@ -166,7 +166,7 @@ def _in_float32(net: nn.Module) -> tuple[nn.Module, tuple[Remark, ...]]:
         return net, ()
     listed = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
     text = f"The model's weights are of type {listed}; they were computed with in float32."
-    return net.float(), (Remark(code="weights-not-in-float32", text=text),)
+    return net.float(), (Remark(code="weights-in-another-precision", text=text),)
 
 
 def _class_names(description: Description, config: ModelConfig) -> ClassNames:

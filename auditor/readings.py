@@ -264,6 +264,8 @@ def _mixed(
     classes = {text: next(iter(each)) for text, each in union.items()}
     used = {way: [text for text in texts if each[text]] for way, each in own.items()}
     ordered = fitting.get("folder-order", {}) if not column.numbered else {}
+    if any(ordered.get(text, classes[text]) != classes[text] for text in used.get("name", ())):
+        ordered = {}  # the names that there are say that the order is not meant
     for text in used.get("index", ()):
         named = any(text in used.get(way, ()) for way in ("id", "name"))
         if not named and ordered.get(text, classes[text]) != classes[text]:

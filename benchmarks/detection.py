@@ -263,7 +263,11 @@ def baselines(
     probe = probes.load(config.probe, device=device)
     bank = concepts.load(config.concepts)
     images = datasets.load(
-        config.images, class_names=classifier.class_names, class_ids=None, labelled=True
+        config.images,
+        class_names=classifier.class_names,
+        class_ids=None,
+        labelled=True,
+        labels=config.labels,
     )
     labels = np.array(images.labels)
     layers = find_layers(classifier, config.model.layers)

@@ -228,6 +228,7 @@ def equip(folder: Path, plan: Plan, data: Path) -> AuditConfig:
     return AuditConfig(
         model=ModelConfig(spec=f"file:{model_file}", arch=factory(plan.trunk, len(plan.classes))),
         images=str(folder / "images"),
+        labels="index",
         pool=str(folder / "pool"),
         out=str(folder / "audit"),
         planted=str(folder / "planted.json"),

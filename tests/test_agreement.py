@@ -297,7 +297,7 @@ def test_hardly_above_chance_is_said_and_goes_on() -> None:
 def test_the_sample_is_spread_over_classes(sizes: tuple[int, ...]) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     rows = misreadings._sample(labels, np.random.default_rng(0))
-    assert len(set(rows.tolist())) == len(rows) == min(misreadings.SAMPLE, len(labels))
+    assert len(set(rows.tolist())) == len(rows) == min(misreadings.PARTS[-1], len(labels))
     counts = np.bincount(labels[rows], minlength=len(sizes))
     for count, size in zip(counts, sizes, strict=True):
         assert count == size or count >= counts.max() - 1

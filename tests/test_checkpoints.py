@@ -404,4 +404,4 @@ def test_a_module_of_half_precision_is_audited_in_single(tmp_path: Path) -> None
     given = {"size": 8, "mean": half, "std": half, "trust_code": True}
     loaded = load(f"file:{tmp_path / 'm.pt'}", tmp_path, 4, **given)
     assert {value.dtype for value in loaded.net.parameters()} == {torch.float32}
-    assert [remark.code for remark in loaded.remarks] == ["weights-in-another-precision"]
+    assert "weights-in-another-precision" in [remark.code for remark in loaded.remarks]

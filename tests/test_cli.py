@@ -129,7 +129,7 @@ def prepared(folder: Path) -> None:
 LINE = (
     "audit", "audit.toml", "--model", "python:odd_model:net", "--size", "32",
     "--class-names", "names.json", "--images", "photos", "--concepts", "bank.toml",
-    "--out", "run", "--no-pdf",
+    "--out", "run", "--no-pdf", "--anyway",
 )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -337,10 +339,11 @@ def test_warning_filters_are_left_as_they_were() -> None:
 
 
 def test_importing_leaves_pillow_alone() -> None:
-    from PIL import ImageFile
-
-    assert not ImageFile.LOAD_TRUNCATED_IMAGES
-    assert Image.MAX_IMAGE_PIXELS == 89478485
+    code = (
+        "import auditor.photos; from PIL import Image, ImageFile; "
+        "assert not ImageFile.LOAD_TRUNCATED_IMAGES; assert Image.MAX_IMAGE_PIXELS == 89478485"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- EXIF, profiles and what is said of them -----------------------------------------------------

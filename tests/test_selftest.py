@@ -143,7 +143,7 @@ def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatc
     audited = example.equip(Path("mine"), CLEAN, progress=pipeline.Silent())
     own = config(
         model=audited.model.model_dump(), images=audited.images, pool=audited.pool,
-        self_test={"planted": 1, "clean": 0}, pdf="no",
+        self_test={"planted": 1, "clean": 0}, pdf="no", labels="index", anyway=True,
     )  # fmt: skip
     cli.run(own)
     saved = Audit.read(Path("audit/audit.json"))

@@ -167,7 +167,7 @@ def test_every_source_is_audited_from_end_to_end(user, source):
     done = audited(make(), **options)
     assert len(done.classes) == 2
     codes = [remark.code for remark in done.coverage.remarks]
-    assert ("weights-not-in-float32" in codes) == ("half" in source)
+    assert ("weights-in-another-precision" in codes) == ("half" in source)
     assert done.provenance.model_input.output == "logits"
     saved = json.loads(Path("audit/audit.json").read_text())
     assert all(row["prototypes"] for row in saved["classes"])
