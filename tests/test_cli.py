@@ -19,11 +19,9 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import pytest
 import tinyhtml5  # type: ignore[import-untyped]
-import torch
 from audits import audit
 from PIL import Image
-from torch import Tensor, nn
-from torchvision.transforms.functional import pil_to_tensor
+from tiny import probe
 from typer.testing import CliRunner
 
 from auditor import cli, pipeline, probes, report
@@ -79,33 +77,6 @@ q_level = 1e-6
 permutations = 99
 bootstrap = 99
 """
-
-
-class Letters(nn.Module):
-    """A dual encoder that knows colours and letters only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1) * self.weight
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        return torch.sin(tokens.float() @ torch.arange(1.0, 13.0)[None].repeat(16, 1))
-
-
-def probe(spec: str, **_: object) -> probes.ProbeModel:
-    def tokenize(texts: Sequence[str]) -> Tensor:
-        return torch.tensor([list(text.encode().ljust(16)[:16]) for text in texts])
-
-    def fit(image: Image.Image) -> Tensor:
-        return pil_to_tensor(image.resize((16, 16))).float() / 255
-
-    return probes.ProbeModel(
-        name=spec, digest="0" * 64, note="A probe of letters.", quality={}, size=(16, 16),
-        logit_scale=1.0, _net=Letters(), _fit=fit, _normalise=nn.Identity(), _tokenize=tokenize,
-    )  # fmt: skip
 
 
 def files(folder: Path) -> set[str]:
