@@ -203,7 +203,7 @@ def cells(*seeds: int) -> list[object]:
     return [{"bytes": photo(seed), "path": f"{seed}.png"} for seed in seeds]
 
 
-def test_a_snapshot_of_the_hub(tmp_path: Path) -> None:
+def test_a_snapshot_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"label": ["cat", "dog", "fox", "wolf"]}
     first = snapshot(
         tmp_path / "data/test-00000-of-00002.parquet", cells(0, 1, 2), {"label": [0, 1, 3]}, names
@@ -230,9 +230,10 @@ def test_a_snapshot_of_the_hub(tmp_path: Path) -> None:
     assert [remark.code for remark in shard.remarks] == ["shards-missing"]
     assert load(tmp_path, labelled=False).labels is None
     snapshot(tmp_path / "data/train-00000-of-00001.parquet", cells(5), {"label": [0]}, names)
-    told = refused(tmp_path)
+    monkeypatch.chdir(tmp_path)  # long paths are cut in the sentence
+    told = refused("data")
     assert "several splits; give one of them" in told
-    assert f"'{tmp_path}/data/test-*.parquet', '{tmp_path}/data/train-*.parquet'" in told
+    assert "'data/test-*.parquet', 'data/train-*.parquet'" in told
     assert len(load(f"{tmp_path}/data/train-*.parquet", labels="name")) == 1
     assert len(load(f"{tmp_path}/data/test-{{00000..00001}}-of-00002.parquet", labels="name")) == 5
 

@@ -27,11 +27,11 @@ MODELS_AND_OUTPUTS: tuple[Fault, ...] = (
         {
             "gives nothing": (
                 "return None",
-                "python:mine:make gives a NoneType, not a torch.nn.Module",
+                "python:hostile:make gives a NoneType, not a torch.nn.Module",
             ),
             "gives a function": (
                 "return lambda x: x",
-                "python:mine:make gives a function, not a torch.nn.Module",
+                "python:hostile:make gives a function, not a torch.nn.Module",
             ),
             "gives meta tensors": (
                 "return Net().to('meta')",
@@ -52,40 +52,40 @@ MODELS_AND_OUTPUTS: tuple[Fault, ...] = (
             ),
             "fails with escapes": (
                 "raise ValueError('\\x1b[2J\\n[red]')",
-                "The factory python:mine:make, called without arguments, fails: ValueError:  [2J",
+                "The factory python:hostile:make, called without arguments, fails: ValueError:  [2J",
             ),
             "calls itself": (
                 "return make()",
-                "The factory python:mine:make, called without arguments, fails: RecursionError: maximum",
+                "The factory python:hostile:make, called without arguments, fails: RecursionError: maximum",
             ),
             "gives NaN weights": (
                 "net = Net()\nnet.head.weight.data.fill_(float('nan'))\nreturn net",
-                "python:mine:make gives logits that are not finite on a black image",
+                "python:hostile:make gives logits that are not finite on a black image",
             ),
             "gives infinite weights": (
                 "net = Net()\nnet.head.bias.data.fill_(float('inf'))\nreturn net",
-                "python:mine:make gives logits that are not finite on a black image",
+                "python:hostile:make gives logits that are not finite on a black image",
             ),
             "gives a network of four channels": (
                 "return Net(c=4)",
-                "python:mine:make fails on a batch of two images of 32 x 32 pixels with 3 channels: Given",
+                "python:hostile:make fails on a batch of two images of 32 x 32 pixels with 3 channels: Given",
             ),
             "gives four classes for three names": (
                 "return Net(k=4)",
-                "python:mine:make has 4 classes and there are 3 class names; give a file with one for each",
+                "python:hostile:make has 4 classes and there are 3 class names; give a file with one for each",
             ),
             "gives a network without parameters": (
                 "net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
                 "net.auditor = Net.auditor\nreturn net",
-                "python:mine:make has no parameters, by which its device and layers are told; make its",
+                "python:hostile:make has no parameters, by which its device and layers are told; make its",
             ),
             "describes itself with a text": (
                 "net = Net()\nnet.auditor = 'x'\nreturn net",
-                "The description that python:mine:make carries cannot be used: Expecting value: line 1",
+                "The description that python:hostile:make carries cannot be used: Expecting value: line 1",
             ),
             "describes an unknown setting": (
                 "net = Net()\nnet.auditor = {**net.auditor, 'x': 1}\nreturn net",
-                "The description that python:mine:make carries cannot be used: x: Extra inputs are not",
+                "The description that python:hostile:make carries cannot be used: x: Extra inputs are not",
             ),
         },
     ),
@@ -95,19 +95,19 @@ MODELS_AND_OUTPUTS: tuple[Fault, ...] = (
         {
             "fails": (
                 "raise RuntimeError('boom')",
-                "python:mine:make fails on a batch of two images of 32 x 32 pixels with 3 channels: boom",
+                "python:hostile:make fails on a batch of two images of 32 x 32 pixels with 3 channels: boom",
             ),
             "fails from the fifth batch on": (
                 COUNTED + "if self.n > 4: raise RuntimeError('boom')\nreturn self.logits(x)",
-                "python:mine:make fails on a batch of 1: RuntimeError: boom",
+                "python:hostile:make fails on a batch of 1: RuntimeError: boom",
             ),
             "fails on a batch of other than two": (
                 "assert len(x) == 2, 'batches of two only'\nreturn self.logits(x)",
-                "python:mine:make fails on a batch of 6: AssertionError: batches of two only",
+                "python:hostile:make fails on a batch of 6: AssertionError: batches of two only",
             ),
             "fails on one image": (
                 "if len(x) == 1: raise ValueError('one')\nreturn self.logits(x)",
-                "python:mine:make fails on a batch of 1: ValueError: one",
+                "python:hostile:make fails on a batch of 1: ValueError: one",
             ),
             "exits after three batches": (
                 COUNTED + "if self.n > 3: raise SystemExit(0)\nreturn self.logits(x)",
@@ -115,69 +115,69 @@ MODELS_AND_OUTPUTS: tuple[Fault, ...] = (
             ),
             "gives nothing": (
                 "return None",
-                "python:mine:make gives a NoneType, not a tensor of logits",
+                "python:hostile:make gives a NoneType, not a tensor of logits",
             ),
             "gives whole numbers": (
                 "return self.logits(x).long()",
-                "python:mine:make gives an output of torch.int64, not a tensor of real numbers",
+                "python:hostile:make gives an output of torch.int64, not a tensor of real numbers",
             ),
             "gives complex numbers": (
                 "return self.logits(x).to(torch.complex64)",
-                "python:mine:make gives an output of torch.complex64, not a tensor of real numbers",
+                "python:hostile:make gives an output of torch.complex64, not a tensor of real numbers",
             ),
             "gives four axes": (
                 "return self.logits(x)[:, :, None, None]",
-                "python:mine:make gives an output of shape (2, 3, 1, 1) for two images; logits of shape",
+                "python:hostile:make gives an output of shape (2, 3, 1, 1) for two images; logits of shape",
             ),
             "gives a row too few": (
                 "return self.logits(x)[1:]",
-                "python:mine:make gives an output of shape (1, 3) for two images; logits of shape (2",
+                "python:hostile:make gives an output of shape (1, 3) for two images; logits of shape (2",
             ),
             "gives a row too few later": (
                 COUNTED + "return self.logits(x)[: None if self.n < 12 else -1]",
-                "python:mine:make gives no gradient to its input (python:mine:make gives an output of",
+                "python:hostile:make gives no gradient to its input (python:hostile:make gives an output of",
             ),
             "gives more classes for dark photos": (
                 "y = self.logits(x)\nreturn y if x.mean() < -.9 else torch.cat([y, y], 1)",
-                "python:mine:make gives an output of shape (6, 6) for a batch of shape (6, 3, 32, 32); it",
+                "python:hostile:make gives an output of shape (6, 6) for a batch of shape (6, 3, 32, 32); it",
             ),
             "gives NaN for blue photos": (
                 "blue = torch.where(x[:, 2].mean([1, 2]) > .5, float('nan'), 1.)\n"
                 "return self.logits(x) * blue[:, None]",
-                "python:mine:make gives logits that are not finite (NaN or infinite) for 2 of a batch of",
+                "python:hostile:make gives logits that are not finite (NaN or infinite) for 2 of a batch of",
             ),
             "gives infinity for blue photos": (
                 "blue = torch.where(x[:, 2].mean([1, 2]) > .5, float('inf'), 0.)\n"
                 "return self.logits(x) + blue[:, None]",
-                "python:mine:make gives logits that are not finite (NaN or infinite) for 2 of a batch of",
+                "python:hostile:make gives logits that are not finite (NaN or infinite) for 2 of a batch of",
             ),
             "gives no gradient": (
                 "with torch.no_grad(): return self.logits(x)",
-                "python:mine:make gives no gradient to its input, which prototypes need",
+                "python:hostile:make gives no gradient to its input, which prototypes need",
             ),
             "gives a gradient of zero": (
                 "return self.logits(x * 0)",
-                "python:mine:make gives a gradient to its input that is zero everywhere, and prototypes",
+                "python:hostile:make gives a gradient to its input that is zero everywhere, and prototypes",
             ),
             "adds noise": (
                 "y = self.logits(x)\nreturn y + torch.randn_like(y)",
-                "python:mine:make answers differently to the same photo when it is asked again: its logits",
+                "python:hostile:make answers differently to the same photo when it is asked again: its logits",
             ),
             "drops at random": (
                 "return self.logits(nn.functional.dropout(x, .5, True))",
-                "python:mine:make answers differently to the same photo when it is asked again: its logits",
+                "python:hostile:make answers differently to the same photo when it is asked again: its logits",
             ),
             "changes its weights": (
                 "self.head.bias.data += .1\nreturn self.logits(x)",
-                "python:mine:make answers differently to the same photo when it is asked again: its logits",
+                "python:hostile:make answers differently to the same photo when it is asked again: its logits",
             ),
             "normalises by the batch": (
                 "return self.logits(x - x.mean((0, 2, 3), keepdim=True))",
-                "python:mine:make answers differently to the same photo alone and in a batch, as a model",
+                "python:hostile:make answers differently to the same photo alone and in a batch, as a model",
             ),
             "gives labels of their own": (
                 "return self.logits(x).sigmoid()",
-                "python:mine:make gives a sigmoid for each of 3 labels, so that a photo can have several",
+                "python:hostile:make gives a sigmoid for each of 3 labels, so that a photo can have several",
             ),
         },
     ),
@@ -187,23 +187,23 @@ MODELS_AND_OUTPUTS: tuple[Fault, ...] = (
         {
             "logits said to be probabilities": (
                 ("return self.logits(x)", "probabilities"),
-                "--output probabilities is said of python:mine:make, and its outputs for photos are",
+                "--output probabilities is said of python:hostile:make, and its outputs for photos are",
             ),
             "logits said to be logs": (
                 ("return self.logits(x)", "log-probabilities"),
-                "--output log-probabilities is said of python:mine:make, and its outputs for photos are",
+                "--output log-probabilities is said of python:hostile:make, and its outputs for photos are",
             ),
             "logits said to be labels": (
                 ("return self.logits(x)", "sigmoid"),
-                "python:mine:make gives a sigmoid for each of 3 labels, so that a photo can have several",
+                "python:hostile:make gives a sigmoid for each of 3 labels, so that a photo can have several",
             ),
             "probabilities said to be logs": (
                 ("return self.logits(x).softmax(1)", "log-probabilities"),
-                "--output log-probabilities is said of python:mine:make, and its outputs for photos are",
+                "--output log-probabilities is said of python:hostile:make, and its outputs for photos are",
             ),
             "one output said to be logits": (
                 ("return self.logits(x)[:, :1]", "logits"),
-                "python:mine:make gives an output of shape (2, 1) for two images, one number for each; if",
+                "python:hostile:make gives an output of shape (2, 1) for two images, one number for each; if",
             ),
         },
     ),

@@ -133,16 +133,15 @@ class Place:
             for i in range(n):
                 save(self.folder / root / label / f"{i}.png", picture(rng, k))
 
-    def network(self, *, forward: str = "", make: str = "", name: str = "mine") -> str:
+    def network(self, *, forward: str = "", make: str = "") -> str:
         """A module whose network has another `forward`, or whose factory another body."""
         text = NETS
         if forward:
             text = text.replace("return self.logits(x)", forward.replace("\n", "\n        "))
         if make:
             text = text.replace("return Net().eval()", make.replace("\n", "\n    "))
-        self.write(f"{name}.py", text)
-        self.patched.delitem(sys.modules, name, raising=False)
-        return f"python:{name}:make"
+        self.write("hostile.py", text)
+        return "python:hostile:make"
 
 
 def picture(rng: np.random.Generator, label: int, side: int = 40) -> np.ndarray:

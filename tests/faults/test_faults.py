@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,11 @@ def place(
     made.write("bank.toml", BANK)
     made.write("names.txt", "alpha\nbeta\ngamma\n")
     made.write("nets.py", NETS)
-    monkeypatch.delitem(__import__("sys").modules, "nets", raising=False)
     made.photos()
     made.photos("pool", labels=("a", "b", "c"))
-    return made
+    yield made
+    for name in ("nets", "hostile"):  # each case imports its own
+        sys.modules.pop(name, None)
 
 
 def test_what_the_faults_change_can_be_audited(place: Place) -> None:
