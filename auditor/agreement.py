@@ -83,7 +83,7 @@ def check(
             raise ImagesError(f"{text}, or go on all the same with --anyway.")
         text = f"{text}. The audit went on all the same, as --anyway asked."
         return (Remark(code=code, text=text, serious=True),)
-    doubts = ()
+    doubts: tuple[Remark, ...] = ()
     if other is not None:
         text = f"{_misread(other.reading)[1]}. The photos are too few to say for sure."
         doubts = (Remark(code="another-reading-may-fit", text=text, serious=True),)
