@@ -395,7 +395,9 @@ def test_the_input_of_a_library_is_said_where_nothing_states_it(
         return [remark.text for remark in found if remark.code == "input-of-the-library"]
 
     (said,) = remarks()
-    assert "c.pt" in said and spec in said and "--mean" in said
+    assert "c.pt" in said
+    assert spec in said
+    assert "--mean" in said
     assert remarks(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5)) == []
 
 
