@@ -1,12 +1,12 @@
 """`auditor`, and `python -m auditor`."""
 
-from auditor.process import told
+from auditor.cli.process import told
 
 
 def main() -> None:
     """Entry point: the program is imported where a signal or a lack of memory is told."""
     with told():
-        from auditor.cli import app
+        from auditor.cli.commands import app
 
         app()
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from auditor.core.storage import parse_toml, read_text
 from auditor.errors import ConfigError
-from auditor.storage import parse_toml, read_text
 
 __all__ = ["AuditConfig"]
 
@@ -35,8 +35,8 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The audited classifier. `spec` is the command line's `--model`.
 
-    What is `None` is taken from the model's own description (`auditor.description`), else from the
-    usual value where there is one; what cannot be known is asked for.
+    What is `None` is taken from the model's own description (`auditor.models.description`), else
+    from the usual value where there is one; what cannot be known is asked for.
 
     Attributes:
         size: height and width of the network's input in pixels; one number for both.
@@ -87,7 +87,7 @@ class ModelConfig(Section):
 
 
 class PrototypeConfig(Section):
-    """How prototypes are generated (see `auditor.prototypes`)."""
+    """How prototypes are generated (see `auditor.prototypes.generation`)."""
 
     mode: Literal["auto", "natural", "data-free", "reference", "paper", "patch"] = "auto"
     parameterisation: Literal["auto", "fourier", "pixel", "phase"] = "auto"
@@ -112,7 +112,7 @@ class StatisticsConfig(Section):
 
 
 class SelfTestConfig(Section):
-    """How many lab models the audit's settings are tried on (see `auditor.selftest`).
+    """How many lab models the audit's settings are tried on (see `auditor.lab.selftest`).
 
     `folder` keeps their results for other audits with these settings; by default the run folder.
     """

@@ -20,10 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor import compute, datasets, detection, drawing, models, pipeline
-from auditor.cli import Bars
+from auditor.cli.commands import Bars
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
-from auditor.counterfactuals import photo_seed
+from auditor.drawing import drawings
+from auditor.evidence.insertion import photo_seed
+from auditor.images import image_set
+from auditor.lab import scoring
+from auditor.models import hardware, loading
+from auditor.pipeline import runner
 
 MODELS = ("mobilenet_v2", "efficientnet_lite0")
 CONCEPTS = ("chinese_watermark", "chinese_caption", "latin_watermark", "black_border")
@@ -49,9 +53,9 @@ def main() -> None:
 
 def insertion(name: str, data: Path, count: int) -> None:
     spec = ModelConfig(spec=f"python:benchmarks.mobilenet_v2:{name}")
-    classifier = models.load(spec, device=torch.device("cpu"))
-    compute.laid_out(classifier.net)
-    photos = datasets.load(
+    classifier = loading.load(spec, device=torch.device("cpu"))
+    hardware.laid_out(classifier.net)
+    photos = image_set.load(
         str(data / "imagenet-ccby"),
         class_names=classifier.class_names,
         class_ids=classifier.class_ids,
@@ -68,7 +72,7 @@ def insertion(name: str, data: Path, count: int) -> None:
             edited = []
             for photo in batch:
                 seed = photo_seed(0, place)
-                act = drawing.draw_control if control else drawing.draw
+                act = drawings.draw_control if control else drawings.draw
                 edited.append(photo if edit is None else act(edit, photo, seed=seed))
                 place += 1
             parts.append(classifier.logits(torch.stack(edited)).double().log_softmax(1))
@@ -111,7 +115,7 @@ def audit(name: str, data: Path, out: Path) -> None:
         out=str(out / "audit"),
         prototypes=PrototypeConfig(per_class=2, steps=192),
     )
-    done = pipeline.run(config, progress=Bars())
+    done = runner.run(config, progress=Bars())
     carton = next(c for c in done.classes if c.index == CARTON)
     extrinsic = {concept.name for concept in done.concepts if concept.extrinsic}
     first = [c for c in carton.concepts if c.rank is not None and not c.core]
@@ -120,7 +124,7 @@ def audit(name: str, data: Path, out: Path) -> None:
     for place, c in enumerate(first, start=1):
         print(f"  {place:>2} {c.concept:<24} score {c.score:.2f} p {c.p:.4f} q {c.q:.3f}")
     for finding in done.findings:
-        if finding.grade in detection.GRADES:
+        if finding.grade in scoring.GRADES:
             print(f"  {finding.grade}: {finding.class_index} {finding.concept}")
 
 

@@ -27,26 +27,18 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from auditor import (
-    compute,
-    concepts,
-    datasets,
-    detection,
-    example,
-    lab,
-    models,
-    pipeline,
-    plans,
-    probes,
-    showing,
-)
-from auditor.activations import find_layers
+from auditor.concepts import banks, presence, probes
 from auditor.config import AuditConfig, PrototypeConfig
-from auditor.observations import Observer, path_photos
-from auditor.plans import Plan, Shortcut
-from auditor.record import Audit
-from auditor.storage import Work
-from auditor.vocabulary import prompt_rows
+from auditor.core.storage import Work
+from auditor.evidence.directions import prompt_rows
+from auditor.images import image_set
+from auditor.lab import example, plans, scoring, training
+from auditor.lab.plans import Plan, Shortcut
+from auditor.models import hardware, loading
+from auditor.models.activations import find_layers
+from auditor.pipeline import runner
+from auditor.pipeline.observations import Observer, path_photos
+from auditor.record.schema import Audit
 from benchmarks.studies import Job, keep, unfinished
 
 FIRST = ("textured background", "Latin text", "time stamp", "border", "colour", "object")
@@ -205,7 +197,7 @@ def run(
     pool or, as most users have it, with these photos alone. Baselines know the pool.
     """
     folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
-    silent = pipeline.Silent()
+    silent = runner.Silent()
     start = time.perf_counter()
     equipped = example.equip(folder, job.plan, progress=silent, photos_plan=job.photos)
     trained = time.perf_counter()
@@ -221,11 +213,11 @@ def run(
             "pdf": "no",
         }
     )
-    audit = pipeline.run(
+    audit = runner.run(
         config if pool else config.model_copy(update={"pool": None}), progress=silent
     )
     seconds = time.perf_counter() - trained
-    outcome = dataclasses.replace(detection.score(audit, job.plan), seconds=round(seconds, 1))
+    outcome = dataclasses.replace(scoring.score(audit, job.plan), seconds=round(seconds, 1))
     return {
         "job": job.name,
         "half": job.half,
@@ -240,7 +232,7 @@ def _shown(job: Job[Plan]) -> dict[str, NDArray[np.bool_]]:
     """Which photos of the pool truly show each planted concept."""
     pool = list(example.pool_scenes(job.photos or job.plan))
     return {
-        concept: np.array([lab.shows(scene, concept) for scene in pool])
+        concept: np.array([training.shows(scene, concept) for scene in pool])
         for concept in job.plan.owners
     }
 
@@ -258,11 +250,11 @@ def baselines(
     probe's score of the concept tells the pool's photos that show it, `shown`, from the others.
     """
     device = torch.device("cpu")
-    classifier = models.load(config.model, device=device)
-    compute.laid_out(classifier.net)
+    classifier = loading.load(config.model, device=device)
+    hardware.laid_out(classifier.net)
     probe = probes.load(config.probe, device=device)
-    bank = concepts.load(config.concepts)
-    images = datasets.load(
+    bank = banks.load(config.concepts)
+    images = image_set.load(
         config.images,
         class_names=classifier.class_names,
         class_ids=None,
@@ -278,14 +270,14 @@ def baselines(
     predicted = observer.photos(images, on_path, lambda _: None).logits.argmax(1)
     rows = observer.probed(images, probe, lambda _: None)
     texts = prompt_rows(probe, bank.concepts)
-    pool = datasets.load(str(config.pool), class_names=(), class_ids=None, labelled=False)
-    scores = showing.presence(observer.probed(pool, probe, lambda _: None), texts)
+    pool = image_set.load(str(config.pool), class_names=(), class_ids=None, labelled=False)
+    scores = presence.presence(observer.probed(pool, probe, lambda _: None), texts)
     names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()
     column = {concept.name: j for j, concept in enumerate(bank.concepts)}
     found = []
     for planted in audit.planted or ():
         index = planted.class_index
-        listed = detection.candidates(planted, audit)
+        listed = scoring.candidates(planted, audit)
         wrong = (predicted == index) & (labels != index)
         right = (predicted == labels) & np.isin(labels, labels[wrong])
         places: dict[str, float | None] = {"candidates": len(listed)}
@@ -321,7 +313,7 @@ def _place(values: dict[str, float | None], allowed: tuple[str, ...]) -> float |
     return None if not own else 1 + sum(value > max(own) for value in known.values())
 
 
-def _plain(outcome: detection.Outcome) -> dict[str, object]:
+def _plain(outcome: scoring.Outcome) -> dict[str, object]:
     data = dataclasses.asdict(dataclasses.replace(outcome, pairs=()))
     data["pairs"] = [
         {**vars(pair), "effect": pair.effect.model_dump(), "learned": pair.learned}

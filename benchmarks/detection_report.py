@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from auditor import concepts
-from auditor.detection import GRADES, reaches
-from auditor.plans import accepted
-from auditor.record import Estimate, Grade
-from auditor.statistics import poisson_rate, proportion
+from auditor.concepts import banks
+from auditor.core.statistics import poisson_rate, proportion
+from auditor.lab.plans import accepted
+from auditor.lab.scoring import GRADES, reaches
+from auditor.record.schema import Estimate, Grade
 from benchmarks.studies import kept
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -354,7 +354,7 @@ def section(title: str, results: Sequence[Row]) -> str:
 def compared(studies: dict[str, Sequence[Row]]) -> str:
     """The same classifiers with more and fewer photos, and without a pool."""
     counts: dict[str, list[str]] = {}
-    drawn = {c.name for c in concepts.load(None).concepts if c.drawing is not None}
+    drawn = {c.name for c in banks.load(None).concepts if c.drawing is not None}
     for results in studies.values():
         goal = [p for p in pairs(results) if p["strength"] == 0.95]
         for name, holds in MEASURES.items():

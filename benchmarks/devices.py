@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
-from auditor import compute, example, pipeline
-from auditor.record import Audit
+from auditor.lab import example
+from auditor.models import hardware
+from auditor.pipeline import runner
+from auditor.record.schema import Audit
 
 
 def main() -> None:
@@ -29,18 +31,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo"))
     parser.add_argument("--out", type=Path, default=Path("out/devices.json"))
     given = parser.parse_args()
-    config = example.prepare(given.folder, seed=0, progress=pipeline.Silent())
+    config = example.prepare(given.folder, seed=0, progress=runner.Silent())
     rows: list[dict[str, object]] = []
     audits: list[tuple[Path, Audit]] = []
     for place, name in enumerate(given.devices):
         folder = given.out.parent / f"devices-{place}"
         shutil.rmtree(folder, ignore_errors=True)
         changes = {"device": name, "out": str(folder), "pdf": "no"}
-        audit = pipeline.run(config.model_copy(update=changes), progress=pipeline.Silent())
+        audit = runner.run(config.model_copy(update=changes), progress=runner.Silent())
         audits.append((folder, audit))
-        device = compute.choose_device(name)
+        device = hardware.choose_device(name)
         row: dict[str, object] = {
-            "device": compute.describe(device),
+            "device": hardware.describe(device),
             "seconds": audit.provenance.seconds,
             "seconds_in_all": round(sum(audit.provenance.seconds.values()), 1),
             "findings": sorted(f"{f.class_index} {f.concept}: {f.grade}" for f in audit.findings),

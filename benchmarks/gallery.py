@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor import compute, datasets
-from auditor.activations import collect, find_layers
-from auditor.material import gather
-from auditor.prototypes import MODES, Recipe, generate
+from auditor.images import image_set
+from auditor.models import hardware
+from auditor.models.activations import collect, find_layers
+from auditor.prototypes.constraints import gather
+from auditor.prototypes.generation import MODES, Recipe, generate
 from benchmarks import making
 from benchmarks.published import labelled_photos, scenes, write_table
 from benchmarks.tables import sheet
@@ -33,7 +34,7 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(given.threads)
     os.environ["AUDITOR_DATA"] = str(given.data.resolve())
-    compute.keep_freed_memory()
+    hardware.keep_freed_memory()
     classifier = making.prepared("mobilenet_v2")
     layers = find_layers(classifier)
     names = [name.lower() for name in classifier.class_names]
@@ -43,7 +44,7 @@ def main() -> None:
     rest = photos + scenes(given.data)
     with tempfile.TemporaryDirectory() as folder:
         images, pool = (
-            datasets.load(
+            image_set.load(
                 write_table(Path(folder) / name, rows, labelled=labelled),
                 class_names=classifier.class_names, class_ids=classifier.class_ids,
                 labelled=labelled,
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def _photos(
-    images: datasets.ImageSet, classes: list[int], classifier: making.Classifier
+    images: image_set.ImageSet, classes: list[int], classifier: making.Classifier
 ) -> dict[int, np.ndarray]:
     labels = list(images.labels)
     first = images.subset([labels.index(c) for c in classes])

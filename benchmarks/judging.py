@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditor import concepts, credibility, datasets
-from auditor.activations import Activations, Layers, collect, head_weights
+from auditor.concepts import banks
+from auditor.concepts.probes import ProbeModel
 from auditor.config import AuditConfig, ModelConfig
-from auditor.models import Classifier, weights_digest
-from auditor.observations import Observer
-from auditor.probes import ProbeModel
-from auditor.record import Estimate
-from auditor.statistics import proportion
-from auditor.storage import Work
-from auditor.vocabulary import Vocabulary, own_photos
+from auditor.core.statistics import proportion
+from auditor.core.storage import Work
+from auditor.evidence import credibility
+from auditor.evidence.directions import Vocabulary, own_photos
+from auditor.images import image_set
+from auditor.models.activations import Activations, Layers, collect, head_weights
+from auditor.models.loading import Classifier, weights_digest
+from auditor.pipeline.observations import Observer
+from auditor.record.schema import Estimate
 from benchmarks.published import Published, first_five, place
 from benchmarks.similarity import Similarity, ceiling_and_floor, similarity
 
@@ -66,7 +68,7 @@ class Judge:
         others: Mapping[str, Classifier],
     ) -> None:
         self.classifier, self.layers, self.others = classifier, layers, others
-        self.images = datasets.load(
+        self.images = image_set.load(
             table,
             class_names=classifier.class_names,
             class_ids=classifier.class_ids,
@@ -208,12 +210,12 @@ class Bridge:
         work.mkdir(parents=True, exist_ok=True)
         names = work / "names.txt"
         names.write_text("\n".join(published.vocabulary) + "\n")
-        photos = datasets.load(pool, class_names=(), class_ids=None, labelled=False)
+        photos = image_set.load(pool, class_names=(), class_ids=None, labelled=False)
         pooled = observer.photos(photos, np.zeros(len(photos), bool), lambda _: None)
         classes = published.indices
         rows = observer.probed(photos, probe, lambda _: None)
         self.vocabulary = Vocabulary.build(
-            concepts.load(str(names)), probe, observer,
+            banks.load(str(names)), probe, observer,
             pool=photos, pooled=pooled, pool_rows=rows,
             own=own_photos(probe, rows, None, classes, classifier.class_names),
             insertions={}, canvas_labels=np.zeros(0, np.int64), changes={}, classes=classes,

@@ -28,24 +28,23 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from auditor import (
+from auditor.config import ModelConfig
+from auditor.core.storage import write_atomically
+from auditor.models import hardware, loading
+from auditor.models.activations import Activations, Layers, collect
+from auditor.models.loading import Classifier
+from auditor.prototypes import (
     collages,
-    compute,
     expectations,
-    models,
+    generation,
     objectives,
     optimisation,
     parameterisations,
-    prototypes,
     recipes,
     views,
 )
-from auditor.activations import Activations, Layers, collect
-from auditor.config import ModelConfig
-from auditor.expectations import ChannelStatistics, Expectation
-from auditor.material import COLLAGES
-from auditor.models import Classifier
-from auditor.storage import write_atomically
+from auditor.prototypes.constraints import COLLAGES
+from auditor.prototypes.expectations import ChannelStatistics, Expectation
 from benchmarks import peers
 
 __all__ = ["MODES", "Kept", "Maker", "Ours", "load", "ours"]
@@ -55,7 +54,7 @@ __all__ = ["MODES", "Kept", "Maker", "Ours", "load", "ours"]
 MODES = ("natural", "data-free", "paper", "plain", "generic", "pixel")
 ENGINE = (
     collages,
-    prototypes,
+    generation,
     expectations,
     objectives,
     optimisation,
@@ -102,7 +101,7 @@ def ours(
     """
     if mode not in MODES:
         raise ValueError(f"no mode {mode!r}")
-    recipe = prototypes.Recipe(
+    recipe = generation.Recipe(
         mode="paper" if mode == "paper" else "natural",
         parameterisation="pixel" if mode in ("plain", "paper", "pixel") else "fourier",
         steps=steps,
@@ -119,7 +118,7 @@ def ours(
         )
     if expectation is not None and mode == "generic":
         expectation = _without_class(expectation, generic)
-    made = prototypes.generate(
+    made = generation.generate(
         classifier, layers, [(c, seed) for c in classes], recipe, expectation=expectation
     )
     used = frozenset(expectation.layers) if expectation is not None else frozenset[str]()
@@ -246,13 +245,13 @@ class Maker:
 
 def load(model: str) -> Classifier:
     """A model of `benchmarks.mobilenet_v2` on the processor."""
-    return models.load(ModelConfig(spec=SPEC + model), device=torch.device("cpu"))
+    return loading.load(ModelConfig(spec=SPEC + model), device=torch.device("cpu"))
 
 
 def prepared(model: str) -> Classifier:
     """The model as this engine's audits have it."""
     classifier = load(model)
-    compute.laid_out(classifier.net)
+    hardware.laid_out(classifier.net)
     return classifier
 
 

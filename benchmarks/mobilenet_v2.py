@@ -20,7 +20,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auditor.offline import IMAGE_TOWER
+from auditor.concepts.embedded_probe import IMAGE_TOWER
 
 __all__ = ["efficientnet_lite0", "mobilenet_v2", "resnet18", "squeezenet1_0"]
 

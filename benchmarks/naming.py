@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor import pipeline, probes
-from auditor.cli import Bars
+from auditor.cli.commands import Bars
+from auditor.concepts import probes
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
+from auditor.pipeline import runner
 from benchmarks.published import (
     Published,
     control,
@@ -49,7 +50,7 @@ def main() -> None:
     vocabulary = given.out / "names.txt"
     vocabulary.write_text("\n".join(published.vocabulary) + "\n")
     photos = labelled_photos(given.data)
-    audit = pipeline.run(
+    audit = runner.run(
         AuditConfig(
             model=ModelConfig(spec="python:benchmarks.mobilenet_v2:mobilenet_v2"),
             images=write_table(given.out / "images.csv", photos, labelled=True),

@@ -41,7 +41,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditor.models import Classifier
+from auditor.models.loading import Classifier
 
 __all__ = ["PEERS", "Peer", "Rendered", "add_path", "fourier", "lucent", "maco", "torch_dreams"]
 

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from auditor import plans, surroundings
-from auditor.drawing import draw
-from auditor.example import CONCEPT_RATE
-from auditor.preprocessing import Preprocess
-from auditor.shapes import COMPANIONS, paste
-from auditor.storage import digest_value
+from auditor.core.storage import digest_value
+from auditor.drawing.drawings import draw
+from auditor.drawing.shapes import COMPANIONS, paste
+from auditor.evidence import surroundings
+from auditor.lab import plans
+from auditor.lab.example import CONCEPT_RATE
+from auditor.models.preprocessing import Preprocess
 from benchmarks.superclasses import GROUNDS, SUPERCLASSES, Split
 
 __all__ = [

@@ -37,12 +37,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from auditor import compute, detection, models, pipeline
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
-from auditor.pictures import encoded_png
-from auditor.record import Estimate
-from auditor.statistics import mean_estimate, proportion
-from auditor.storage import write_atomically
+from auditor.core.statistics import mean_estimate, proportion
+from auditor.core.storage import write_atomically
+from auditor.lab import scoring
+from auditor.models import hardware, loading
+from auditor.pipeline import runner
+from auditor.pipeline.pictures import encoded_png
+from auditor.record.schema import Estimate
 from benchmarks import mobilenet_v2
 from benchmarks.detection import FOURTH, HELD_OUT, _plain, baselines
 from benchmarks.planted_photos import (
@@ -133,7 +135,7 @@ def _run(
 def train(plan: Plan, photos: Split) -> PlantedNetwork:
     """A head trained on features that are computed once, in evaluation mode, frozen."""
     net = _network(plan.trunk, len(plan.classes), plan.seed)
-    compute.laid_out(net).eval()
+    hardware.laid_out(net).eval()
     shots = training(plan, photos)
     features = _run(net, net.features, (render(shot, plan, photos) for shot in shots))
     labels = torch.tensor([shot.label for shot in shots])
@@ -165,7 +167,7 @@ class Verified:
     Attributes:
         accuracy: share of them that are classified rightly.
         effects: of each shortcut, how far its concept, put on photos of the other classes, raises
-            the probability of its class (as `auditor.lab.learned`), in [-1, 1].
+            the probability of its class (as `auditor.lab.training.learned`), in [-1, 1].
     """
 
     accuracy: Estimate
@@ -204,7 +206,7 @@ def verified(net: PlantedNetwork, plan: Plan, photos: Split, *, per_class: int =
 def equip(folder: Path, plan: Plan, data: Path) -> AuditConfig:
     """A classifier with its photos and pool as files, and how to audit them.
 
-    What a former call finished is kept, as by `auditor.example.equip`.
+    What a former call finished is kept, as by `auditor.lab.example.equip`.
     """
     photos = split(data, plan.classes, plan.seed)
     model_file = folder / "model.safetensors"
@@ -218,7 +220,7 @@ def equip(folder: Path, plan: Plan, data: Path) -> AuditConfig:
         text = json.dumps(planted, indent=1)
         write_atomically(folder / "planted.json", f"{text}\n".encode())
         write_atomically(folder / "accuracy.json", found.accuracy.model_dump_json().encode())
-        models.save(model_file, net, net.preprocess, plan.classes)
+        loading.save(model_file, net, net.preprocess, plan.classes)
     if not (folder / "photos.done").exists():
         for shot in (*audited(plan, photos), *pool(plan, photos)):
             where = Path("pool") if shot.label is None else Path("images") / str(shot.label)
@@ -270,9 +272,9 @@ def run(job: Job[Plan], data: Path, cache: Path) -> dict[str, Any]:
     folder = cache / "models" / f"photos-{job.plan.digest[:16]}"
     config = equip(folder, job.plan, data)
     trained = time.perf_counter()
-    audit = pipeline.run(config, progress=pipeline.Silent())
+    audit = runner.run(config, progress=runner.Silent())
     seconds = time.perf_counter() - trained
-    outcome = detection.score(audit, job.plan)  # type: ignore[arg-type]
+    outcome = scoring.score(audit, job.plan)  # type: ignore[arg-type]
     shots = pool(job.plan, split(data, job.plan.classes, job.plan.seed))
     shown = {c: np.array([c in shot.concepts for shot in shots]) for c in job.plan.owners}
     places = baselines(audit, config, shown) if outcome.pairs else []

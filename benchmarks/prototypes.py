@@ -36,12 +36,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor import compute, datasets, probes
-from auditor.activations import find_layers
-from auditor.datasets import ImageSet
-from auditor.models import Classifier
-from auditor.observations import GENERIC_PHOTOS
-from auditor.storage import write_atomically
+from auditor.concepts import probes
+from auditor.core.storage import write_atomically
+from auditor.images import image_set
+from auditor.images.image_set import ImageSet
+from auditor.models import hardware
+from auditor.models.activations import find_layers
+from auditor.models.loading import Classifier
+from auditor.pipeline.observations import GENERIC_PHOTOS
 from benchmarks import making
 from benchmarks.judging import Bridge, Judge, make_observer
 from benchmarks.making import MODES, Kept, Maker
@@ -64,7 +66,7 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(given.threads)
     os.environ["AUDITOR_DATA"] = str(given.data.resolve())
-    compute.keep_freed_memory()
+    hardware.keep_freed_memory()
     given.out.mkdir(parents=True, exist_ok=True)
     run = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     result: Json = {"created": run, **circumstances(given), "models": {}}
@@ -171,7 +173,7 @@ def one_model(model: str, given: argparse.Namespace, chosen: Choice, run: str) -
     classifier = making.prepared(model)
     layers = find_layers(classifier)
     observer = make_observer(classifier, layers, given.out)
-    generic = datasets.load(chosen.generic_table, class_names=(), class_ids=None, labelled=False)
+    generic = image_set.load(chosen.generic_table, class_names=(), class_ids=None, labelled=False)
     seen = observer.photos(generic, np.ones(len(generic), bool), lambda _: None)
     maker = Maker(
         model, classifier, layers, seen, given.out / model, given.data.resolve(), given.peers,

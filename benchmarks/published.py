@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from auditor.probes import ProbeModel
+from auditor.concepts.probes import ProbeModel
 
 __all__ = ["Published", "control", "labelled_photos", "place", "scenes", "write_table"]
 

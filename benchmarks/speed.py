@@ -24,14 +24,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from auditor import compute, expectations, offline, probes, prototypes
-from auditor.activations import collect, find_layers
-from auditor.collages import collages
-from auditor.models import Classifier
-from auditor.parameterisations import parameterisation
-from auditor.preprocessing import Preprocess
-from auditor.prototypes import Recipe
-from auditor.views import View, transformed
+from auditor.concepts import embedded_probe, probes
+from auditor.models import hardware
+from auditor.models.activations import collect, find_layers
+from auditor.models.loading import Classifier
+from auditor.models.preprocessing import Preprocess
+from auditor.prototypes import expectations, generation
+from auditor.prototypes.collages import collages
+from auditor.prototypes.generation import Recipe
+from auditor.prototypes.parameterisations import parameterisation
+from auditor.prototypes.views import View, transformed
 
 MODELS = ("resnet18", "mobilenetv2_100")
 REPEATS = 5
@@ -45,11 +47,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/speed.json"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    compute.keep_freed_memory()
-    device = compute.choose_device(given.device)
+    hardware.keep_freed_memory()
+    device = hardware.choose_device(given.device)
     found: dict[str, object] = {
         "machine": platform.processor() or platform.machine(),
-        "device": compute.describe(device),
+        "device": hardware.describe(device),
         "threads": given.threads,
         "torch": torch.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -100,7 +102,7 @@ def network(name: str, device: torch.device, size: int = 224, n_classes: int = 1
     net.to(device)
     fitted = Preprocess((size, size), (0.5,) * 3, (0.5,) * 3, size)
     names = tuple(map(str, range(n_classes)))
-    return Classifier(compute.laid_out(net), fitted, names, None, "0" * 64, name)
+    return Classifier(hardware.laid_out(net), fitted, names, None, "0" * 64, name)
 
 
 def one(
@@ -109,24 +111,24 @@ def one(
     """A step of one network, taken apart, per image."""
     model = network(name, device)
     layers = find_layers(model)
-    n = compute.images_at_once(model)
+    n = hardware.images_at_once(model)
     seen = collect(model, layers, torch.split(collages(32, 224, 224), 16))
     expectation = expectations.expected(seen, layers, tuple(range(n)))
     items = [(k, 0) for k in range(n)]
-    steps = 4 * prototypes.BLOCK  # or setting up would count
+    steps = 4 * generation.BLOCK  # or setting up would count
 
     def whole(compiled: bool = False, **more: object) -> Callable[[], object]:
         recipe = Recipe(steps=steps, compile=compiled)
-        return lambda: prototypes.generate(model, layers, items, recipe, **more)  # type: ignore[arg-type]
+        return lambda: generation.generate(model, layers, items, recipe, **more)  # type: ignore[arg-type]
 
     whole_seconds = least(whole(expectation=expectation), 2) / n / steps
     free_seconds = least(whole(), 2) / n / steps
-    folded = compute.folded(model, layers.path)
-    fast = compute.bfloat16_pays(folded.net, device)
+    folded = hardware.folded(model, layers.path)
+    fast = hardware.bfloat16_pays(folded.net, device)
     images = torch.rand(n, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
 
     def network_alone(net: nn.Module) -> Callable[[], object]:
-        net = compute.in_bfloat16(net) if fast else net
+        net = hardware.in_bfloat16(net) if fast else net
 
         def work() -> None:
             given = images.clone().requires_grad_()
@@ -175,7 +177,7 @@ def one(
 def probe(device: torch.device, n: int = 32) -> dict[str, float]:
     """Milliseconds per photo of the embedded probe, and of its network as it was assembled."""
     loaded = probes.load("offline", device=device)
-    assembled, _, _ = offline.assemble(offline.read_heads(offline.FOLDER)[1])
+    assembled, _, _ = embedded_probe.assemble(embedded_probe.read_heads(embedded_probe.FOLDER)[1])
     assembled.requires_grad_(False).eval().to(device)
     images = torch.rand(n, 3, *loaded.size, device=device)
 
@@ -198,12 +200,12 @@ def by_classes(device: torch.device) -> list[dict[str, float]]:
         model = network("test_resnet", device, 64, 1000)
         layers = find_layers(model)
         items = [(k, 0) for k in range(n)]
-        recipe = Recipe(steps=prototypes.BLOCK)
+        recipe = Recipe(steps=generation.BLOCK)
         start = time.perf_counter()
-        finished(lambda: prototypes.generate(model, layers, items, recipe))  # noqa: B023
+        finished(lambda: generation.generate(model, layers, items, recipe))  # noqa: B023
         seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append({"classes": n, "ms_each_step": 1000 * seconds / n / prototypes.BLOCK,
+        rows.append({"classes": n, "ms_each_step": 1000 * seconds / n / generation.BLOCK,
                      "peak_memory_of_process_mb": memory})  # fmt: skip
         print(rows[-1])
     return rows
@@ -215,10 +217,10 @@ def by_size(device: torch.device) -> list[dict[str, float]]:
     for size in (64, 128, 224, 384):
         model = network("resnet18", device, size)
         layers = find_layers(model)
-        n = compute.images_at_once(model)
+        n = hardware.images_at_once(model)
         items = [(k, 0) for k in range(n)]
         recipe = Recipe(steps=8)
-        seconds = least(lambda: prototypes.generate(model, layers, items, recipe), 1)  # noqa: B023
+        seconds = least(lambda: generation.generate(model, layers, items, recipe), 1)  # noqa: B023
         rows.append({"side": size, "images_at_once": n, "ms": 1000 * seconds / n / 8})
         print(rows[-1])
     return rows

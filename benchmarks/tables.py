@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from auditor.storage import write_atomically
+from auditor.core.storage import write_atomically
 
 __all__ = ["sheet", "table"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from auditor.config import AuditConfig
-from auditor.record import (
+from auditor.record.schema import (
     Audit,
     AuditedClass,
     Channels,

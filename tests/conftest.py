@@ -1,15 +1,14 @@
-"""Shared set-up: tests find each other's modules, and shared data where it is there."""
+"""Shared set-up: fixtures, and evaluation data where it is there."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from miniature import user  # noqa: F401
 
-from auditor.compute import keep_freed_memory
-from auditor.probes import ProbeModel
+from auditor.concepts.probes import ProbeModel
+from auditor.models.hardware import keep_freed_memory
 
-sys.path.insert(0, str(Path(__file__).parent))
 keep_freed_memory()
 torch.set_num_threads(1)  # tiny networks: threads would only wait for each other
 

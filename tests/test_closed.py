@@ -23,12 +23,13 @@ import timm
 import torch
 import torchvision
 from closed import Opened, closed
-from test_models import export, hugging_face_folder, images, names_file, script
+from saved import export, hugging_face_folder, images, names_file, script
 from torch import Tensor, nn
 
-from auditor import models, probes
+from auditor.concepts import probes
 from auditor.config import ModelConfig
 from auditor.errors import ModelError
+from auditor.models import loading
 
 CPU = torch.device("cpu")
 
@@ -51,8 +52,8 @@ def options(folder: Path) -> dict[str, Any]:
     return {"size": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3, "class_names": names_file(names, 5)}
 
 
-def load(spec: str, **given: Any) -> models.Classifier:
-    return models.load(ModelConfig(spec=spec, **given), device=CPU)
+def load(spec: str, **given: Any) -> loading.Classifier:
+    return loading.load(ModelConfig(spec=spec, **given), device=CPU)
 
 
 # --- the guard itself ----------------------------------------------------------------------------

@@ -6,13 +6,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_pipeline import user  # noqa: F401
-from test_prototypes import expectation_of, made
+from generated import expectation_of, made
 from tiny import timm_model
 
-from auditor import compute, pipeline
-from auditor.activations import collect, find_layers
 from auditor.config import AuditConfig
+from auditor.models import hardware
+from auditor.models.activations import collect, find_layers
+from auditor.pipeline import runner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 CUDA = torch.device("cuda")
@@ -23,9 +23,9 @@ def on_gpu(model):
 
 
 def test_auto_takes_the_gpu_and_names_it():
-    assert compute.choose_device("auto") == CUDA
-    assert compute.describe(CUDA).startswith("cuda: ")
-    assert compute.peers(torch.device("cuda", 0)) == [torch.device("cuda", 0)]
+    assert hardware.choose_device("auto") == CUDA
+    assert hardware.describe(CUDA).startswith("cuda: ")
+    assert hardware.peers(torch.device("cuda", 0)) == [torch.device("cuda", 0)]
 
 
 def test_activations_are_those_of_the_processor():
@@ -80,10 +80,10 @@ def test_a_small_share_of_the_card_suffices():
     assert told[-1] == 16
 
 
-def test_a_whole_audit_runs_on_the_gpu(user):  # noqa: F811
-    done = pipeline.run(AuditConfig.model_validate(user | {"device": "cuda"}))
+def test_a_whole_audit_runs_on_the_gpu(user):
+    done = runner.run(AuditConfig.model_validate(user | {"device": "cuda"}))
     assert done.provenance.device.startswith("cuda: ")
-    own = pipeline.run(AuditConfig.model_validate(user | {"device": "cpu", "out": "other"}))
+    own = runner.run(AuditConfig.model_validate(user | {"device": "cpu", "out": "other"}))
     for near, far in zip(done.classes, own.classes, strict=True):
         assert near.accuracy == far.accuracy
         assert near.n_images == far.n_images

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from auditor import probes
-from auditor.models import Classifier, Preprocess
+from auditor.concepts import probes
+from auditor.models.loading import Classifier, Preprocess
 
 
 class Stripes(nn.Module):

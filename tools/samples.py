@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from auditor import cli, example
+from auditor.cli import commands
+from auditor.lab import example
 
 SAMPLES = Path("sample_reports/example")
 FILES = ("audit.json", "report.html", "report.pdf")
@@ -13,8 +14,8 @@ FILES = ("audit.json", "report.html", "report.pdf")
 
 def main() -> None:
     """Audit the example in demo/ and copy its record and reports."""
-    config = example.prepare(Path("demo"), seed=0, progress=cli.Bars())
-    cli.run(config)
+    config = example.prepare(Path("demo"), seed=0, progress=commands.Bars())
+    commands.run(config)
     SAMPLES.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(Path(config.out) / name, SAMPLES / name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from fontTools import subset  # type: ignore[import-untyped]
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
-from auditor.lettering import CHARACTERS, Face
+from auditor.drawing.lettering import CHARACTERS, Face
 
 FOLDER = Path(__file__).parents[1] / "auditor" / "data" / "fonts"
 NAMES: dict[Face, str] = {

@@ -10,7 +10,7 @@ Locked-image tuning (Zhai et al., arXiv 2111.07991) with three losses on frozen 
 
 - each view of a photo against the captions and tags of all, in both directions, where views that
   share a text are all right;
-- the same for what was drawn on it (`auditor.drawing`), so that overlays have names;
+- the same for what was drawn on it (`auditor.drawing.drawings`), so that overlays have names;
 - the softmax of the image tower's own ImageNet classifier over its 1,000 class names, which the
   similarities to the texts of these names are to reproduce: knowledge of 1.2 million photos.
 
@@ -38,10 +38,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, normalize
 from torchvision.transforms import functional as tv
 
-from auditor import concepts, drawing, lab, photos, scenes
-from auditor.compute import keep_freed_memory
-from auditor.meaning import keys
-from auditor.offline import (
+from auditor.concepts import banks
+from auditor.concepts.embedded_probe import (
     DIMENSIONS,
     FEATURES,
     FINAL,
@@ -53,7 +51,12 @@ from auditor.offline import (
     assemble,
     read_classifier,
 )  # fmt: skip
-from auditor.storage import digest_bytes, digest_file, write_atomically
+from auditor.concepts.lexicon import keys
+from auditor.core.storage import digest_bytes, digest_file, write_atomically
+from auditor.drawing import drawings, scenes
+from auditor.images import decoding
+from auditor.lab import training
+from auditor.models.hardware import keep_freed_memory
 
 FREE = {"Attribution License", "Attribution-ShareAlike License"}
 BICUBIC = tv.InterpolationMode.BICUBIC
@@ -162,21 +165,21 @@ class Tower:
 
 def views(photo: Photo, rng: np.random.Generator) -> Iterator[tuple[Tensor, tuple[str, ...], bool]]:
     """Images of a photo, with the names of what was drawn on them; the photo as it is first."""
-    image = photos.decode(photo.path.read_bytes())
+    image = decoding.decode(photo.path.read_bytes())
     whole = tv.to_tensor(
         tv.center_crop(tv.resize(image, SIDE, interpolation=BICUBIC, antialias=True), SIDE)
     )
     yield whole, (), True
     squeezed = tv.to_tensor(tv.resize(image, [SIDE, SIDE], antialias=True, interpolation=BICUBIC))
     yield squeezed.flip(2), (), False
-    names = list(drawing.DRAWINGS)
+    names = list(drawings.DRAWINGS)
     for number in range(VIEWS - 2):
         view = _crop(image, rng) if number % 2 else whole
         chosen: tuple[str, ...] = ()
         if number:
             chosen = tuple(rng.choice(names, 1 + (rng.random() < 0.2), replace=False).tolist())
         for name in chosen:
-            view = drawing.draw(name, view, seed=int(rng.integers(2**31)))
+            view = drawings.draw(name, view, seed=int(rng.integers(2**31)))
         yield view, chosen, False
 
 
@@ -216,10 +219,10 @@ def observe(found: Sequence[Photo], tower: Tower) -> Views:
         if owner % 100 == 0:
             print(f"photo {owner} of {len(found)}", file=sys.stderr)
     rng = np.random.default_rng(0x5CE)
-    others = [name for name in scenes.OBJECTS if name not in lab.DEMO.classes]
+    others = [name for name in scenes.OBJECTS if name not in training.DEMO.classes]
     for number in range(SCENES):
         scene = scenes.sample(rng, objects=others, drawing_rate=0.02)
-        image = scenes.render(scene, size=lab.DEMO.size)
+        image = scenes.render(scene, size=training.DEMO.size)
         image = tv.resize(image, [SIDE, SIDE], antialias=True, interpolation=BICUBIC).clamp(0, 1)
         said = scenes.describe(scene)[: 2 + len(scene.companions)]
         add(image, len(found) + number, True, scene.drawings, said)
@@ -254,7 +257,7 @@ class Lesson:
 
 def prepare(found: Sequence[Photo], seen: Views, tower: Tower, class_names: list[str]) -> Lesson:
     """Embed everything that is said of any view, and note what is true of which."""
-    drawn = {c.drawing: (c.name, *c.prompts) for c in concepts.load(None).concepts if c.drawing}
+    drawn = {c.drawing: (c.name, *c.prompts) for c in banks.load(None).concepts if c.drawing}
     said = []
     for own, photo, overlays in zip(seen.said, seen.owner, seen.drawn, strict=True):
         known = found[photo].captions + found[photo].tags if photo < len(found) else own
@@ -294,7 +297,7 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
-        """The tensors that `auditor.offline.assemble` expects, the standardisation in them."""
+        """The tensors that the embedded probe is assembled from, the standardisation in them."""
         weight = self.image.weight / self.std
         return {
             "logit_scale": self.scale.clone(),
@@ -371,7 +374,7 @@ def retrieval(
 
 @torch.no_grad()
 def measure(
-    found: Sequence[Photo], seen: Views, lesson: Lesson, tower: Tower, bank: concepts.ConceptBank
+    found: Sequence[Photo], seen: Views, lesson: Lesson, tower: Tower, bank: banks.ConceptBank
 ) -> dict[str, Quality]:
     """AUC of every concept that held-out photos are known to show, by cross-validation over photos.
 
@@ -425,7 +428,7 @@ def main() -> None:
     keep_freed_memory()
     found = read_photos(given.data)
     index = json.loads((given.data / "imagenet_class_index.json").read_text())
-    tower, bank = Tower(), concepts.load(None)
+    tower, bank = Tower(), banks.load(None)
     seen = _cached(given.cache, lambda: observe(found, tower))
     lesson = prepare(found, seen, tower, [row["name"] for row in index])
     owner, plain = np.array(seen.owner), np.array(seen.plain)

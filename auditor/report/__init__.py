@@ -10,11 +10,11 @@ import hashlib
 import io
 from pathlib import Path
 
+from auditor.core.storage import write_atomically
 from auditor.errors import RunError
-from auditor.record import Audit
+from auditor.record.schema import Audit
 from auditor.report import html
 from auditor.report.pictures import Thumbnails
-from auditor.storage import write_atomically
 
 __all__ = ["write"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from auditor.record import Audit, Evidence, Finding
+from auditor.record.schema import Audit, Evidence, Finding
 from auditor.report import charts
 from auditor.report.names import Names
 from auditor.report.parts import KINDS, Gallery, Limits, Shot, galleries, prototype_shot

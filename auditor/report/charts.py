@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from auditor.record import Estimate, Grade, LayerDivergence
+from auditor.record.schema import Estimate, Grade, LayerDivergence
 from auditor.report.text import name, number
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditor.record import Audit, AuditedClass, Cluster, ConceptScore, Finding, Grade
+from auditor.record.schema import Audit, AuditedClass, Cluster, ConceptScore, Finding, Grade
 from auditor.report import charts
 from auditor.report.cards import Card, strongest
 from auditor.report.making import Making, making

@@ -11,7 +11,7 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from auditor.record import Audit
+from auditor.record.schema import Audit
 from auditor.report.parts import HTML
 from auditor.report.pictures import Missing, Thumbnails
 from auditor.report.view import Report, build

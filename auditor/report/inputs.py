@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditor.record import Audit, ModelInput
+from auditor.record.schema import Audit, ModelInput
 from auditor.report.text import name
 
 __all__ = ["input_facts"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from auditor.record import Audit, Prototyping, Transfer
+from auditor.record.schema import Audit, Prototyping, Transfer
 from auditor.report.text import count, estimate, name, number, told
 
 __all__ = ["Making", "making"]

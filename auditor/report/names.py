@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditor.record import Audit
+from auditor.record.schema import Audit
 from auditor.report.text import Name, name, told_apart
 
 __all__ = ["Names"]

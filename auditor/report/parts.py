@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from auditor.record import Audit, AuditedClass, Picture, Prototype
+from auditor.record.schema import Audit, AuditedClass, Picture, Prototype
 from auditor.report.names import Names
 from auditor.report.text import Name, name, number, told
 

@@ -19,7 +19,7 @@ import weasyprint
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
 from auditor.errors import RunError
-from auditor.record import Audit
+from auditor.record.schema import Audit
 from auditor.report.html import Source, font_bytes, page
 from auditor.report.parts import PDF
 from auditor.report.pictures import Missing, Thumbnails

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.config import AuditConfig
-from auditor.record import Audit
+from auditor.core.storage import digest_value
+from auditor.record.schema import Audit
 from auditor.report.text import clean, name, number, told
-from auditor.storage import digest_value
 
 __all__ = ["Reproduction", "command", "config_digest", "digests", "reproduction", "settings"]
 

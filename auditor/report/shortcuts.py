@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from auditor.record import Audit, Cluster
+from auditor.record.schema import Audit, Cluster
 from auditor.report.names import Names
 from auditor.report.parts import Gallery, Limits, galleries, showing
 from auditor.report.text import Name, count, name, number

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from auditor.record import Estimate
+from auditor.record.schema import Estimate
 
 __all__ = [
     "Name",

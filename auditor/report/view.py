@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditor.record import PREVALENT, STRICTER, Audit, NotTested
+from auditor.record.schema import PREVALENT, STRICTER, Audit, NotTested
 from auditor.report import charts
 from auditor.report.cards import Card, CardRow, Planted, card_rows, cards, planted
 from auditor.report.classes import ClassPage, ClassRow, Ranking, class_pages, ranking

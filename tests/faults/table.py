@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from auditor import cli
+from auditor.cli import commands
 
 REFUSED = 2
 
@@ -97,7 +97,7 @@ class Place:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                cli.main()
+                commands.main()
             except SystemExit as stopped:
                 code = stopped.code if isinstance(stopped.code, int) else int(bool(stopped.code))
         return Called(code, out.getvalue(), err.getvalue())

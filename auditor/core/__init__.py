@@ -1,0 +1,1 @@
+"""What every chapter stands on: statistics, files that survive a crash, names of classes."""

@@ -1,0 +1,1 @@
+"""Every concept that can be drawn on a photo, each beside a matched control."""

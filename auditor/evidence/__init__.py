@@ -1,0 +1,1 @@
+"""What is measured of each class and concept, before anything is concluded."""

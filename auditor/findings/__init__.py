@@ -1,0 +1,1 @@
+"""From evidence to findings: screening, tests on photos, grades and coverage."""

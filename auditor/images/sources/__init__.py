@@ -1,0 +1,1 @@
+"""Where photos come from: folders, manifests, data sets and tar files."""

@@ -1,0 +1,1 @@
+"""Classifiers with known shortcuts, and how audits of them fare."""

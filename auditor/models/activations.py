@@ -1,0 +1,456 @@
+"""Activations of any classifier: which layers, their pooled values, and their channel statistics.
+
+Layers are found by one traced forward pass, not by architecture name: the module tree is opened
+until it reaches blocks that repeat, and the features are what enters the module that produces the
+logits. A layer's activation of an image is its mean over positions, one number per channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from auditor.errors import ModelError
+from auditor.models.channels import ChannelAxes
+from auditor.models.loading import Classifier, hookable
+from auditor.models.outputs import TwoClasses
+
+__all__ = ["Activations", "Layers", "collect", "find_layers", "recorded"]
+
+Floats = NDArray[np.float32]
+
+MAX_LAYERS = 24  # beyond this a path has no room in a chart, and neighbours say the same
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where activations are read.
+
+    Attributes:
+        path: module names, in the order of execution.
+        features: name of the module that produces the logits, or of the last one before them.
+        features_are_input: whether the features enter that module (else they leave it).
+        channel_axis: axis of the channels in the output of each layer and in the features.
+        linear: whether the logits are a linear function of the features.
+        overwritten: those of them that a later operation overwrites in place; they are copied.
+    """
+
+    path: tuple[str, ...]
+    features: str
+    features_are_input: bool
+    channel_axis: Mapping[str, int]
+    linear: bool
+    overwritten: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Pooled activations of n images, with the path of m of them.
+
+    Attributes:
+        path: layer name -> float array of shape (m, channels): mean over positions.
+        spread: layer name -> float array of shape (m, channels): standard deviation over positions.
+        pixels: float array of shape (m, 6): mean and standard deviation of red, green and blue.
+        features: float array of shape (n, d).
+        logits: float array of shape (n, K).
+    """
+
+    path: Mapping[str, Floats]
+    spread: Mapping[str, Floats]
+    pixels: Floats
+    features: Floats
+    logits: Floats
+
+    def __post_init__(self) -> None:
+        n = len(self.logits)
+        m = {len(values) for values in (*self.path.values(), *self.spread.values(), self.pixels)}
+        if len(m) > 1 or max(m, default=0) > n:
+            raise ValueError(f"layers hold {sorted(m)} images of {n}; they must hold the same ones")
+        if self.features.ndim != 2 or len(self.features) != n:
+            raise ValueError(f"features have shape {self.features.shape}, expected ({n}, d)")
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+@contextlib.contextmanager
+def recorded(net: nn.Module, layers: Layers) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of the path's layers, and the features, during forward passes.
+
+    The dictionary is filled anew by each forward pass; tensors keep their graph. The features are
+    stored under the empty name. Hooks are gone when the block ends.
+    """
+    values: dict[str, Tensor] = {}
+    modules = dict(net.named_modules())
+
+    def keep(name: str, value: object) -> Tensor | None:
+        """Keep a tensor as it is now; what the network is to go on with, where that is a copy."""
+        tensor = _tensor(value)
+        if tensor is None:
+            return None
+        if name not in layers.overwritten:
+            values[name] = tensor
+        elif name == "" and isinstance(value, Tensor):
+            values[name] = tensor  # gradients by the features are asked for: they stay on the way
+            return tensor.clone()
+        else:
+            values[name] = tensor.clone()
+        return None
+
+    def keep_output(name: str) -> Callable[[nn.Module, tuple[object, ...], object], Tensor | None]:
+        return lambda _module, _inputs, output: keep(name, output)
+
+    def keep_input(_module: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...] | None:
+        copied = keep("", inputs[0] if inputs else None)
+        return None if copied is None else (copied, *inputs[1:])
+
+    with contextlib.ExitStack() as stack:
+        for name in layers.path:
+            handle = modules[name].register_forward_hook(keep_output(name))
+            stack.callback(handle.remove)
+        if layers.features_are_input:
+            handle = modules[layers.features].register_forward_pre_hook(keep_input)
+        else:
+            handle = modules[layers.features].register_forward_hook(keep_output(""))
+        stack.callback(handle.remove)
+        yield values
+
+
+def pooled(value: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over positions, per image and channel.
+
+    Args:
+        value: output of a layer, of shape (n, ...), with at least two axes.
+        channel_axis: the axis of its channels.
+
+    Returns:
+        Two tensors of shape (n, channels), in float32; the deviation is 0 for vectors.
+    """
+    if value.ndim == 2:
+        return value.float(), torch.zeros_like(value, dtype=torch.float32)
+    flat = value.movedim(channel_axis, 1).flatten(2).float()
+    mean = flat.mean(2)
+    variance = flat.var(2, correction=0) if flat.shape[2] > 1 else torch.zeros_like(mean)
+    return mean, (variance + 1e-12).sqrt()
+
+
+def find_layers(classifier: Classifier, names: tuple[str, ...] | None = None) -> Layers:
+    """Find the layers of an activation path and the features.
+
+    Args:
+        classifier: the audited model; one forward pass of two grey images is run.
+        names: layers that the user named, in any order; by default they are found.
+
+    Raises:
+        ModelError: a named layer does not exist or gives no activations, or none are found.
+    """
+    net = classifier.net
+    trace = _trace(classifier)
+    order = {name: place for place, name in enumerate(trace.executed)}
+    width = 1 if isinstance(net, TwoClasses) else len(classifier.class_names)
+    head = _head(net, trace, width)
+    if names is None:
+        path = _blocks(net, order, trace.outputs)
+        if head is not None:
+            path = [name for name in path if order[name] < order[head[0]]]
+        path = [name for name in path if len(trace.outputs[name].shape) > 1]
+        path = [path[i] for i in np.unique(np.linspace(0, len(path) - 1, MAX_LAYERS).astype(int))]
+    else:
+        path = _named(net, names, trace, order)
+    if not path:
+        raise ModelError("No layers were found in the model; name some with --layers.")
+    if head is None:
+        last = [name for name in trace.executed if trace.outputs[name].shape[-1] != width]
+        features, is_input, linear = (last or path)[-1], False, False
+        seen = trace.outputs[features]
+    else:
+        features, linear = head
+        is_input, linear = True, linear and width > 1
+        seen = trace.inputs[features]
+    values = {**{name: trace.outputs[name] for name in path}, "": seen}
+    return Layers(
+        tuple(path), features, is_input, {name: value.axis for name, value in values.items()},
+        linear, frozenset(name for name, value in values.items() if value.overwritten),
+    )  # fmt: skip
+
+
+def _named(
+    net: nn.Module, names: tuple[str, ...], trace: _Trace, order: Mapping[str, int]
+) -> list[str]:
+    """The layers that the user named, in the order of execution."""
+    modules = dict(net.named_modules())
+    for name in names:
+        if name not in modules:
+            near = ", ".join(list(order)[:8])
+            raise ModelError(f"The model has no layer {name!r}; its layers are called {near}, ...")
+        if name not in trace.outputs or len(trace.outputs[name].shape) < 2:
+            raise ModelError(f"Layer {name!r} gives no activations that can be read.")
+    return sorted(names, key=lambda name: order[name])
+
+
+def collect(
+    classifier: Classifier,
+    layers: Layers,
+    batches: Iterable[Tensor],
+    *,
+    names: Sequence[str] = (),
+    on_path: NDArray[np.bool_] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Activations:
+    """Activations of images, one batch in memory at a time.
+
+    Args:
+        classifier: the audited model.
+        layers: where to read, from `find_layers`.
+        batches: image batches of shape (n, 3, H, W) in [0, 1], at the model's input size.
+        names: of the images, where they have names, for messages.
+        on_path: bool array of shape (n_images,): the images whose path is kept, by default all.
+        on_batch: called with the number of images done after each batch.
+
+    Raises:
+        ModelError: the model fails on a batch, or what it gives is not finite.
+    """
+    device = next(iter(classifier.net.parameters())).device
+    path: dict[str, list[Floats]] = {name: [] for name in layers.path}
+    spread: dict[str, list[Floats]] = {name: [] for name in layers.path}
+    pixels: list[Floats] = []
+    features: list[Floats] = []
+    logits: list[Floats] = []
+    done = 0
+    with torch.inference_mode(), recorded(classifier.net, layers) as values:
+        for batch in batches:
+            here = names[done : done + len(batch)]
+            out = classifier.logits(batch.to(device), here)
+            wanted = slice(None) if on_path is None else on_path[done : done + len(batch)]
+            for name in layers.path:
+                mean, deviation = pooled(values[name], layers.channel_axis[name])
+                both = torch.stack([mean, deviation], 1).cpu().numpy()
+                _check_finite(classifier, both, here, f"activations in the layer {name!r}")
+                path[name].append(both[wanted, 0])
+                spread[name].append(both[wanted, 1])
+            pixels.append(torch.cat(pooled(batch, 1), 1).cpu().numpy()[wanted])
+            features.append(pooled(values[""], layers.channel_axis[""])[0].cpu().numpy())
+            _check_finite(classifier, features[-1], here, "features")
+            logits.append(out.float().cpu().numpy())
+            done += len(batch)
+            if on_batch is not None:
+                on_batch(done)
+    n_classes = len(classifier.class_names)
+
+    def joined(parts: list[Floats], width: int) -> Floats:
+        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+
+    return Activations(
+        {name: joined(parts, 0) for name, parts in path.items()},
+        {name: joined(parts, 0) for name, parts in spread.items()},
+        joined(pixels, 6),
+        joined(features, 0),
+        joined(logits, n_classes),
+    )
+
+
+def _check_finite(classifier: Classifier, values: Floats, names: Sequence[str], what: str) -> None:
+    rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+    if len(rows):
+        first = f"; the first is {names[rows[0]]}" if names else ""
+        raise ModelError(
+            f"{classifier.name} gives {what} that are not finite (NaN or infinite) for {len(rows)} "
+            f"of a batch of {len(values)} images{first}."
+        )
+
+
+def head_weights(classifier: Classifier, layers: Layers, images: Tensor) -> Floats:
+    """Gradient of every class's logit by the pooled features, of shape (K, d).
+
+    For a linear head this is its weight. Otherwise the gradient is averaged over `images`
+    (n, 3, H, W), summed over positions so that it answers a shift of the whole channel.
+    """
+    if layers.linear:
+        module = dict(classifier.net.named_modules())[layers.features]
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach().flatten(1).float().cpu().numpy()
+    device = next(iter(classifier.net.parameters())).device
+    rows: list[Floats] = []
+    with torch.enable_grad(), recorded(classifier.net, layers) as values:
+        logits = classifier.logits(images.to(device).requires_grad_())
+        for k in range(logits.shape[1]):
+            (gradient,) = torch.autograd.grad(logits[:, k].sum(), values[""], retain_graph=True)
+            flat = gradient.movedim(layers.channel_axis[""], 1)
+            flat = flat.flatten(2).sum(2) if flat.ndim > 2 else flat
+            rows.append(flat.mean(0).float().cpu().numpy())
+    weights = np.stack(rows)
+    if not np.isfinite(weights).all():
+        raise ModelError(f"{classifier.name} gives gradients by its features that are not finite.")
+    return weights
+
+
+def _tensor(value: object) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, tuple | list) and value:
+        return _tensor(value[0])
+    if isinstance(value, Mapping):
+        for part in value.values():
+            found = _tensor(part)
+            if found is not None:
+                return found
+    return None
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What was seen of a tensor that went into a module or came out of it."""
+
+    shape: Shape
+    axis: int  # of its channels
+    overwritten: bool  # by a later operation in place
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """One forward pass: modules in the order they finish, with their inputs and outputs."""
+
+    executed: list[str]
+    inputs: dict[str, _Value]
+    outputs: dict[str, _Value]
+
+
+def _trace(classifier: Classifier) -> _Trace:
+    """One forward pass of two grey images, in which channels are followed where that works."""
+    try:
+        return _traced(classifier, ChannelAxes())
+    except ModelError:  # such as compiled code, which modes of PyTorch cannot look into
+        return _traced(classifier, None)
+
+
+def _traced(classifier: Classifier, axes: ChannelAxes | None) -> _Trace:
+    executed: list[str] = []
+    inputs: dict[str, _Seen] = {}
+    outputs: dict[str, _Seen] = {}
+    device = next(iter(classifier.net.parameters())).device
+
+    def before(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def keep(_module: nn.Module, given: tuple[object, ...]) -> None:
+            tensor = _tensor(given)
+            if tensor is not None:
+                inputs[name] = _Seen(tensor, axes)
+
+        return keep
+
+    def after(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+            result = _tensor(output)
+            if result is None or not result.is_floating_point() or result.shape[:1] != (2,):
+                return
+            if name in outputs:
+                executed.remove(name)  # a module run twice counts where it ran last
+            executed.append(name)
+            outputs[name] = _Seen(result, axes)
+            if outputs[name].axis is None:  # as what the last module inside it gave
+                inner = [k for k in reversed(executed) if k.startswith(f"{name}.")]
+                alike = (outputs[k].axis for k in inner if outputs[k].value.ndim == result.ndim)
+                outputs[name].axis = next(alike, None)
+
+        return keep
+
+    with contextlib.ExitStack() as stack:
+        for name, module in hookable(classifier.net):
+            if name:
+                stack.callback(module.register_forward_pre_hook(before(name)).remove)
+                stack.callback(module.register_forward_hook(after(name)).remove)
+        images = torch.full((2, 3, *classifier.preprocess.size), 0.5, device=device)
+        with torch.no_grad(), axes or contextlib.nullcontext():
+            classifier.logits(images)
+    return _Trace(
+        executed,
+        {name: seen.told() for name, seen in inputs.items()},
+        {name: seen.told() for name, seen in outputs.items()},
+    )
+
+
+class _Seen:
+    """A tensor as it passed a hook."""
+
+    def __init__(self, value: Tensor, axes: ChannelAxes | None) -> None:
+        self.value = value
+        self.axis = axes.of(value) if axes is not None else None
+        self.version = self._version()
+
+    def _version(self) -> int:
+        return 0 if self.value.is_inference() else self.value._version
+
+    def told(self) -> _Value:
+        shape = tuple(self.value.shape)
+        axis = _guessed_axis(shape) if self.axis is None else self.axis
+        return _Value(shape, axis, self._version() != self.version)
+
+
+def _head(net: nn.Module, trace: _Trace, width: int) -> tuple[str, bool] | None:
+    """The module that produces the logits, and whether they are linear in its pooled input.
+
+    It is the last module with weights that ran, but for those that only go on with its output.
+    """
+    modules = dict(net.named_modules())
+    for name in reversed(trace.executed):
+        module = modules[name]
+        if isinstance(module, nn.Linear) and module.out_features == width:
+            return name, len(trace.inputs[name].shape) == 2
+        if isinstance(module, nn.Conv2d) and module.out_channels == width:
+            return name, module.kernel_size == (1, 1)
+        plain = not any(module.children()) and next(module.parameters(), None) is not None
+        if plain and width not in trace.outputs[name].shape:
+            break
+    named = [name for name in trace.executed if name.split(".")[-1] == "head_input"]
+    return (named[-1], False) if named else None
+
+
+def _blocks(net: nn.Module, order: Mapping[str, int], outputs: Mapping[str, _Value]) -> list[str]:
+    """Open the module tree until blocks that repeat, or single layers, are reached."""
+
+    def children(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+        prefix = f"{name}." if name else ""
+        return [(prefix + child, part) for child, part in module.named_children()]
+
+    def runs(name: str) -> bool:
+        return name in order or any(other.startswith(f"{name}.") for other in order)
+
+    nodes = children("", net)
+    while True:
+        kinds = [type(module) for _, module in nodes]
+        opened: list[tuple[str, nn.Module]] = []
+        for name, module in nodes:
+            inner = [part for part in children(name, module) if runs(part[0])]
+            container = type(module) in (nn.Sequential, nn.ModuleList) or name not in order
+            if inner and (container or kinds.count(type(module)) == 1):
+                opened += inner
+            else:
+                opened.append((name, module))
+        if [name for name, _ in opened] == [name for name, _ in nodes]:
+            break
+        nodes = opened
+    kept = [
+        name
+        for name, module in nodes
+        if name in order
+        and outputs[name].shape[-1] > 0
+        and (next(module.parameters(), None) is not None or isinstance(module, nn.Identity))
+    ]
+    return sorted(kept, key=lambda name: order[name])
+
+
+def _guessed_axis(shape: Shape) -> int:
+    """The channel axis by the shape alone, where no operation told it."""
+    if len(shape) == 4:
+        channels_last = shape[1] == shape[2] and shape[3] != shape[2]
+        return 3 if channels_last else 1
+    return len(shape) - 1 if len(shape) > 1 else 0

@@ -1,0 +1,1 @@
+"""Images optimised so that the model puts them in a class."""

@@ -1,0 +1,1 @@
+"""The saved audit: its schema, and whether what it says can be true."""

@@ -1,0 +1,433 @@
+"""An audit that is killed at any point continues where it stopped, and ends in the same record."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import threadpoolctl
+import tiny
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from auditor.concepts import probes
+from auditor.concepts.probes import ProbeModel
+from auditor.config import AuditConfig
+from auditor.core import storage
+from auditor.core.storage import Work
+from auditor.images import image_set
+from auditor.models.activations import find_layers
+from auditor.pipeline import observations, runner
+from auditor.pipeline.observations import Observer
+
+FACTORY = """
+import sys
+sys.path.insert(0, {tests!r})
+from tiny import Stripes as net
+"""
+BANK = """
+[[concept]]
+name = "black border"
+category = "frame"
+drawing = "black_border"
+prompts = ["a photo with a black border"]
+
+[[concept]]
+name = "red cast"
+category = "colour"
+drawing = "red_cast"
+prompts = ["a reddish photo"]
+
+[[concept]]
+name = "sky"
+category = "background"
+prompts = ["a blue sky"]
+"""
+# Kept together: 8 photos, 1 prototype, 1 drawing. There are 20 photos of the two classes and 12 in
+# the pool.
+DRAWN = {"photos": 5, "probed": 5, "prototypes": 4, "insertions": 2, "changes": 2}
+ALL = {**DRAWN, "surroundings": 1}
+SECONDS = 300  # after which a process is stuck, also on a busy machine
+
+
+class Eye(nn.Module):
+    """Both towers of a probe that sees sixteen mean colours and reads letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = torch.Generator().manual_seed(0)
+        self.colours = nn.Parameter(torch.randn(48, 8, generator=rng))
+
+    def encode_image(self, images):
+        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1) @ self.colours
+
+    def encode_text(self, tokens):
+        rows = [torch.randn(8, generator=torch.Generator().manual_seed(int(t))) for t in tokens]
+        return torch.stack(rows)
+
+
+def probe():
+    def fit(image):
+        pixels = np.asarray(image.resize((32, 32)), np.float32) / 255
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    return ProbeModel(
+        name="tiny",
+        digest="1" * 64,
+        note="",
+        quality={},
+        size=(32, 32),
+        logit_scale=10.0,
+        _net=Eye().requires_grad_(False),
+        _fit=fit,
+        _normalise=lambda images: images - 0.5,
+        _tokenize=lambda texts: torch.tensor([zlib.crc32(text.encode()) for text in texts]),
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    (folder / "mine.py").write_text(FACTORY.format(tests=str(Path(__file__).parents[1])))
+    (folder / "names.txt").write_text("across\ndown\n")
+    (folder / "bank.toml").write_text(BANK)
+    rng = np.random.default_rng(0)
+    for n in range(32):
+        label = n % 2
+        wave = 127 + 100 * np.sin(np.arange(32) * rng.uniform(1, 2))
+        plain = np.broadcast_to(wave[None, :, None] if label else wave[:, None, None], (32, 32, 3))
+        noisy = np.clip(plain + rng.normal(0, 20, (32, 32, 3)), 0, 255)
+        path = folder / (f"photos/{label}/{n}.png" if n < 20 else f"pool/{n}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noisy.astype(np.uint8)).save(path)
+    return folder
+
+
+def in_a_process(action):
+    """The exit status of an action in a process of its own, negative for a signal's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons: of forks with threads
+        child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        signal.alarm(SECONDS)
+        with threadpoolctl.threadpool_limits(1):  # GNU OpenMP's threads do not survive a fork
+            action()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Deadly:
+    """Progress that kills the process once `stage` has done `steps`."""
+
+    def __init__(self, stage, steps):
+        self.fatal, self.steps = stage, steps
+
+    @contextlib.contextmanager
+    def stage(self, name, total):
+        def step(done):
+            if name == self.fatal and done >= self.steps:
+                die()
+
+        step(0)
+        yield step
+
+
+def audit(place, out, *, progress=None, killed_at_rename=None):
+    """Run an audit in a process of its own; its exit status and what it computed, by stage."""
+
+    def action():
+        os.chdir(place)
+        sys.path.insert(0, str(place))
+        model = probe()
+        probes.load = lambda spec, **options: model
+        observations.CHUNK_PHOTOS = 8
+        computed, arrays, replace = Counter(), Work.arrays, os.replace
+
+        def counted(self, stage, key, compute, **options):
+            def once():
+                computed[stage] += 1
+                return compute()
+
+            return arrays(self, stage, key, once, **options)
+
+        def deadly_replace(source, target):
+            if killed_at_rename and Path(target).match(killed_at_rename):
+                die()
+            replace(source, target)
+
+        Work.arrays = counted
+        os.replace = deadly_replace
+        config = {
+            "model": {"spec": "python:mine:net", "size": 32, "class_names": "names.txt"},
+            "images": "photos",
+            "pool": "pool",
+            "concepts": "bank.toml",
+            "out": out,
+            "batch": 4,
+            "prototypes": {"per_class": 2, "steps": 6, "batch": 1},
+            "statistics": {"permutations": 99, "bootstrap": 99},
+        }
+        runner.run(AuditConfig.model_validate(config), progress=progress)
+        Path(f"{out}.computed").write_text(json.dumps(+computed))
+
+    counts = place / f"{out}.computed"
+    counts.unlink(missing_ok=True)
+    status = in_a_process(action)
+    return status, json.loads(counts.read_text()) if counts.exists() else None
+
+
+def kept(folder):
+    """Finished parts of each stage in a run folder."""
+    files = folder.glob("work/*/*.safetensors")
+    return dict(Counter(path.parent.name for path in files))
+
+
+def published(folder):
+    """The names of the record and its pictures."""
+    files = [folder / "audit.json", *folder.glob("prototypes/*/*"), *folder.glob("pictures/*")]
+    return [path.relative_to(folder).as_posix() for path in files]
+
+
+def record(folder):
+    """The audit without its times and the name of its folder."""
+    data = json.loads((folder / "audit.json").read_text())
+    del data["created"], data["spec"]["out"]
+    for key in ("started", "finished", "seconds"):
+        del data["provenance"][key]
+    return data
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """The record of an audit that nothing interrupted."""
+    assert audit(place, "whole") == (0, ALL)
+    assert kept(place / "whole") == ALL
+    return record(place / "whole")
+
+
+def continued(place, out, whole):
+    """Run a killed audit again: only what is missing is computed, and the record is the same."""
+    done = kept(place / out)
+    status, computed = audit(place, out)
+    assert status == 0
+    assert computed == {
+        stage: count - done.get(stage, 0)
+        for stage, count in ALL.items()
+        if count > done.get(stage, 0)
+    }
+    assert record(place / out) == whole
+    for row in whole["classes"]:
+        for prototype in row["prototypes"]:
+            with Image.open(place / out / prototype["file"]) as image:
+                image.load()
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps", "done"),
+    [
+        ("load", 2, {}),
+        ("photos", 0, {}),
+        ("photos", 12, {"photos": 1}),
+        ("pool", 12, {"photos": 4}),
+        ("probe", 0, {"photos": 5}),
+        ("probe", 17, {"photos": 5, "probed": 2}),
+        ("prototypes", 0, {"photos": 5, "probed": 5}),
+        ("prototypes", 8, {"photos": 5, "probed": 5, "prototypes": 1}),
+        ("drawings", 1, {"photos": 5, "probed": 5, "prototypes": 4, "insertions": 1}),
+        ("surroundings", 0, DRAWN),
+        ("naming", 0, ALL),
+        ("clusters", 0, ALL),
+        ("findings", 0, ALL),
+    ],
+)
+def test_an_audit_killed_in_a_stage_continues(place, whole, stage, steps, done):
+    out = f"{stage}-{steps}"
+    status, _ = audit(place, out, progress=Deadly(stage, steps))
+    assert status == -signal.SIGKILL
+    assert kept(place / out) == done
+    assert not (place / out / "audit.json").exists()
+    continued(place, out, whole)
+
+
+@pytest.mark.parametrize(
+    ("target", "done"),
+    [
+        ("work/photos/*", {}),
+        ("work/prototypes/*", {"photos": 5, "probed": 5}),
+        ("prototypes/1/0.png", ALL),
+        ("audit.json", ALL),
+    ],
+)
+def test_an_audit_killed_while_it_writes_continues(place, whole, target, done):
+    out = target.replace("/", "-").replace("*", "any")
+    status, _ = audit(place, out, killed_at_rename=target)
+    assert status == -signal.SIGKILL
+    assert kept(place / out) == done
+    assert not (place / out / "audit.json").exists()
+    assert list((place / out).rglob(".auditor-tmp-*"))  # what it was writing has no name yet
+    continued(place, out, whole)
+
+
+def test_killed_again_and_again(place, whole):
+    for stage, steps in (("photos", 9), ("probe", 9), ("prototypes", 14), ("drawings", 1)):
+        before = sum(kept(place / "often").values())
+        status, _ = audit(place, "often", progress=Deadly(stage, steps))
+        assert status == -signal.SIGKILL
+        assert sum(kept(place / "often").values()) > before
+    continued(place, "often", whole)
+
+
+def test_parts_make_the_whole(place, tmp_path, monkeypatch):
+    photos = image_set.load(
+        str(place / "photos"), class_names=("across", "down"), class_ids=None, labelled=True
+    )
+    on_path = np.arange(len(photos)) % 3 == 1
+    classifier = tiny.stripes()
+    layers = find_layers(classifier, None)
+    seen = []
+    for size in (8, 100):
+        monkeypatch.setattr(observations, "CHUNK_PHOTOS", size)
+        observer = Observer(classifier, layers, Work(tmp_path / str(size)), 4, 0)
+        steps = []
+        rows = observer.probed(photos, probe(), steps.append)
+        seen.append((observer.photos(photos, on_path, steps.append), rows))
+        assert steps[-1] == len(photos)
+        assert max(steps) == len(photos)
+    (parts, part_rows), (whole, whole_rows) = seen
+    assert np.array_equal(part_rows, whole_rows)
+    assert np.array_equal(parts.features, whole.features)
+    assert np.array_equal(parts.logits, whole.logits)
+    for name in layers.path:
+        assert len(parts.path[name]) == on_path.sum()
+        assert np.array_equal(parts.path[name], whole.path[name])
+        assert np.array_equal(parts.spread[name], whole.spread[name])
+
+
+def test_no_photos_have_no_rows(place, tmp_path):
+    none = image_set.load(
+        str(place / "pool"), class_names=(), class_ids=None, labelled=False
+    ).subset([])
+    classifier = tiny.stripes()
+    observer = Observer(classifier, find_layers(classifier, None), Work(tmp_path), 4, 0)
+    assert len(observer.photos(none, np.zeros(0, bool), lambda done: None)) == 0
+
+
+def test_a_damaged_part_is_computed_again(place, whole):
+    status, _ = audit(place, "damaged", progress=Deadly("findings", 0))
+    assert status == -signal.SIGKILL
+    part = next((place / "damaged" / "work" / "prototypes").iterdir())
+    part.write_bytes(part.read_bytes()[:-7])
+    status, computed = audit(place, "damaged")
+    assert (status, computed) == (0, {"prototypes": 1})
+    assert record(place / "damaged") == whole
+
+
+def test_parts_in_each_other_s_place_are_computed_again(place, whole):
+    status, _ = audit(place, "swapped", progress=Deadly("findings", 0))
+    assert status == -signal.SIGKILL
+    one, other, *_ = sorted((place / "swapped" / "work" / "prototypes").iterdir())
+    first = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(first)
+    assert audit(place, "swapped") == (0, {"prototypes": 2})
+    assert record(place / "swapped") == whole
+
+
+@pytest.mark.parametrize("what", ["rows", "kind", "nan", "name"])
+def test_a_part_that_cannot_be_the_result_is_computed_again(place, whole, what):
+    """Its digest is right, its content is not."""
+    out = f"wrong-{what}"
+    status, _ = audit(place, out, progress=Deadly("prototypes", 0))
+    assert status == -signal.SIGKILL
+    part = next((place / out / "work" / "probed").iterdir())
+    rows = load_file(part)["rows"]
+    wrong = {
+        "rows": {"rows": rows[:-1]},
+        "kind": {"rows": rows.astype(np.int64)},
+        "nan": {"rows": np.full_like(rows, np.nan)},
+        "name": {"lines": rows},
+    }[what]
+    origin = f"probed/{part.stem}"
+    save_file(wrong, part, {"sha256": storage._digest(wrong, origin)})
+    status, computed = audit(place, out)
+    assert status == 0
+    assert computed["probed"] == 1
+    assert record(place / out) == whole
+
+
+def test_a_picture_that_is_gone_or_changed_is_made_again(place, whole):
+    assert audit(place, "pictured") == (0, ALL)
+    folder = place / "pictured"
+    pictures = sorted(folder.glob("prototypes/*/*.png")) + sorted(folder.glob("pictures/*.jpg"))
+    good = [path.read_bytes() for path in pictures]
+    assert len(pictures) > 4
+    for k, path in enumerate(pictures):
+        match k % 4:
+            case 0:
+                path.unlink()
+            case 1:
+                path.write_bytes(b"")
+            case 2:
+                path.write_bytes(good[k][: len(good[k]) // 2])
+            case 3:
+                path.write_bytes(good[k - 1])  # a whole picture, of something else
+    assert audit(place, "pictured") == (0, {})
+    assert [path.read_bytes() for path in pictures] == good
+    assert record(folder) == whole
+    assert not (folder / "previous").exists(), "the same audit is kept once"
+
+
+def test_another_audit_in_the_same_folder_keeps_the_first(place, whole):
+    assert audit(place, "shared") == (0, ALL)
+    folder = place / "shared"
+    first = {name: (folder / name).read_bytes() for name in published(folder)}
+    (folder / "report.pdf").write_bytes(b"of the first")
+    (place / "bank.toml").write_text(BANK.replace("black border", "dark frame"))
+    try:
+        assert audit(place, "shared") == (0, {})
+    finally:
+        (place / "bank.toml").write_text(BANK)
+    (kept,) = (folder / "previous").iterdir()
+    assert record(kept) == whole
+    assert {name: (kept / name).read_bytes() for name in first} == first
+    assert (kept / "report.pdf").read_bytes() == b"of the first"
+    assert not (folder / "report.pdf").exists(), "it does not show the new record"
+    assert record(folder) != whole
+    for row in record(folder)["classes"]:
+        for prototype in row["prototypes"]:
+            assert (folder / prototype["file"]).exists()
+
+
+def test_a_finished_audit_computes_nothing_again(place, whole):
+    assert audit(place, "whole") == (0, {})
+    assert record(place / "whole") == whole
+
+
+def test_another_bank_keeps_what_does_not_depend_on_it(place, whole):
+    (place / "bank.toml").write_text(BANK.replace("black border", "dark frame"))
+    try:
+        assert audit(place, "whole") == (0, {})
+    finally:
+        (place / "bank.toml").write_text(BANK)
+    assert record(place / "whole") != whole
