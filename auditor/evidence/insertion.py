@@ -18,6 +18,7 @@ from scipy import stats
 from torch import Tensor
 
 from auditor.core.statistics import bootstrap_weights, interval
+from auditor.core.vectors import log_odds
 from auditor.drawing import drawings
 from auditor.models.activations import Layers, pooled, recorded
 from auditor.models.loading import Classifier
@@ -30,6 +31,7 @@ Floats = NDArray[np.float32]
 # Less convicts nobody: a point of mean probability, and odds twice those with the control.
 MATERIAL = 0.01
 MATERIAL_LOG_ODDS = float(np.log(2))
+CERTAIN = 1e-9  # a probability nearer to 1 is not told from it
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Insertions:
         Args:
             labels: int array of shape (n,); a class that all photos show gets their mean.
         """
-        plain, edited = _log_odds(self.log_probabilities[:2])
+        plain, edited = log_odds(self.log_probabilities[:2], least=CERTAIN)
         others = labels[:, None] != np.arange(plain.shape[1])
         others |= ~others.any(0)
         return np.asarray(((edited - plain) * others).sum(0) / others.sum(0))
@@ -188,14 +190,8 @@ def test(
     p = 1.0
     if np.any(difference != 0):
         p = float(stats.wilcoxon(difference, alternative="greater", method="approx").pvalue)
-    odds = _log_odds(logs)
+    odds = log_odds(logs, least=CERTAIN)
     beyond = odds[1] - odds[2]
     high = float(stats.quantile_test(beyond, p=0.5).confidence_interval(0.95).high)
     high = high if np.isfinite(high) else np.inf  # so few photos exclude nothing
     return Effect(effect, null, float(np.median(beyond)), high, p, excess)
-
-
-def _log_odds(logs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """log p / (1 - p) of log-probabilities; a p that rounds to 1 counts as 1 - 1e-9."""
-    logs = np.minimum(logs.astype(np.float64), -1e-9)
-    return np.asarray(logs - np.log(-np.expm1(logs)))

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from auditor.core.statistics import benjamini_hochberg, empirical_p
+from auditor.core.vectors import unit_rows
 
 __all__ = [
     "WEIGHTS",
@@ -162,7 +163,7 @@ def mixtures(rows: Floats, n: int, rng: np.random.Generator) -> Floats:
     mixed = rng.normal(size=(n, len(rows))) @ (rows - centre)
     typical = np.linalg.norm(rows - centre, axis=1).mean()
     mixed *= typical / np.linalg.norm(mixed, axis=1, keepdims=True)
-    return unit(mixed + centre)
+    return unit_rows(mixed + centre)
 
 
 def named(
@@ -204,12 +205,12 @@ def named(
     difference = taken / inside - (both.sum(0) - taken) / (n - counts)[:, None]
     difference[counts == 0] = np.nan
     width = features.shape[1]
-    return Directions(unit(difference[:, :width]), textual, difference[:, width:], texts)
+    return Directions(unit_rows(difference[:, :width]), textual, difference[:, width:], texts)
 
 
 def textual(texts: Floats, textcav: Floats) -> Floats:
     """Directions that a map gives texts, unit rows of shape (m, d); `textcav` from `text_map`."""
-    return unit((texts - texts.mean(0)) @ textcav)
+    return unit_rows((texts - texts.mean(0)) @ textcav)
 
 
 def text_map(photos: Floats, features: Floats) -> Floats:
@@ -330,9 +331,3 @@ def _combined(channels: Mapping[str, Floats]) -> Floats:
         total += WEIGHTS[key] * np.nan_to_num(values)
         weight += WEIGHTS[key] * np.isfinite(values)
     return np.where(np.isfinite(channels["bridge"]), total / np.maximum(weight, 1e-12), np.nan)
-
-
-def unit(rows: Floats) -> Floats:
-    """Rows of norm 1; a row of zeros, which has no direction, becomes NaN."""
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(np.divide(rows, norm, out=np.full_like(rows, np.nan), where=norm > 0))

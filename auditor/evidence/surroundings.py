@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditor.core.statistics import stratified_differences
+from auditor.core.vectors import log_odds
 from auditor.images.image_set import ImageSet
 from auditor.models.loading import Classifier
 
@@ -37,6 +38,7 @@ Floats = NDArray[np.floating]
 DONORS = 1024  # pool photos whose surroundings are tried
 RECIPIENTS = 8  # photos whose middles they are put around
 RADIUS = 0.36  # of the middle that is kept, in sides: a centred object's
+CERTAIN = 1e-12  # a probability nearer to 1 is not told from it
 EDGE = 0.05  # over which the middle fades into the surroundings
 
 
@@ -82,15 +84,15 @@ def transplant(
     """
     device = next(iter(classifier.net.parameters())).device
     middles = middles.to(device)
-    others = torch.from_numpy(labels[:, None] != np.array(classes)[None, :])
-    per_class = others.sum(0).clamp_min(1)
+    others = labels[:, None] != np.array(classes)[None, :]
+    per_class = np.maximum(others.sum(0), 1)
     rows = []
     with torch.inference_mode():
         for part in donors.batches(classifier.preprocess.fit, size=max(1, batch // len(middles))):
             logits = classifier.logits(composed(middles, part.to(device)).flatten(0, 1))
-            odds = _log_odds(logits.cpu().double())[:, list(classes)]
-            odds = odds.reshape(len(part), len(middles), -1)
-            rows.append(((odds * others).sum(1) / per_class).numpy())
+            logs = logits.cpu().double().log_softmax(1)[:, list(classes)]
+            odds = log_odds(logs.numpy(), least=CERTAIN).reshape(len(part), len(middles), -1)
+            rows.append((odds * others).sum(1) / per_class)
     return Surroundings(np.concatenate(rows))
 
 
@@ -136,12 +138,6 @@ def p_values(
         found = stratified_differences(around.log_odds[inside, row], shown[inside], strata[inside])
         p[row] = np.where(found.n >= min_photos, found.p, np.nan)
     return p
-
-
-def _log_odds(logits: Tensor) -> Tensor:
-    """log p / (1 - p) of every class; a p that rounds to 1 counts as 1 - 1e-12."""
-    logs = logits.log_softmax(1).clamp_max(-1e-12)
-    return logs - torch.log(-torch.expm1(logs))
 
 
 def _mask(height: int, width: int) -> Tensor:

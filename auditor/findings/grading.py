@@ -1,4 +1,4 @@
-"""Findings: which class is suspected of which concept, on what evidence, and how strong it is.
+"""Findings: which class relies on which concept, on what evidence, and how strong it is.
 
 Grades (docs/method.md): `suspected` rests on prototypes and directions, or on photos that do not
 suffice for more; `corroborated` adds an association on photos of *other* classes, within each true
@@ -17,18 +17,14 @@ finding.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from auditor.core.statistics import benjamini_hochberg, stratified_difference
 from auditor.evidence.insertion import MATERIAL_LOG_ODDS, Effect
-from auditor.record.schema import PREVALENT, STRICTER, Estimate, Evidence, Finding, Grade, Picture
+from auditor.record.schema import PREVALENT, STRICTER, Estimate, Grade
 
-__all__ = ["Association", "Suspect", "associate", "derive", "finding_id", "strength"]
+__all__ = ["Association", "Pair", "strength"]
 
 # Not all that the probe takes for the concept is it, so of surroundings half the odds' gain is
 # asked for.
@@ -49,7 +45,7 @@ class Association:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class Pair:
     """One class and concept with everything that is known of them.
 
     Attributes:
@@ -64,7 +60,8 @@ class Suspect:
             raise a class merely because the model sees too little of the true one.
         sketched: whether the drawing merely stands for something natural: a model may rely on fog
             and not answer to what is drawn for it.
-        explains: lesser suspects of the class that this one explains.
+        explains: lesser findings of the class that this one explains.
+        row, column: of the class and the concept in the scores.
     """
 
     class_index: int
@@ -79,7 +76,8 @@ class Suspect:
     effect: Effect | None
     effect_q: float | None
     caveats: tuple[str, ...]
-    pictures: tuple[Picture, ...] = ()
+    row: int = 0
+    column: int = 0
     alike: tuple[str, ...] = ()
     surroundings: Association | None = None
     prevalence: Association | None = None
@@ -147,141 +145,7 @@ class Suspect:
         )
 
 
-def associate(
-    log_odds: NDArray[np.floating],
-    shown: NDArray[np.bool_],
-    labels: NDArray[np.int64],
-    class_index: int,
-    *,
-    min_photos: int,
-) -> tuple[Estimate, float] | None:
-    """Difference of a class's log-odds between photos of other classes with and without a concept.
-
-    Args:
-        log_odds: float array of shape (n,), of the class, per photo.
-        shown: bool array of shape (n,), photos that show the concept.
-        labels: int array of shape (n,), true classes; the comparison is made within each.
-        class_index: photos of this class are left out.
-        min_photos: fewer photos with the concept, of classes that have some without it, give no
-            test.
-    """
-    others = labels != class_index
-    found = stratified_difference(log_odds[others], shown[others], labels[others])
-    return found if found is not None and found[0].n >= min_photos else None
-
-
-def corrected(
-    associations: Mapping[tuple[int, str], tuple[Estimate, float]],
-) -> dict[tuple[int, str], Association]:
-    """Benjamini-Hochberg over all associations that were tested."""
-    keys = list(associations)
-    q = benjamini_hochberg(np.array([associations[key][1] for key in keys]))
-    return {
-        key: Association(*associations[key], float(value))
-        for key, value in zip(keys, q, strict=True)
-    }
-
-
 def strength(grade: Grade | None) -> int:
     """0 for no finding, more for a stronger grade."""
     order: tuple[Grade | None, ...] = (None, "not_tested", "suspected", "corroborated", "confirmed")
     return order.index(grade)
-
-
-def derive(suspects: Sequence[Suspect], *, q_level: float) -> tuple[Finding, ...]:
-    """Grade suspects and order them: strongest grade first, then the lower q, then the score."""
-    graded = [(suspect, suspect.grade(q_level)) for suspect in suspects]
-    findings = [(_finding(suspect, grade), suspect) for suspect, grade in graded if grade]
-    findings.sort(
-        key=lambda pair: (
-            -strength(pair[0].grade),
-            pair[1].q,
-            -pair[1].naming.value,
-            pair[0].id,
-        )
-    )
-    return tuple(finding for finding, _ in findings)
-
-
-def finding_id(class_index: int, class_name: str, concept: str) -> str:
-    """A name for a class, by index and name, and a concept: the same in every audit."""
-    text = f"{class_index}\0{class_name}\0{concept.casefold()}"
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
-
-
-def _finding(suspect: Suspect, grade: Grade) -> Finding:
-    evidence = [
-        Evidence(
-            test="naming",
-            effect=suspect.naming,
-            control=suspect.null,
-            p=suspect.p,
-            q=suspect.q,
-            n=suspect.naming.n,
-            unit="standard deviations of the null",
-        )
-    ]
-    caveats = list(suspect.caveats)
-    for test, told, unit in (
-        ("association", suspect.association, "log-odds of the class"),
-        ("surroundings", suspect.surroundings, "log-odds of the class"),
-        ("prevalence", suspect.prevalence, "area under the ROC curve"),
-    ):
-        if told is not None:
-            evidence.append(
-                Evidence(
-                    test=test,
-                    effect=told.estimate,
-                    control=None,
-                    p=told.p,
-                    q=told.q,
-                    n=told.estimate.n,
-                    unit=unit,
-                )
-            )
-    if suspect.association is None:
-        caveats.append("Not tested on photos of other classes: too few of them show the concept.")
-    if suspect.effect is not None:
-        evidence.append(
-            Evidence(
-                test="insertion",
-                effect=suspect.effect.effect,
-                control=suspect.effect.control,
-                p=suspect.effect.p,
-                q=suspect.effect_q,
-                n=suspect.effect.effect.n,
-                unit="probability of the class",
-            )
-        )
-    if suspect.explains:
-        caveats.append(
-            "Photos of the class show no more of these than it lets expect: "
-            f"{', '.join(suspect.explains)}."
-        )
-    hides = "drawing it may raise the class only because it hides what speaks for the true one"
-    if suspect.prevalence is None:
-        if suspect.effect is not None:
-            why = f": {hides}" if suspect.degrades else ""
-            caveats.append(f"Whether photos of the class show it is not known{why}.")
-    elif suspect.prevalence.estimate.value < PREVALENT:
-        why = hides if suspect.degrades else "the model may take it for the class's own object"
-        caveats.append(f"Photos of the class hardly show it more often than others: {why}.")
-    elif suspect.effect is not None and suspect.prevalence.estimate.low < PREVALENT:
-        caveats.append(
-            "That photos of the class show it more often than others is not sure "
-            f"({suspect.prevalence.estimate.low:.2f} at least on {suspect.prevalence.estimate.n} "
-            f"photos, {PREVALENT} is asked for; more photos would tell): drawing it "
-            + ("convicts nobody by itself." if grade == "suspected" else "confirms nothing.")
-        )
-    return Finding(
-        id=finding_id(suspect.class_index, suspect.class_name, suspect.concept),
-        class_index=suspect.class_index,
-        concept=suspect.concept,
-        category=suspect.category,
-        grade=grade,
-        evidence=tuple(evidence),
-        caveats=tuple(caveats),
-        pictures=suspect.pictures,
-        alike=suspect.alike,
-        explains=suspect.explains,
-    )

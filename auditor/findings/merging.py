@@ -1,8 +1,8 @@
-"""Suspects that are one: concepts not told apart, or of which one explains the other.
+"""Pairs that are one: concepts not told apart, or of which one explains the other.
 
-Directions that point the same way are one suspect before anything is tested. After the tests, what
-a class's photos show often looks like something else too: a black border like a letterbox. The
-lesser suspect is then prevalent, but no longer so once what is due to the better founded one is
+Directions that point the same way are one candidate before anything is tested. After the tests,
+what a class's photos show often looks like something else too: a black border like a letterbox. The
+lesser of the two is then prevalent, but no longer so once what is due to the better founded one is
 taken from its scores. Either way one finding lists the other's name.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.core.statistics import separation
-from auditor.findings.grading import Suspect, strength
+from auditor.findings.grading import Pair, strength
 from auditor.record.schema import PREVALENT
 
 __all__ = ["explained", "groups"]
@@ -48,28 +48,28 @@ def groups(
 
 
 def explained(
-    suspects: Mapping[tuple[int, int], Suspect],
+    pairs: Mapping[tuple[int, int], Pair],
     labels: NDArray[np.int64],
     view: Callable[[int], Floats],
     q_level: float,
-) -> dict[tuple[int, int], Suspect]:
-    """The suspects, without those that a better founded one of their class explains and now lists.
+) -> dict[tuple[int, int], Pair]:
+    """The pairs, without those that a better founded one of their class explains and now lists.
 
     What is confirmed by an experiment of its own stays a finding.
 
     Args:
-        suspects: by the class's row and the concept's column.
+        pairs: by the class's row and the concept's column.
         labels: int array of shape (n,), true classes of photos.
         view: how much each photo shows a concept's column, float array of shape (n,).
         q_level: of the grades.
     """
     order = sorted(
-        suspects,
-        key=lambda key: (-strength(suspects[key].grade(q_level)), -suspects[key].naming.value),
+        pairs,
+        key=lambda key: (-strength(pairs[key].grade(q_level)), -pairs[key].naming.value),
     )
-    kept: dict[tuple[int, int], Suspect] = {}
+    kept: dict[tuple[int, int], Pair] = {}
     for row, j in order:
-        lesser = suspects[row, j]
+        lesser = pairs[row, j]
         better = None
         if lesser.prevalent(q_level) and lesser.grade(q_level) != "confirmed":
             better = next(

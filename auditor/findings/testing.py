@@ -1,213 +1,251 @@
-"""The trial of the suspects: their tests and their pictures, from everything the stages gave."""
+"""Tests of candidates on photos, each corrected over all that were tested in the same way."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import special
 
-from auditor.concepts import presence
-from auditor.core.statistics import interval
-from auditor.drawing import drawings
+from auditor.concepts.banks import Concept
+from auditor.core.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.evidence import insertion, surroundings
-from auditor.evidence.directions import own_photos
-from auditor.findings import examples, screening
-from auditor.findings.grading import Suspect, derive
-from auditor.pipeline.pictures import Kind, save_photo
-from auditor.pipeline.results import Results, places
-from auditor.record.schema import Estimate, Finding, Picture
+from auditor.evidence.insertion import Effect, Insertions
+from auditor.evidence.surroundings import Surroundings
+from auditor.findings.grading import Association
+from auditor.findings.screening import Candidate, sketched
+from auditor.record.schema import Estimate
 
-__all__ = ["findings"]
+__all__ = ["Donors", "Drawn", "Levels", "Observations", "Photos", "Tests", "associate", "run"]
 
 Floats = NDArray[np.floating]
-
-SHOWN = 2  # photos of other classes that show a concept
-
-
-def findings(
-    results: Results, is_core: NDArray[np.bool_], files: Mapping[int, str]
-) -> tuple[Finding, ...]:
-    """Test the suspects and grade them; `files` are the saved prototypes by their place."""
-    config, classes = results.config, list(results.classes)
-    logits = results.seen.logits.astype(np.float64)
-    log_odds = np.stack([_log_odds(logits, index) for index in classes], axis=1)
-    photos = screening.Photos(
-        labels=results.labels,
-        log_odds=log_odds,
-        shown=results.vocabulary.shown(results.rows),
-        sight=functools.cache(lambda j: results.rows @ results.vocabulary.looks[j]),
-        margin=results.vocabulary.margin,
-        canvas_labels=results.canvas_labels,
-        representative=config.representative,
-    )
-    position = {digest: i for i, digest in enumerate(results.pool.digests)}
-    rows = np.array([position[digest] for digest in results.donors.digests])
-    known = results.donors.labels
-    donors = screening.Donors(
-        around=results.around,
-        shown=results.vocabulary.shown(results.pool_rows)[rows],
-        own=own_photos(
-            results.probe,
-            results.pool_rows[rows],
-            known,
-            results.classes,
-            results.classifier.class_names,
-            most=None,
-        ),
-        labels=None if known is None else np.array(known),
-    )
-    found = screening.find(
-        results.named, results.vocabulary, is_core, results.classes,
-        results.classifier.class_names, photos, donors, results.insertions, results.diverged,
-        {name: quality.auc for name, quality in results.probe.quality.items()},
-        lambda row, j, suspect: _illustrate(results, photos, donors, files, row, j, suspect),
-        q_level=config.statistics.q_level, min_photos=config.statistics.min_photos,
-        replicates=config.statistics.bootstrap,
-        intervals=lambda row, j: _score_interval(results, row, j),
-        seed=config.seed,
-    )  # fmt: skip
-    return derive(found, q_level=config.statistics.q_level)
+Key = tuple[int, int]
 
 
-def _log_odds(logits: Floats, index: int) -> Floats:
-    """log p / (1 - p) of a class, without the loss of digits near 0 and 1."""
-    others = np.delete(logits, index, axis=1)
-    return np.asarray(logits[:, index] - special.logsumexp(others, axis=1))
+@dataclass(frozen=True)
+class Photos:
+    """Labelled photos as the association test sees them.
 
-
-def _score_interval(results: Results, row: int, j: int) -> Estimate:
-    """The combined score with its bootstrap interval over prototypes and the concept's photos."""
-    replicates = 200
-    rng = np.random.default_rng((results.config.seed, row, j, 0x5C0))
-    own = places(results.made, results.classes[row])
-    score = results.named.rescored(
-        row,
-        j,
-        results.vocabulary.resampled(row, j, replicates, rng),
-        (results.of_made.features[own] - results.vocabulary.mean) / results.vocabulary.scale,
-        rng,
-    )
-    return interval(float(results.named.score[row, j]), score, len(own))
-
-
-def _illustrate(
-    results: Results,
-    photos: screening.Photos,
-    donors: screening.Donors,
-    files: Mapping[int, str],
-    row: int,
-    j: int,
-    suspect: Suspect,
-) -> tuple[Picture, ...]:
-    """A prototype, and photos that are examples of what the tests say (see `examples`).
-
-    A drawn concept is shown on a photo that it moves, another by surroundings that show it and by
-    photos of other classes that do, each beside its like without. What no photo is an example of
-    has no picture.
+    Attributes:
+        labels: int array of shape (n,).
+        log_odds: float array of shape (n, C), of each audited class.
+        shown: bool array of shape (n, m), the concepts that each shows by the probe.
+        sight: how much each photo shows a concept's column, a drawn one by what it changes, float
+            array of shape (n,).
+        fit: how much each photo fits the text of a concept's column, likewise.
+        margin: float array of shape (m,), by how much it must exceed another to show more of it.
+        representative: whether they are like those that the model learned from, so that what a
+            class's photos do not show was hardly learned.
     """
-    index = results.classes[row]
-    own = places(results.made, index)
-    best = own[int(results.made.probabilities[own].argmax())]
-    name = results.classifier.class_names[index]
-    pictures = [Picture(file=files[best], kind="prototype", caption=f"Prototype of {name}")]
-    if suspect.effect is not None:
-        return (*pictures, *_drawn(results, row, j))
-    if suspect.surroundings is not None and suspect.surroundings.estimate.value > 0:
-        pictures += _surrounded(results, donors, row, j)
-    return (*pictures, *_seen(results, photos, row, j, suspect))
+
+    labels: NDArray[np.int64]
+    log_odds: Floats
+    shown: NDArray[np.bool_]
+    sight: Callable[[int], Floats]
+    fit: Callable[[int], Floats]
+    margin: Floats
+    representative: bool = True
 
 
-def _drawn(results: Results, row: int, j: int) -> list[Picture]:
-    """A photo without a drawing, with it, and with its control."""
-    index, concept = results.classes[row], results.bank.concepts[j]
-    assert concept.drawing is not None
-    logs = results.insertions[concept.drawing].log_probabilities[:, :, index]
-    others = np.flatnonzero(results.canvas_labels != index)
-    chances = np.exp(logs.astype(np.float64))
-    example = examples.edit(*chances[:, others])
-    if example is None:
-        return []
-    place = int(others[example.place])
-    photo = results.classifier.preprocess.fit(results.canvas.image(place))
-    seed = insertion.photo_seed(results.config.seed, place)
-    edited = drawings.draw(concept.drawing, photo, seed=seed)
-    control = drawings.draw_control(concept.drawing, photo, seed=seed)
-    save = functools.partial(save_photo, results.out)
-    plain, with_it, null = (_chance(results, index, float(p)) for p in chances[:, place])
-    return [
-        save(photo, "without", f"{example.words.capitalize()}: {plain}"),
-        save(edited, "edited", f"{concept.name} drawn: {with_it}"),
-        save(control, "control", f"Control edit: {null}"),
-    ]
+@dataclass(frozen=True)
+class Drawn:
+    """Photos that concepts were drawn on.
 
-
-def _seen(
-    results: Results, photos: screening.Photos, row: int, j: int, suspect: Suspect
-) -> list[Picture]:
-    """Photos of other classes that show the concept, and one that does not.
-
-    Where they lean towards the class on the whole, examples of it; else those that show it best.
+    Attributes:
+        insertions: by drawing, what it does to the model's answers.
+        labels: int array of shape (k,), classes of the photos; the model's own prediction where no
+            label is known.
     """
-    index, concept = results.classes[row], results.bank.concepts[j]
-    others = np.flatnonzero(results.labels != index)
-    if suspect.association is not None and suspect.association.estimate.value > 0:
-        found = examples.contrast(
-            photos.log_odds[others, row], photos.shown[others, j], results.labels[others], SHOWN
+
+    insertions: Mapping[str, Insertions]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Donors:
+    """Pool photos whose surroundings were put around photos of other classes.
+
+    Attributes:
+        around: what they did, for n photos.
+        shown: bool array of shape (n, m), the concepts that each shows by the probe.
+        own: bool array of shape (n, C), the audited classes that each may show itself.
+        labels: int array of shape (n,), or `None` where their classes are not known.
+    """
+
+    around: Surroundings
+    shown: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+    labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Observations:
+    """All photos that candidates are tested on."""
+
+    photos: Photos
+    drawn: Drawn
+    donors: Donors
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Levels and sizes of tests.
+
+    Attributes:
+        q: of the false discovery rate (Benjamini and Hochberg, 1995).
+        min_photos: fewer on either side give no test.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+    """
+
+    q: float
+    min_photos: int
+    replicates: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Results of tests by row and column; a pair that could not be tested is not in them."""
+
+    __test__ = False  # no test of this program
+
+    association: Mapping[Key, Association]
+    prevalence: Mapping[Key, Association]
+    surroundings: Mapping[Key, Association]
+    effect: Mapping[Key, Effect]
+    effect_q: Mapping[Key, float]
+
+
+def run(
+    candidates: Sequence[Candidate],
+    listed: Sequence[Concept],
+    classes: Sequence[int],
+    possible: NDArray[np.bool_],
+    seen: Observations,
+    levels: Levels,
+) -> Tests:
+    """Put every candidate to every test that it can be put to.
+
+    Args:
+        candidates: from `screening.screen`.
+        listed: the concepts, by column.
+        classes: the audited classes, by row.
+        possible: bool array of shape (C, m), pairs that could be a finding.
+        seen: the photos.
+        levels: of the tests.
+    """
+    associations: dict[Key, tuple[Estimate, float]] = {}
+    prevalences: dict[Key, tuple[Estimate, float]] = {}
+    effects: dict[Key, Effect] = {}
+    for candidate in candidates:
+        (row, j), index = candidate.key, classes[candidate.row]
+        photos = seen.photos
+        found = associate(
+            photos.log_odds[:, row],
+            photos.shown[:, j],
+            photos.labels,
+            index,
+            min_photos=levels.min_photos,
         )
-        if found is None:
-            return []
-        chosen, without = others[found[0]], [int(others[found[1]])]
-    else:
-        scores = presence.presence(results.rows, results.vocabulary.texts[[j]])[:, 0]
-        chosen = others[np.argsort(-scores[others], kind="stable")][:SHOWN]
-        without = [int(i) for i in others[np.argsort(np.abs(scores[others]), kind="stable")][:1]]
-    logs = special.log_softmax(results.seen.logits.astype(np.float64), axis=1)[:, index]
+        if found is not None:
+            associations[row, j] = found
+        told = _prevalence(photos, j, index, levels.min_photos)
+        if told is not None:
+            prevalences[row, j] = told
+        effect = _effect(seen.drawn, listed[j].drawing, index, levels)
+        if effect is not None:
+            effects[row, j] = effect
+    natural = np.array([concept.drawing is None or sketched(concept) for concept in listed])
+    keys = [candidate.key for candidate in candidates]
+    q = benjamini_hochberg(np.array([effect.p for effect in effects.values()]))
+    return Tests(
+        association=_corrected(associations),
+        prevalence=_corrected(prevalences),
+        surroundings=_transplanted(seen.donors, possible & natural, keys, levels.min_photos),
+        effect=effects,
+        effect_q=dict(zip(effects, map(float, q), strict=True)),
+    )
 
-    def saved(place: int, kind: Kind, words: str) -> Picture:
-        chance = _chance(results, index, float(np.exp(logs[place])))
-        caption = f"Another class, {words}: {chance}"
-        return save_photo(results.out, results.images.image(place), kind, caption)
 
-    shown = [saved(int(i), "with", f"{concept.name} by the probe") for i in chosen]
-    return shown + [saved(i, "without", f"no sign of {concept.name}") for i in without]
+def associate(
+    log_odds: NDArray[np.floating],
+    shown: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    class_index: int,
+    *,
+    min_photos: int,
+) -> tuple[Estimate, float] | None:
+    """Difference of a class's log-odds between photos of other classes with and without a concept.
 
-
-def _surrounded(results: Results, donors: screening.Donors, row: int, j: int) -> list[Picture]:
-    """One photo's middle with surroundings that show the concept, and with some that do not.
-
-    The surroundings have the median answer of each kind; the middle is an example.
+    Args:
+        log_odds: float array of shape (n,), of the class, per photo.
+        shown: bool array of shape (n,), photos that show the concept.
+        labels: int array of shape (n,), true classes; the comparison is made within each.
+        class_index: photos of this class are left out.
+        min_photos: fewer photos with the concept, of classes that have some without it, give no
+            test.
     """
-    index, others = results.classes[row], np.flatnonzero(~donors.own[:, row])
-    kept = results.recipients[results.labels[results.recipients] != index]
-    groups = [others[donors.shown[others, j] == there] for there in (True, False)]
-    if not len(kept) or not all(map(len, groups)):
-        return []
-    odds = donors.around.log_odds[:, row]
-    chosen = [examples.middle(group, odds[group]) for group in groups]
-    fit = results.classifier.preprocess.fit
-    middles = torch.stack([fit(results.images.image(int(place))) for place in kept])
-    around = torch.stack([fit(results.donors.image(place)) for place in chosen])
-    composed = surroundings.composed(middles, around)
-    with torch.inference_mode():
-        logits = results.classifier.logits(composed.flatten(0, 1).to(results.device))
-    chances = logits.double().softmax(1)[:, index].cpu().numpy().reshape(2, len(kept))
-    example = examples.edit(chances[1], chances[0], chances[1])
-    if example is None or chances[0, example.place] <= chances[1, example.place]:
-        return []
-    whose = results.classifier.class_names[int(results.labels[kept[example.place]])]
-    kinds: tuple[Kind, ...] = ("surrounded", "unsurrounded")
-    return [
-        save_photo(results.out, image[example.place], kind,
-                   f"Around {whose}: {_chance(results, index, float(chance[example.place]))}")
-        for kind, image, chance in zip(kinds, composed, chances, strict=True)
-    ]  # fmt: skip
+    others = labels != class_index
+    found = stratified_difference(log_odds[others], shown[others], labels[others])
+    return found if found is not None and found[0].n >= min_photos else None
 
 
-def _chance(results: Results, index: int, value: float) -> str:
-    """A class's probability in a caption; small ones keep a digit, to be told from each other."""
-    shown = f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
-    return f"p({results.classifier.class_names[index]}) = {shown}"
+def _prevalence(
+    photos: Photos, column: int, index: int, min_photos: int
+) -> tuple[Estimate, float] | None:
+    """How well a concept's showing tells photos of the class from others."""
+    own = photos.labels == index
+    if not photos.representative or min(own.sum(), (~own).sum()) < min_photos:
+        return None
+    shown = photos.sight(column)
+    return separation(shown[own], shown[~own] + photos.margin[column])
+
+
+def _effect(drawn: Drawn, drawing: str | None, index: int, levels: Levels) -> Effect | None:
+    """What drawing the concept on photos of other classes does to the class."""
+    others = drawn.labels != index
+    if drawing is None or others.sum() < levels.min_photos:
+        return None
+    return insertion.test(
+        drawn.insertions[drawing], index, others, replicates=levels.replicates, seed=levels.seed
+    )
+
+
+def _corrected(found: Mapping[Key, tuple[Estimate, float]]) -> dict[Key, Association]:
+    """Benjamini-Hochberg over all that were tested."""
+    q = benjamini_hochberg(np.array([p for _, p in found.values()]))
+    return {
+        key: Association(*result, float(value))
+        for (key, result), value in zip(found.items(), q, strict=True)
+    }
+
+
+def _transplanted(
+    donors: Donors,
+    possible: NDArray[np.bool_],
+    candidates: Sequence[Key],
+    min_photos: int,
+) -> dict[Key, Association]:
+    """The test of surroundings for the candidates, corrected over all pairs that could be one.
+
+    The photos helped to choose the candidates, so the correction is over every pair.
+    """
+    p = surroundings.p_values(
+        donors.around, donors.shown, donors.own, donors.labels, min_photos=min_photos
+    )
+    p[~possible] = np.nan
+    q = benjamini_hochberg(p)
+    strata = np.zeros(len(donors.shown), np.int64) if donors.labels is None else donors.labels
+    found = {}
+    for row, j in candidates:
+        if not np.isfinite(p[row, j]):
+            continue
+        others = ~donors.own[:, row]
+        estimated = stratified_difference(
+            donors.around.log_odds[others, row], donors.shown[others, j], strata[others]
+        )
+        if estimated is not None:
+            found[row, j] = Association(estimated[0], float(p[row, j]), float(q[row, j]))
+    return found

@@ -26,7 +26,7 @@ from auditor.lab import example, plans, scoring
 from auditor.lab.plans import Plan
 from auditor.models.hardware import choose_device
 from auditor.pipeline import run_folder, runner
-from auditor.pipeline.runner import Progress, Silent
+from auditor.pipeline.progress import Progress, Silent
 from auditor.record.schema import SCHEMA_VERSION, Audit, SelfTest
 
 __all__ = ["amounts", "attach", "plantable", "run"]
