@@ -165,17 +165,14 @@ def _unwritten(path: Path, error: OSError | ValueError) -> RunError:
 
 
 class Work:
-    """Results of finished stages below one folder, by all that they depend on.
-
-    This program's own code is of it: what another state of it computed is computed again.
-    """
+    """Results of finished tasks below one folder, by all that they depend on."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, stage: str, key: Any) -> Path:
         """The file of a stage's result; `key` is anything that JSON can hold."""
-        return self.folder / stage / f"{digest_value([digest_package(), key])[:32]}.safetensors"
+        return self.folder / stage / f"{digest_value(key)[:32]}.safetensors"
 
     def arrays(
         self,

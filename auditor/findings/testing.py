@@ -17,7 +17,17 @@ from auditor.findings.grading import Association
 from auditor.findings.screening import Candidate, sketched
 from auditor.record.schema import Estimate
 
-__all__ = ["Donors", "Drawn", "Levels", "Observations", "Photos", "Tests", "associate", "run"]
+__all__ = [
+    "Donors",
+    "Drawn",
+    "Levels",
+    "Observations",
+    "Photos",
+    "Tests",
+    "associate",
+    "corrected",
+    "run",
+]
 
 Floats = NDArray[np.floating]
 Key = tuple[int, int]
@@ -161,8 +171,8 @@ def run(
     keys = [candidate.key for candidate in candidates]
     q = benjamini_hochberg(np.array([effect.p for effect in effects.values()]))
     return Tests(
-        association=_corrected(associations),
-        prevalence=_corrected(prevalences),
+        association=corrected(associations),
+        prevalence=corrected(prevalences),
         surroundings=_transplanted(seen.donors, possible & natural, keys, levels.min_photos),
         effect=effects,
         effect_q=dict(zip(effects, map(float, q), strict=True)),
@@ -213,7 +223,7 @@ def _effect(drawn: Drawn, drawing: str | None, index: int, levels: Levels) -> Ef
     )
 
 
-def _corrected(found: Mapping[Key, tuple[Estimate, float]]) -> dict[Key, Association]:
+def corrected(found: Mapping[Key, tuple[Estimate, float]]) -> dict[Key, Association]:
     """Benjamini-Hochberg over all that were tested."""
     q = benjamini_hochberg(np.array([p for _, p in found.values()]))
     return {

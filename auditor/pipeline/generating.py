@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from auditor.core.storage import Arrays
 from auditor.models import hardware
 from auditor.models.activations import Activations, collect
-from auditor.pipeline.engine import Engine, joined
+from auditor.pipeline.engine import Engine, Worker, joined
 from auditor.pipeline.inputs import Inputs
 from auditor.pipeline.observing import Observed
 from auditor.pipeline.tasks import FindRegions, GeneratePrototypes
@@ -86,7 +86,7 @@ def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
             batch=config.batch, seed=config.seed,
         )  # fmt: skip
     items = [(c, config.seed + k) for c in inputs.classes for k in range(settings.per_class)]
-    made = make(items, recipe, constraints, inputs, engine, batch=settings.batch)
+    made = make(items, recipe, constraints, inputs.worker, engine, batch=settings.batch)
     with engine.watch.stage("seen prototypes"):
         seen = collect(inputs.classifier, inputs.layers, made.batches(config.batch))
         parts = made.batches(config.batch)
@@ -99,7 +99,7 @@ def make(
     items: Sequence[tuple[int, int]],
     recipe: Recipe,
     constraints: Material,
-    inputs: Inputs,
+    worker: Worker,
     engine: Engine,
     *,
     batch: int | None,
@@ -110,16 +110,16 @@ def make(
         items: the pairs.
         recipe: the mode and its settings.
         constraints: what images are held to.
-        inputs: the model.
+        worker: the model.
         engine: computes them in batches, which are kept.
         batch: images at once, and kept together; by default what memory serves best.
     """
     tasks = [
         GeneratePrototypes(part, recipe, constraints, batch)
-        for part in _batches(items, recipe, inputs, batch)
+        for part in _batches(items, recipe, worker, batch)
     ]
     # they need not fit in memory together
-    images = engine.store.scratch((len(items), *inputs.classifier.preprocess.size, 3), np.uint8)
+    images = engine.store.scratch((len(items), *worker.classifier.preprocess.size, 3), np.uint8)
     parts: list[Arrays] = []
     done = 0
     for task, part in zip(tasks, engine.map("prototypes", tasks), strict=True):
@@ -138,11 +138,11 @@ def make(
 
 
 def _batches(
-    items: Sequence[tuple[int, int]], recipe: Recipe, inputs: Inputs, batch: int | None
+    items: Sequence[tuple[int, int]], recipe: Recipe, worker: Worker, batch: int | None
 ) -> Iterator[tuple[tuple[int, int], ...]]:
     """Items that are made, and kept, together."""
-    peers = len(hardware.peers(inputs.worker.device))
-    size = batch or 2 * hardware.images_at_once(inputs.classifier) * peers
+    peers = len(hardware.peers(worker.device))
+    size = batch or 2 * hardware.images_at_once(worker.classifier) * peers
     if recipe.diversity:  # the seeds of a class stay together
         per_class = max(1, sum(item[0] == items[0][0] for item in items))
         size = -(-size // per_class) * per_class

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from auditor.core import seeds
 from auditor.models.activations import Activations
 from auditor.pipeline import agreement
-from auditor.pipeline.engine import Engine, joined
+from auditor.pipeline.engine import Engine, Worker, joined
 from auditor.pipeline.inputs import Inputs
 from auditor.pipeline.tasks import EncodePhotos, ObservePhotos, activations_of, chunks
 from auditor.record.schema import Remark
@@ -70,7 +70,7 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
     """
     config, labels = inputs.config, inputs.labels
     on_path = path_photos(labels, inputs.classes, seeds.stream(config.seed, "path photos"))
-    seen = observe_photos(engine, inputs, "photos", "images", on_path)
+    seen = observe_photos(engine, inputs.worker, "photos", "images", on_path)
     with engine.watch.stage("agreement"):
         remarks = agreement.check(
             inputs.classifier,
@@ -84,37 +84,37 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
     generic = np.zeros(len(inputs.pool), bool)
     chosen = sample(len(generic), GENERIC_PHOTOS, seeds.stream(config.seed, "generic photos"))
     generic[chosen] = True
-    pooled = observe_photos(engine, inputs, "pool", "pool", generic)
+    pooled = observe_photos(engine, inputs.worker, "pool", "pool", generic)
     if inputs.pool is inputs.images:
-        rows = pool_rows = encode_photos(engine, inputs, "probe", "images")
+        rows = pool_rows = encode_photos(engine, inputs.worker, "probe", "images")
     else:
-        both = encode_photos(engine, inputs, "probe", "images", "pool")
+        both = encode_photos(engine, inputs.worker, "probe", "images", "pool")
         rows, pool_rows = both[: len(inputs.images)], both[len(inputs.images) :]
     return Observed(Seen(seen, rows, on_path), Seen(pooled, pool_rows, generic), remarks)
 
 
 def observe_photos(
-    engine: Engine, inputs: Inputs, stage: str, source: str, on_path: NDArray[np.bool_]
+    engine: Engine, worker: Worker, stage: str, source: str, on_path: NDArray[np.bool_]
 ) -> Activations:
     """Activations of all photos of a source; in every layer where `on_path` says so."""
-    n = len(inputs.worker.photos[source])
+    n = len(worker.photos[source])
     tasks = [
         ObservePhotos(source, rows, _positions(on_path[rows.start : rows.stop]))
-        for rows in chunks(n, inputs.worker.batch)
+        for rows in chunks(n, worker.batch)
     ]
-    return activations_of(joined(list(engine.map(stage, tasks))), inputs.layers)
+    return activations_of(joined(list(engine.map(stage, tasks))), worker.layers)
 
 
 def _positions(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(np.flatnonzero(chosen).tolist())
 
 
-def encode_photos(engine: Engine, inputs: Inputs, stage: str, *sources: str) -> NDArray[np.float32]:
+def encode_photos(engine: Engine, worker: Worker, stage: str, *sources: str) -> NDArray[np.float32]:
     """The probe's unit rows of all photos of some sources, one source after the other."""
     tasks = [
         EncodePhotos(source, rows)
         for source in sources
-        for rows in chunks(len(inputs.worker.photos[source]), inputs.worker.batch)
+        for rows in chunks(len(worker.photos[source]), worker.batch)
     ]
     return np.asarray(joined(list(engine.map(stage, tasks)))["rows"])
 

@@ -126,8 +126,8 @@ def _examples(inputs: Inputs, engine: Engine) -> dict[str, SeenExamples]:
             continue
         source = f"concept {concept.name}"
         nowhere = np.zeros(len(inputs.worker.photos[source]), bool)
-        seen = observe_photos(engine, inputs, "examples", source, nowhere)
-        rows = encode_photos(engine, inputs, "examples", source)
+        seen = observe_photos(engine, inputs.worker, "examples", source, nowhere)
+        rows = encode_photos(engine, inputs.worker, "examples", source)
         own = presence.own_photos(inputs.probe, rows, None, inputs.classes, inputs.names)
         found[concept.name] = SeenExamples(seen.features, seen.logits, own)
     return found

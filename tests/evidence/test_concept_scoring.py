@@ -4,8 +4,8 @@ import torch
 from scipy import stats
 
 from auditor.concepts import presence
+from auditor.concepts.presence import own_photos
 from auditor.evidence import scoring
-from auditor.evidence.directions import own_photos
 
 RNG = np.random.default_rng(0)
 N, D, E, C, M = 400, 40, 16, 10, 12

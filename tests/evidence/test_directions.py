@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -12,13 +11,12 @@ import torch
 
 from auditor.concepts import banks, presence
 from auditor.concepts.probes import ProbeModel
-from auditor.config import AuditConfig
-from auditor.evidence import directions, scoring
+from auditor.config import StatisticsConfig
+from auditor.evidence import learning, scoring
 from auditor.evidence.directions import Vocabulary
 from auditor.evidence.insertion import Insertions
-from auditor.images.image_set import ImageSet
-from auditor.models.activations import Activations
-from auditor.pipeline.observations import Observer
+from auditor.evidence.learning import Drawings, Evidence, SeenPool, learn
+from auditor.evidence.members import ExamplePhotos
 
 N, D, E, K = 300, 12, 16, 9
 BANK = "snow\nnight\nmud\nsunset\ndust\nsmoke\nneon\nsand\nice\ngrass\n"
@@ -46,16 +44,6 @@ class Probe:
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
-class Photos:
-    """As many photos, with labels or without."""
-
-    def __init__(self, labels: tuple[int, ...] | None) -> None:
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return N
-
-
 def build(
     tmp_path: Path, *, own: np.ndarray, labels: tuple[int, ...] | None = (0,) * N
 ) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
@@ -68,17 +56,11 @@ def build(
     # the class of row 0 is seen in its own photos alone: they are far out on every axis
     features[own[:, 0]] += 5 * AXES.sum(0)
     logits = features @ rng.normal(size=(D, K))
-    pooled = cast(Activations, SimpleNamespace(features=features, logits=logits))
-    config = AuditConfig.load(
-        None, {"model.spec": "x", "images": "y", "statistics.permutations": 99}
-    )
     bank = banks.load(str(tmp_path / "bank.txt"))
-    made = Vocabulary.build(
-        bank, cast(ProbeModel, Probe(bank)),
-        cast(Observer, None), pool=cast(ImageSet, Photos(labels)), pooled=pooled, pool_rows=rows,
-        own=own, insertions={}, canvas_labels=np.zeros(0, np.int64), changes={}, classes=(0, 1),
-        names=tuple(map(str, range(K))), config=config,
-    )  # fmt: skip
+    drawings = Drawings({}, np.zeros(0, np.int64), {})
+    evidence = Evidence(SeenPool(features, logits, rows, own, labels), drawings, {})
+    statistics = StatisticsConfig(permutations=99)
+    made = learn(bank, cast(ProbeModel, Probe(bank)), evidence, (0, 1), statistics, seed=0)
     return made, rows, (features - made.mean) / made.scale
 
 
@@ -172,7 +154,7 @@ def test_example_photos_that_may_show_the_class_do_not_speak_for_it(tmp_path: Pa
     made, _, _ = build(tmp_path, own=owned(60))
     own = np.zeros((12, 2), bool)
     own[:6, 0] = True
-    examples = directions._Examples(
+    examples = ExamplePhotos(
         np.concatenate([np.full((6, D), 9.0), np.ones((6, D))]), np.zeros((12, 2)), own
     )
     members, _ = examples.relative(made._pool, 0, 5)
@@ -226,19 +208,15 @@ def drawn(
     changes[names[0]] -= changes[names[0]] @ TEXTS[0] * TEXTS[0]
     rows[labels == 0] += changes[names[0]]
     features, logits = rng.normal(size=(N, D)), rng.normal(size=(N, K))
-    pooled = cast(Activations, SimpleNamespace(features=features, logits=logits))
     effect = Insertions(rng.normal(size=(8, D)), np.log(rng.dirichlet(np.ones(K), (3, 8))))
     bank = banks.load(str(tmp_path / "bank.toml"))
     known = tuple(int(label) for label in labels) if labelled else None
-    made = Vocabulary.build(
-        bank, cast(ProbeModel, Probe(bank)),
-        cast(Observer, None), pool=cast(ImageSet, Photos(known)), pooled=pooled, pool_rows=rows,
-        own=np.zeros((N, 2), bool), insertions=dict.fromkeys(names, effect),
-        canvas_labels=np.arange(8) % 2, changes=changes, classes=(0, 1),
-        names=tuple(map(str, range(K))),
-        config=AuditConfig.load(
-            None, {"model.spec": "x", "images": "y", "statistics.permutations": 999}
-        ),
+    pool = SeenPool(features, logits, rows, np.zeros((N, 2), bool), known)
+    drawings = Drawings(dict.fromkeys(names, effect), np.arange(8) % 2, changes)
+    statistics = StatisticsConfig(permutations=999)
+    made = learn(
+        bank, cast(ProbeModel, Probe(bank)), Evidence(pool, drawings, {}), (0, 1), statistics,
+        seed=0,
     )  # fmt: skip
     return made, rows, labels
 
@@ -246,7 +224,7 @@ def drawn(
 def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directions, "LEAST_DRAWN", ENOUGH)
+    monkeypatch.setattr(learning, "LEAST_DRAWN", ENOUGH)
     made, rows, labels = drawn(tmp_path, DRAWN)
 
     def prevalence(looks: np.ndarray) -> np.ndarray:
@@ -266,7 +244,7 @@ def test_prevalence_of_a_drawn_concept_goes_by_what_drawing_it_changes(
 def test_too_few_drawn_concepts_have_no_null_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directions, "LEAST_DRAWN", ENOUGH)
+    monkeypatch.setattr(learning, "LEAST_DRAWN", ENOUGH)
     made, rows, labels = drawn(tmp_path, DRAWN[: ENOUGH - 1])
     assert made._null_drawn is None
 

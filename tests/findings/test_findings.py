@@ -1,4 +1,4 @@
-"""Suspects and findings: who is suspected, what is tested on photos, and the grade that results."""
+"""Pairs and findings: who is suspected, what is tested on photos, and the grade that results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from auditor.evidence import scoring
 from auditor.evidence.directions import Vocabulary
 from auditor.evidence.insertion import MATERIAL, Effect, Insertions
 from auditor.evidence.surroundings import Surroundings
-from auditor.findings import grading, merging, screening
+from auditor.findings import deriving, merging, screening, testing
+from auditor.findings.concluding import Scored, conclude
 from auditor.findings.grading import (
     MATERIAL_AROUND,
     MATERIAL_LOG_ODDS,
     Association,
-    Suspect,
+    Pair,
 )
+from auditor.findings.testing import Drawn, Levels, Observations
 from auditor.record.schema import PREVALENT, STRICTER, Divergence, Estimate, Finding, Picture
 
 LEVEL = 0.05
@@ -59,8 +61,8 @@ def effect(
     return Effect(moved, control, 2.0, log_odds_high, p, excess)
 
 
-def suspect(**changes: Any) -> Suspect:
-    plain = Suspect(
+def suspect(**changes: Any) -> Pair:
+    plain = Pair(
         class_index=3,
         class_name="husky",
         concept="snow",
@@ -73,13 +75,12 @@ def suspect(**changes: Any) -> Suspect:
         effect=None,
         effect_q=None,
         caveats=("Given.",),
-        pictures=(Picture(file="a.jpg", kind="with", caption="a"),),
     )
     return dataclasses.replace(plain, **changes)
 
 
 def graded(**changes: Any) -> Finding:
-    (finding,) = grading.derive([suspect(**changes)], q_level=LEVEL)
+    (finding,) = deriving.derive([suspect(**changes)], q_level=LEVEL)
     return finding
 
 
@@ -154,7 +155,7 @@ def test_a_score_within_the_null_needs_photos_to_be_a_finding(
 ) -> None:
     within = suspect(q=LEVEL, **changes)
     assert within.grade(LEVEL) == grade
-    assert [f.grade for f in grading.derive([within], q_level=LEVEL)] == ([grade] if grade else [])
+    assert [f.grade for f in deriving.derive([within], q_level=LEVEL)] == ([grade] if grade else [])
 
 
 def test_an_experiment_outweighs_an_association_either_way() -> None:
@@ -322,7 +323,8 @@ def test_an_association_convicts_only_where_photos_of_the_class_show_it() -> Non
 
 def test_evidence_carries_effect_interval_control_and_correction() -> None:
     given = suspect(association=association(p=0.002, q=0.011), effect=effect(p=1e-5), effect_q=2e-4)
-    (finding,) = grading.derive([given], q_level=LEVEL)
+    pictures = (Picture(file="a.jpg", kind="with", caption="a"),)
+    (finding,) = deriving.derive([given], q_level=LEVEL, pictures={(0, 0): pictures})
     named, associated, inserted = finding.evidence
     assert (named.effect, named.control, named.p, named.q) == (
         given.naming, given.null, 0.004, 0.004,
@@ -337,7 +339,7 @@ def test_evidence_carries_effect_interval_control_and_correction() -> None:
     assert [e.unit for e in finding.evidence] == [
         "standard deviations of the null", "log-odds of the class", "probability of the class",
     ]  # fmt: skip
-    assert finding.pictures == given.pictures
+    assert finding.pictures == pictures
     assert (finding.class_index, finding.concept, finding.category) == (3, "snow", "weather")
 
 
@@ -350,21 +352,21 @@ def test_findings_stand_by_grade_then_q_then_score() -> None:
         suspect(concept="e", q=0.002, naming=estimate(5, 4, 6)),
     ]
     for shuffled in itertools.permutations(ordered):
-        found = grading.derive(shuffled, q_level=LEVEL)
+        found = deriving.derive(shuffled, q_level=LEVEL)
         assert [f.concept for f in found] == ["a", "b", "c", "d", "e"]
 
 
 def test_nobody_suspected_is_nothing_found() -> None:
-    assert grading.derive([], q_level=LEVEL) == ()
+    assert deriving.derive([], q_level=LEVEL) == ()
 
 
 def test_an_identifier_is_the_same_in_every_audit() -> None:
-    assert grading.finding_id(3, "husky", "snow") == "fc76d6cf74a9"
+    assert deriving.finding_id(3, "husky", "snow") == "fc76d6cf74a9"
     assert graded().id == graded(q=0.03, association=association()).id == "fc76d6cf74a9"
-    assert grading.finding_id(3, "husky", "Snow") == grading.finding_id(3, "husky", "snow")
+    assert deriving.finding_id(3, "husky", "Snow") == deriving.finding_id(3, "husky", "snow")
     different = [(3, "husky", "snow"), (4, "husky", "snow"), (3, "wolf", "snow"),
                  (3, "husky", "ice"), (3, "huskys", "now")]  # fmt: skip
-    assert len({grading.finding_id(*each) for each in different}) == len(different)
+    assert len({deriving.finding_id(*each) for each in different}) == len(different)
 
 
 # --- association ------------------------------------------------------------------------------
@@ -384,7 +386,7 @@ def photos(
 def associated(
     values: tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]], min_photos: int = 5
 ) -> tuple[Estimate, float] | None:
-    return grading.associate(*values, 0, min_photos=min_photos)
+    return testing.associate(*values, 0, min_photos=min_photos)
 
 
 def test_a_planted_association_is_found_with_its_size() -> None:
@@ -432,7 +434,7 @@ def test_too_few_photos_with_the_concept_are_no_test() -> None:
 
 def test_associations_are_corrected_together() -> None:
     p = {(0, "a"): 0.01, (0, "b"): 0.04, (1, "a"): 0.03, (2, "c"): 0.9}
-    found = grading.corrected({key: (estimate(1, 0, 2), value) for key, value in p.items()})
+    found = testing.corrected({key: (estimate(1, 0, 2), value) for key, value in p.items()})
     for key, value in p.items():
         ranked = sorted(p.values())
         slow = min(
@@ -442,7 +444,7 @@ def test_associations_are_corrected_together() -> None:
         )
         assert found[key].q == pytest.approx(slow)
         assert found[key].p == value
-    assert grading.corrected({}) == {}
+    assert testing.corrected({}) == {}
 
 
 # --- suspects ---------------------------------------------------------------------------------
@@ -476,7 +478,7 @@ COLUMN = {each.name: j for j, each in enumerate(BANK)}
 
 @dataclass(frozen=True)
 class Bank:
-    """What `find` needs of a vocabulary."""
+    """What `conclude` needs of a vocabulary."""
 
     concepts: tuple[Concept, ...]
     cosines: NDArray[np.float64]
@@ -487,7 +489,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Scores:
-    """What `find` needs of the naming: no pair stands out until a test says so."""
+    """What `conclude` needs of the naming: no pair stands out until a test says so."""
 
     score: NDArray[np.float64]
     p: NDArray[np.float64]
@@ -509,7 +511,7 @@ class Scores:
         )
 
 
-def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> screening.Photos:
+def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> testing.Photos:
     """Photos of four classes; those that show snow raise the odds of both audited classes.
 
     Most photos of the husky show the concept `goes_with`.
@@ -521,20 +523,20 @@ def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> sc
     if goes_with is not None:
         scores[(np.arange(n) % 4 == 0) & (np.arange(n) % 3 > 0), COLUMN[goes_with]] += 5
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * snowy[:, None]
-    return screening.Photos(
-        np.arange(n) % 4, log_odds, scores > 2, lambda j: scores[:, j], np.zeros(len(BANK)),
-        np.arange(40) % 4,
+    return testing.Photos(
+        np.arange(n) % 4, log_odds, scores > 2, lambda j: scores[:, j], lambda j: scores[:, j],
+        np.zeros(len(BANK)),
     )  # fmt: skip
 
 
-def around(n: int = 200, *, gain: float = 0.0) -> screening.Donors:
+def around(n: int = 200, *, gain: float = 0.0) -> testing.Donors:
     """Pool photos of which a third show mud in their surroundings, which raise both classes."""
     rng = np.random.default_rng(5)
     shown = np.zeros((n, len(BANK)), bool)
     shown[:, COLUMN["mud"]] = rng.random(n) < 0.3
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * shown[:, [COLUMN["mud"]]]
     own = np.zeros((n, len(CLASSES)), bool)
-    return screening.Donors(Surroundings(log_odds), shown, own, None)
+    return testing.Donors(Surroundings(log_odds), shown, own, None)
 
 
 def inserted(raised: int, gain: float, n: int = 40) -> Insertions:
@@ -550,23 +552,29 @@ def suspected(
     *,
     expected: Mapping[str, tuple[str, ...]] | None = None,
     cosines: NDArray[np.float64] | None = None,
-    shown: screening.Photos | None = None,
-    donors: screening.Donors | None = None,
+    shown: testing.Photos | None = None,
+    donors: testing.Donors | None = None,
     insertions: Insertions | None = None,
+    drawn_on: NDArray[np.int64] | None = None,
     diverged: Divergence = UNASSESSED,
     quality: Mapping[str, float] | None = None,
     min_photos: int = 5,
-) -> dict[tuple[int, str], Suspect]:
+) -> dict[tuple[int, str], Pair]:
     bank = cast(Vocabulary, Bank(BANK, np.eye(len(BANK)) if cosines is None else cosines))
-    found = screening.find(
-        cast(scoring.Naming, named), bank, screening.core(bank, CLASSES, NAMES, expected or {}),
-        CLASSES, NAMES, shown or seen(), donors or around(),
-        {"black_border": insertions or inserted(0, 0.0)},
-        dict.fromkeys(CLASSES, diverged), quality or {},
-        lambda row, j, _: (Picture(file=f"{row}/{j}.jpg", kind="with", caption="a"),),
-        q_level=LEVEL, min_photos=min_photos, replicates=99,
-        intervals=lambda row, j: estimate(named.score[row, j], -9, 99, 5), seed=0,
-    )  # fmt: skip
+    scored = Scored(
+        naming=cast(scoring.Naming, named),
+        vocabulary=bank,
+        is_core=screening.core(BANK, CLASSES, NAMES, expected or {}),
+        classes=CLASSES,
+        names=NAMES,
+        divergence=dict.fromkeys(CLASSES, diverged),
+        quality=quality or {},
+        interval=lambda row, j: estimate(named.score[row, j], -9, 99, 5),
+    )
+    labels = np.arange(40) % 4 if drawn_on is None else drawn_on
+    drawn = Drawn({"black_border": insertions or inserted(0, 0.0)}, labels)
+    observed = Observations(shown or seen(), drawn, donors or around())
+    found = conclude(scored, observed, Levels(LEVEL, min_photos, 99, 0))
     return {(each.class_index, each.concept): each for each in found}
 
 
@@ -574,7 +582,7 @@ def test_photos_of_a_class_must_show_more_than_others_are_given() -> None:
     photos = seen(goes_with="black border")
     named, change = Scores.of({(1, "black border"): 4.0}), np.zeros(len(BANK))
 
-    def told(share: float) -> Suspect:
+    def told(share: float) -> Pair:
         change[COLUMN["black border"]] = 5 * share
         shown = dataclasses.replace(photos, margin=change)
         one = suspected(named, shown=shown, insertions=inserted(0, 1.0))[0, "black border"]
@@ -611,7 +619,7 @@ def test_what_stands_out_is_suspected_with_its_own_numbers() -> None:
     assert one.category == "background"
     assert (one.p, one.q) == (0.001, 0.01)
     assert one.naming.value == 4.0
-    assert one.pictures[0].file == f"1/{COLUMN['graffiti']}.jpg"
+    assert (one.row, one.column) == (1, COLUMN["graffiti"])
     middle = np.sort(named.null[1])
     assert one.null.value == pytest.approx(middle[499])
     assert one.null.low < -1.7
@@ -699,7 +707,7 @@ def test_the_first_few_are_tested_on_photos_though_they_do_not_stand_out() -> No
     below, edge = math.nextafter(screening.SCREEN_P, 0), screening.SCREEN_P
     snowy = seen(gain=2.0, goes_with="snow")
     found = suspected(screened({"snow": 2.0}, below), shown=snowy)
-    assert [f.grade for f in grading.derive(list(found.values()), q_level=LEVEL)] == [
+    assert [f.grade for f in deriving.derive(list(found.values()), q_level=LEVEL)] == [
         "corroborated"
     ]
     assert suspected(screened({"snow": 2.0}, below)) == {}, "photos acquit it"
@@ -735,8 +743,8 @@ def test_a_drawn_concept_is_put_to_the_experiment_wherever_it_ranks(
     assert set(suspected(named, insertions=inserted(0, gain), shown=photos)) == found
 
 
-def grades_of(found: Mapping[tuple[int, str], Suspect]) -> dict[int, str]:
-    return {f.class_index: f.grade for f in grading.derive(list(found.values()), q_level=LEVEL)}
+def grades_of(found: Mapping[tuple[int, str], Pair]) -> dict[int, str]:
+    return {f.class_index: f.grade for f in deriving.derive(list(found.values()), q_level=LEVEL)}
 
 
 def test_a_planted_association_corroborates_where_the_class_shows_the_concept() -> None:
@@ -752,7 +760,7 @@ def test_a_planted_association_corroborates_where_the_class_shows_the_concept() 
     assert grades_of(suspected(weak, shown=few)) == {0: "corroborated"}, "nothing tells prevalence"
     unlike = dataclasses.replace(photos, representative=False)
     assert grades_of(suspected(weak, shown=unlike)) == {0: "corroborated"}, "it is not asked for"
-    null = grading.derive(list(suspected(named).values()), q_level=LEVEL)
+    null = deriving.derive(list(suspected(named).values()), q_level=LEVEL)
     assert [f.grade for f in null] == ["suspected", "suspected"]
     assert all(f.evidence[1].test == "association" for f in null)
 
@@ -790,7 +798,7 @@ def test_only_what_can_be_drawn_is_inserted_and_confirmed_for_its_class() -> Non
     named = Scores.of({(row, name): 5.0 for row in (0, 1) for name in ("black border", "mud")})
     found = suspected(named, insertions=inserted(0, 1.0), shown=seen(goes_with="black border"))
     assert found[0, "mud"].effect is None
-    graded = grading.derive(list(found.values()), q_level=LEVEL)
+    graded = deriving.derive(list(found.values()), q_level=LEVEL)
     assert {(f.class_index, f.concept) for f in graded if f.grade == "confirmed"} == {
         (0, "black border")
     }
@@ -800,9 +808,9 @@ def test_only_what_can_be_drawn_is_inserted_and_confirmed_for_its_class() -> Non
 
 @pytest.mark.parametrize(("others", "tested"), [(0, False), (4, False), (5, True)])
 def test_a_drawing_on_too_few_photos_of_other_classes_is_no_test(others: int, tested: bool) -> None:
-    shown = dataclasses.replace(seen(), canvas_labels=np.r_[np.zeros(40 - others), np.ones(others)])
+    labels = np.repeat([0, 1], [40 - others, others])
     found = suspected(
-        Scores.of({(1, "black border"): 5.0}), shown=shown, insertions=inserted(0, 1.0)
+        Scores.of({(1, "black border"): 5.0}), drawn_on=labels, insertions=inserted(0, 1.0)
     )[0, "black border"]
     assert (found.effect is not None) == tested
     told = f"Not drawn on photos: {others} show another class, 5 are needed."

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from auditor.evidence.insertion import Effect
 from auditor.findings import merging
-from auditor.findings.grading import Association, Suspect, derive
+from auditor.findings.deriving import derive
+from auditor.findings.grading import Association, Pair
 from auditor.record.schema import Estimate
 
 LEVEL = 0.05
@@ -23,9 +24,9 @@ def estimate(value: float, spread: float = 0.05) -> Estimate:
 
 def suspect(
     concept: str, *, score: float = 3.0, area: float | None = 0.95, corroborated: bool = False
-) -> Suspect:
+) -> Pair:
     told = Association(estimate(0.5), 0.001, 0.001)
-    return Suspect(
+    return Pair(
         class_index=0,
         class_name="wolf",
         concept=concept,
@@ -56,7 +57,7 @@ def views(seed: int = 0) -> NDArray[np.float64]:
     return np.asarray(shown + 0.04 * rng.normal(size=shown.shape))
 
 
-def merged(*given: Suspect, columns: NDArray[np.float64] | None = None) -> dict[str, Any]:
+def merged(*given: Pair, columns: NDArray[np.float64] | None = None) -> dict[str, Any]:
     shown = views() if columns is None else columns
     keyed = {(0, CONCEPTS.index(each.concept)): each for each in given}
     kept = merging.explained(keyed, LABELS, lambda j: shown[:, j], LEVEL)

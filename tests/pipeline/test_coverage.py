@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from auditor.findings.coverage import _untested
-from auditor.findings.grading import finding_id
-from auditor.pipeline.results import Results
+from auditor.findings.deriving import finding_id
+from auditor.pipeline.coverage import _of_class
 from auditor.record.schema import Finding
 
 BANK = (
@@ -21,54 +20,67 @@ BANK = (
 )
 
 
-def results(**changes: Any) -> Results:
-    """Results of one audited class, of which everything was tested and nothing stands out."""
-    statistics = SimpleNamespace(min_photos=5, q_level=0.05)
-    plain = {
-        "classes": (3,),
-        "config": SimpleNamespace(statistics=statistics, representative=True),
-        "classifier": SimpleNamespace(class_names=("a", "b", "c", "husky")),
-        "labels": np.repeat([0, 3], 10),
-        "canvas_labels": np.repeat([0, 3], 10),
-        "diverged": {3: SimpleNamespace(reason=None)},
-        "bank": SimpleNamespace(concepts=BANK),
-        "vocabulary": SimpleNamespace(short=lambda row: np.zeros(4, bool)),
-        "named": SimpleNamespace(q=np.full((1, 4), 0.5), p_model=np.full((1, 4), 0.01)),
-    }
-    return cast(Results, SimpleNamespace(**{**plain, **changes}))
+class Given:
+    """The stages of one audited class, of which everything was tested and nothing stands out."""
+
+    def __init__(self, **changes: Any) -> None:
+        statistics = SimpleNamespace(min_photos=5, q_level=0.05)
+        config = SimpleNamespace(
+            statistics=statistics, representative=changes.get("representative", True)
+        )
+        self.inputs = SimpleNamespace(
+            classes=(3,),
+            config=config,
+            names=("a", "b", "c", "husky"),
+            labels=changes.get("labels", np.repeat([0, 3], 10)),
+            bank=SimpleNamespace(concepts=BANK),
+        )
+        self.trust = SimpleNamespace(
+            divergence={3: SimpleNamespace(reason=changes.get("diverged"))}
+        )
+        drawn_on = changes.get("drawn_on", np.repeat([0, 3], 10))
+        seen = SimpleNamespace(drawn=SimpleNamespace(labels=drawn_on))
+        self.tested = SimpleNamespace(seen=seen)
+        short = changes.get("short", np.zeros(4, bool))
+        self.vocabulary = SimpleNamespace(short=lambda row: short)
+        self.naming = changes.get(
+            "naming", SimpleNamespace(q=np.full((1, 4), 0.5), p_model=np.full((1, 4), 0.01))
+        )
 
 
 def told(
-    given: Results, *, core: tuple[int, ...] = (), findings: tuple[Finding, ...] = ()
+    given: Given, *, core: tuple[int, ...] = (), findings: tuple[Finding, ...] = ()
 ) -> list[tuple[str, str]]:
-    is_core = np.isin(np.arange(4), core)
-    gaps = list(_untested(given, 0, is_core, findings))
+    scores = SimpleNamespace(
+        is_core=np.isin(np.arange(4), core)[None], vocabulary=given.vocabulary, naming=given.naming
+    )
+    stages: Any = (given.inputs, given.trust, scores, given.tested)
+    gaps = list(_of_class(*stages, findings, 0))
     assert all(gap.kind == "class" for gap in gaps)
     return [(gap.what, gap.reason) for gap in gaps]
 
 
 def test_what_was_tested_whole_has_no_gap() -> None:
-    assert told(results()) == []
-    unlike = SimpleNamespace(statistics=results().config.statistics, representative=False)
-    assert told(results(labels=np.repeat([0, 3], [18, 2]), config=unlike)) == []
+    assert told(Given()) == []
+    assert told(Given(labels=np.repeat([0, 3], [18, 2]), representative=False)) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "what", "why"),
     [
-        ({"diverged": {3: SimpleNamespace(reason="2 photos")}}, "divergence of husky", "2 photos"),
+        ({"diverged": "2 photos"}, "divergence of husky", "2 photos"),
         (
             {"labels": np.repeat([0, 3], [16, 4])},
             "prevalence of concepts in photos of husky",
             "4 photos of the class and 16 of others",
         ),
         (
-            {"canvas_labels": np.repeat([0, 3], [4, 60])},
+            {"drawn_on": np.repeat([0, 3], [4, 60])},
             "drawn concepts by experiment on husky",
             "4 of the photos that are drawn on show another class",
         ),
         (
-            {"vocabulary": SimpleNamespace(short=lambda row: np.array([True, True, False, True]))},
+            {"short": np.array([True, True, False, True])},
             "2 concepts of husky",
             "fewer than 5 pool photos of other classes show them",
         ),
@@ -77,21 +89,21 @@ def test_what_was_tested_whole_has_no_gap() -> None:
 def test_what_was_not_tested_of_a_class_is_told(
     changes: dict[str, Any], what: str, why: str
 ) -> None:
-    ((found, reason),) = told(results(**changes))
+    ((found, reason),) = told(Given(**changes))
     assert found == what
     assert reason.startswith(why)
 
 
 def test_what_stands_out_and_was_not_followed_up_is_told() -> None:
     out = SimpleNamespace(q=np.full((1, 4), 0.01), p_model=np.array([[0.01, 0.01, 0.2, 0.01]]))
-    ((what, reason),) = told(results(named=out))
+    ((what, reason),) = told(Given(naming=out))
     assert what == "2 concepts that stand out of the null for husky"
     assert reason.endswith("groups of a class are put to the test: snow, mud")
     finding = Finding(
         id=finding_id(3, "husky", "snow"), class_index=3, concept="snow", category="weather",
         grade="suspected", evidence=(), caveats=(), pictures=(), alike=("mud",),
     )  # fmt: skip
-    assert told(results(named=out), findings=(finding,)) == []
-    assert told(results(named=out), core=(0, 1)) == []
+    assert told(Given(naming=out), findings=(finding,)) == []
+    assert told(Given(naming=out), core=(0, 1)) == []
     of_another = finding.model_copy(update={"class_index": 2})
-    assert len(told(results(named=out), findings=(of_another,))) == 1
+    assert len(told(Given(naming=out), findings=(of_another,))) == 1

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pickle
 import signal
 import sys
 import traceback
@@ -27,8 +28,10 @@ from auditor.core import storage
 from auditor.core.storage import Work
 from auditor.images import image_set
 from auditor.models.activations import find_layers
-from auditor.pipeline import observations, runner
-from auditor.pipeline.observations import Observer
+from auditor.pipeline import recording, runner, tasks
+from auditor.pipeline.engine import InProcess, Worker
+from auditor.pipeline.observing import encode_photos, observe_photos
+from auditor.pipeline.progress import Watch
 
 FACTORY = """
 import sys
@@ -153,7 +156,7 @@ class Deadly:
         yield step
 
 
-def audit(place, out, *, progress=None, killed_at_rename=None):
+def audit(place, out, *, progress=None, killed_at_rename=None, version=None, program=None):
     """Run an audit in a process of its own; its exit status and what it computed, by stage."""
 
     def action():
@@ -161,7 +164,11 @@ def audit(place, out, *, progress=None, killed_at_rename=None):
         sys.path.insert(0, str(place))
         model = probe()
         probes.load = lambda spec, **options: model
-        observations.CHUNK_PHOTOS = 8
+        tasks.CHUNK_PHOTOS = 8
+        if version is not None:
+            version.version += 1
+        if program is not None:
+            recording.digest_package = lambda: program
         computed, arrays, replace = Counter(), Work.arrays, os.replace
 
         def counted(self, stage, key, compute, **options):
@@ -298,27 +305,38 @@ def test_killed_again_and_again(place, whole):
     continued(place, "often", whole)
 
 
+class Steps:
+    """Progress that keeps all steps of all stages."""
+
+    def __init__(self):
+        self.done = []
+
+    @contextlib.contextmanager
+    def stage(self, name, total):
+        yield self.done.append
+
+
 def test_parts_make_the_whole(place, tmp_path, monkeypatch):
     photos = image_set.load(
         str(place / "photos"), class_names=("across", "down"), class_ids=None, labelled=True
     )
     on_path = np.arange(len(photos)) % 3 == 1
     classifier = tiny.stripes()
-    layers = find_layers(classifier, None)
+    worker = Worker(classifier, find_layers(classifier, None), probe(), {"images": photos}, 4, 0)
     seen = []
     for size in (8, 100):
-        monkeypatch.setattr(observations, "CHUNK_PHOTOS", size)
-        observer = Observer(classifier, layers, Work(tmp_path / str(size)), 4, 0)
-        steps = []
-        rows = observer.probed(photos, probe(), steps.append)
-        seen.append((observer.photos(photos, on_path, steps.append), rows))
-        assert steps[-1] == len(photos)
-        assert max(steps) == len(photos)
+        monkeypatch.setattr(tasks, "CHUNK_PHOTOS", size)
+        steps = Steps()
+        engine = InProcess(worker, Work(tmp_path / str(size)), Watch(steps))
+        rows = encode_photos(engine, worker, "probe", "images")
+        assert max(steps.done) == steps.done[-1] == len(photos)
+        seen.append((observe_photos(engine, worker, "photos", "images", on_path), rows))
+        assert max(steps.done) == steps.done[-1] == len(photos)
     (parts, part_rows), (whole, whole_rows) = seen
     assert np.array_equal(part_rows, whole_rows)
     assert np.array_equal(parts.features, whole.features)
     assert np.array_equal(parts.logits, whole.logits)
-    for name in layers.path:
+    for name in worker.layers.path:
         assert len(parts.path[name]) == on_path.sum()
         assert np.array_equal(parts.path[name], whole.path[name])
         assert np.array_equal(parts.spread[name], whole.spread[name])
@@ -329,8 +347,48 @@ def test_no_photos_have_no_rows(place, tmp_path):
         str(place / "pool"), class_names=(), class_ids=None, labelled=False
     ).subset([])
     classifier = tiny.stripes()
-    observer = Observer(classifier, find_layers(classifier, None), Work(tmp_path), 4, 0)
-    assert len(observer.photos(none, np.zeros(0, bool), lambda done: None)) == 0
+    worker = Worker(classifier, find_layers(classifier, None), probe(), {"pool": none}, 4, 0)
+    engine = InProcess(worker, Work(tmp_path), Watch(Steps()))
+    assert len(observe_photos(engine, worker, "pool", "pool", np.zeros(0, bool))) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        (tasks.ObservePhotos, {"photos": 5, "prototypes": 4, "insertions": 2}),
+        (tasks.EncodePhotos, {"probed": 5}),
+        (tasks.GeneratePrototypes, {"prototypes": 4}),
+        (tasks.SeeDrawing, {"changes": 2}),
+        (tasks.Transplant, {"surroundings": 1}),
+        (None, {}),
+    ],
+)
+def test_another_version_of_a_task_computes_it_again_and_what_depends_on_it(
+    place, whole, changed, again
+):
+    """Another program that differs in nothing but a version, or in a word of the report."""
+    out = f"version-{changed.stage if changed else None}"
+    assert audit(place, out) == (0, ALL)
+    assert audit(place, out, version=changed, program="f" * 64) == (0, again)
+    made = record(place / out)
+    assert made["tool"].pop("source") == "f" * 64
+    assert made == {**whole, "tool": {k: v for k, v in whole["tool"].items() if k != "source"}}
+
+
+def test_tasks_can_be_pickled(place):
+    listed = (
+        tasks.ObservePhotos("images", range(4), (1, 2)),
+        tasks.EncodePhotos("pool", range(4)),
+        tasks.DrawConcept("fog", (1, 2), np.ones(3, np.float32)),
+        tasks.SeeDrawing("fog", (1, 2)),
+        tasks.Transplant((0,), (1,), (2, 3), (0, 1)),
+    )
+    for task in listed:
+        again = pickle.loads(pickle.dumps(task))
+        assert again.stage == task.stage
+        assert {k: str(v) for k, v in vars(again).items()} == {
+            k: str(v) for k, v in vars(task).items()
+        }
 
 
 def test_a_damaged_part_is_computed_again(place, whole):
