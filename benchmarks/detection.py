@@ -28,17 +28,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from auditor.concepts import banks, presence, probes
+from auditor.concepts.texts import prompt_rows
 from auditor.config import AuditConfig, PrototypeConfig
-from auditor.core.storage import Work
-from auditor.evidence.directions import prompt_rows
 from auditor.images import image_set
 from auditor.lab import example, plans, scoring, training
 from auditor.lab.plans import Plan, Shortcut
 from auditor.models import hardware, loading
 from auditor.models.activations import find_layers
 from auditor.pipeline import runner
-from auditor.pipeline.observations import Observer, path_photos
+from auditor.pipeline.observing import path_photos
 from auditor.record.schema import Audit
+from benchmarks.observing import Observer
 from benchmarks.studies import Job, keep, unfinished
 
 FIRST = ("textured background", "Latin text", "time stamp", "border", "colour", "object")
@@ -263,15 +263,15 @@ def baselines(
     )
     labels = np.array(images.labels)
     layers = find_layers(classifier, config.model.layers)
-    work = Work(Path(config.out) / "work")
-    observer = Observer(classifier, layers, work, config.batch, config.seed)
+    work = Path(config.out) / "work"
+    observer = Observer(classifier, layers, probe, work, config.batch)
     indices = tuple(range(len(classifier.class_names)))
     on_path = path_photos(labels, indices, np.random.default_rng(config.seed))
-    predicted = observer.photos(images, on_path, lambda _: None).logits.argmax(1)
-    rows = observer.probed(images, probe, lambda _: None)
+    predicted = observer.photos(images, on_path).logits.argmax(1)
+    rows = observer.rows(images)
     texts = prompt_rows(probe, bank.concepts)
     pool = image_set.load(str(config.pool), class_names=(), class_ids=None, labelled=False)
-    scores = presence.presence(observer.probed(pool, probe, lambda _: None), texts)
+    scores = presence.presence(observer.rows(pool), texts)
     names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()
     column = {concept.name: j for j, concept in enumerate(bank.concepts)}
     found = []

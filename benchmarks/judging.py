@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditor.concepts import banks
+from auditor.concepts.presence import own_photos
 from auditor.concepts.probes import ProbeModel
-from auditor.config import AuditConfig, ModelConfig
+from auditor.config import StatisticsConfig
 from auditor.core.statistics import proportion
-from auditor.core.storage import Work
 from auditor.evidence import credibility
-from auditor.evidence.directions import Vocabulary, own_photos
+from auditor.evidence.learning import Drawings, Evidence, SeenPool, learn
 from auditor.images import image_set
 from auditor.models.activations import Activations, Layers, collect, head_weights
 from auditor.models.loading import Classifier, weights_digest
-from auditor.pipeline.observations import Observer
 from auditor.record.schema import Estimate
+from benchmarks.observing import Observer
 from benchmarks.published import Published, first_five, place
 from benchmarks.similarity import Similarity, ceiling_and_floor, similarity
 
@@ -75,7 +75,7 @@ class Judge:
             labelled=True,
         )
         labels = np.array(self.images.labels)
-        seen = observer.photos(self.images, np.ones(len(labels), bool), lambda _: None)
+        seen = observer.photos(self.images, np.ones(len(labels), bool))
         self.seen = seen
         self.photos = Photos(seen.path, labels)
         blank = credibility.randomised(
@@ -89,7 +89,7 @@ class Judge:
         )
         of_blank = dataclasses.replace(observer, classifier=self.blank)
         self.blank_photos = Photos(
-            of_blank.photos(self.images, np.ones(len(labels), bool), lambda _: None).path, labels
+            of_blank.photos(self.images, np.ones(len(labels), bool)).path, labels
         )
 
     def judged(
@@ -211,16 +211,15 @@ class Bridge:
         names = work / "names.txt"
         names.write_text("\n".join(published.vocabulary) + "\n")
         photos = image_set.load(pool, class_names=(), class_ids=None, labelled=False)
-        pooled = observer.photos(photos, np.zeros(len(photos), bool), lambda _: None)
+        pooled = observer.photos(photos, np.zeros(len(photos), bool))
         classes = published.indices
-        rows = observer.probed(photos, probe, lambda _: None)
-        self.vocabulary = Vocabulary.build(
-            banks.load(str(names)), probe, observer,
-            pool=photos, pooled=pooled, pool_rows=rows,
-            own=own_photos(probe, rows, None, classes, classifier.class_names),
-            insertions={}, canvas_labels=np.zeros(0, np.int64), changes={}, classes=classes,
-            names=classifier.class_names,
-            config=AuditConfig(model=ModelConfig(spec=classifier.name), images=pool),
+        rows = observer.rows(photos)
+        own = own_photos(probe, rows, None, classes, classifier.class_names)
+        seen = SeenPool(pooled.features, pooled.logits, rows, own, None)
+        nothing_drawn = Drawings({}, np.zeros(0, np.int64), {})
+        self.vocabulary = learn(
+            banks.load(str(names)), probe, Evidence(seen, nothing_drawn, {}), classes,
+            StatisticsConfig(), seed=0,
         )  # fmt: skip
         grey = torch.full((2, 3, *classifier.preprocess.size), 0.5)
         weights = head_weights(classifier, layers, grey)
@@ -255,11 +254,6 @@ class Bridge:
                 "median": float(np.median(places)),
             }
         return found
-
-
-def make_observer(classifier: Classifier, layers: Layers, out: Path) -> Observer:
-    """An observer that keeps what it saw below the folder."""
-    return Observer(classifier, layers, Work(out / "work"), BATCH, 0)
 
 
 def summary(alike: Similarity, used: frozenset[str], left_out: frozenset[str]) -> Json:

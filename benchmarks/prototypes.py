@@ -43,10 +43,11 @@ from auditor.images.image_set import ImageSet
 from auditor.models import hardware
 from auditor.models.activations import find_layers
 from auditor.models.loading import Classifier
-from auditor.pipeline.observations import GENERIC_PHOTOS
+from auditor.pipeline.observing import GENERIC_PHOTOS
 from benchmarks import making
-from benchmarks.judging import Bridge, Judge, make_observer
+from benchmarks.judging import BATCH, Bridge, Judge
 from benchmarks.making import MODES, Kept, Maker
+from benchmarks.observing import Observer
 from benchmarks.peers import PEERS
 from benchmarks.published import Published, control, first_five, labelled_photos, scenes
 from benchmarks.published import write_table as write_manifest
@@ -172,9 +173,10 @@ def one_model(model: str, given: argparse.Namespace, chosen: Choice, run: str) -
     """Make and judge everything for one model."""
     classifier = making.prepared(model)
     layers = find_layers(classifier)
-    observer = make_observer(classifier, layers, given.out)
+    probe = probes.load(given.probe, device=torch.device("cpu"))
+    observer = Observer(classifier, layers, probe, given.out / "work", BATCH)
     generic = image_set.load(chosen.generic_table, class_names=(), class_ids=None, labelled=False)
-    seen = observer.photos(generic, np.ones(len(generic), bool), lambda _: None)
+    seen = observer.photos(generic, np.ones(len(generic), bool))
     maker = Maker(
         model, classifier, layers, seen, given.out / model, given.data.resolve(), given.peers,
         given.threads, given.seed, run,
@@ -199,7 +201,6 @@ def one_model(model: str, given: argparse.Namespace, chosen: Choice, run: str) -
     bridge = None
     answer: Json = {"layers": list(layers.path)}
     if model in given.bridge and len(chosen.published.indices) > 1:
-        probe = probes.load(given.probe, device=torch.device("cpu"))
         bridge = Bridge(
             classifier, layers, observer, probe, chosen.pool_table, chosen.published,
             given.out / "vocabulary",
