@@ -15,6 +15,7 @@ from torch import Tensor
 from auditor.concepts import banks
 from auditor.concepts.probes import ProbeModel
 from auditor.config import AuditConfig, ModelConfig
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import proportion
 from auditor.core.storage import Work
 from auditor.evidence import credibility
@@ -23,7 +24,6 @@ from auditor.images import image_set
 from auditor.models.activations import Activations, Layers, collect, head_weights
 from auditor.models.loading import Classifier, weights_digest
 from auditor.pipeline.observations import Observer
-from auditor.record.schema import Estimate
 from benchmarks.published import Published, first_five, place
 from benchmarks.similarity import Similarity, ceiling_and_floor, similarity
 

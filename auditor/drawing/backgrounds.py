@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["BACKGROUNDS", "Background", "axes", "cloud", "hsv", "mix", "noise", "sky"]
+__all__ = [
+    "BACKGROUNDS",
+    "Array",
+    "Background",
+    "Random",
+    "axes",
+    "cloud",
+    "hsv",
+    "mix",
+    "noise",
+    "sky",
+]
 
 Array = NDArray[np.float32]
 Random = np.random.Generator

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, rank_rows
-from auditor.record.schema import Divergence, Estimate, LayerDivergence
+from auditor.record.schema import Divergence, LayerDivergence
 
 __all__ = ["compare"]
 

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import benjamini_hochberg, stratified_difference
 from auditor.evidence.insertion import MATERIAL_LOG_ODDS, Effect
-from auditor.record.schema import PREVALENT, STRICTER, Estimate, Evidence, Finding, Grade, Picture
+from auditor.record.schema import PREVALENT, STRICTER, Evidence, Finding, Grade, Picture
 
 __all__ = ["Association", "Suspect", "associate", "derive", "finding_id", "strength"]
 

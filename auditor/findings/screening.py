@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.concepts.banks import means_class
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.drawing.drawings import DRAWINGS
 from auditor.evidence import insertion, scoring, surroundings
@@ -26,7 +27,7 @@ from auditor.evidence.directions import Vocabulary
 from auditor.evidence.surroundings import Surroundings
 from auditor.findings import merging
 from auditor.findings.grading import Association, Suspect, associate, corrected, strength
-from auditor.record.schema import Divergence, Estimate, Picture
+from auditor.record.schema import Divergence, Picture
 
 __all__ = ["Donors", "Photos", "core", "find"]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from auditor.concepts import presence
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import interval
 from auditor.drawing import drawings
 from auditor.evidence import insertion, surroundings
@@ -19,7 +20,7 @@ from auditor.findings import examples, screening
 from auditor.findings.grading import Suspect, derive
 from auditor.pipeline.pictures import Kind, save_photo
 from auditor.pipeline.results import Results, places
-from auditor.record.schema import Estimate, Finding, Picture
+from auditor.record.schema import Finding, Picture
 
 __all__ = ["findings"]
 

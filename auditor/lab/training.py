@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import mean_estimate, proportion
 from auditor.drawing import scenes
 from auditor.drawing.scenes import BACKGROUNDS, BY_THE_WAY, Scene
@@ -29,16 +30,20 @@ from auditor.lab.architectures import MEAN, STD, FrozenNetwork, architecture
 from auditor.lab.plans import Architecture, Plan, Shortcut, ingredient
 from auditor.models.hardware import laid_out
 from auditor.models.preprocessing import Preprocess
-from auditor.record.schema import Estimate
 
 __all__ = [
     "DEMO",
     "LEARNED",
+    "POOL_STREAM",
     "Plan",
     "Shortcut",
     "accuracy",
+    "any_scene",
     "effects",
+    "held_out",
     "learned",
+    "pixels",
+    "preprocess",
     "shows",
     "train",
 ]

@@ -21,7 +21,7 @@ from auditor.models.channels import ChannelAxes
 from auditor.models.loading import Classifier, hookable
 from auditor.models.outputs import TwoClasses
 
-__all__ = ["Activations", "Layers", "collect", "find_layers", "recorded"]
+__all__ = ["Activations", "Layers", "collect", "find_layers", "head_weights", "pooled", "recorded"]
 
 Floats = NDArray[np.float32]
 

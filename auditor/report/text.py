@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from auditor.record.schema import Estimate
+from auditor.core.estimates import Estimate
 
 __all__ = [
     "Name",

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from auditor.core.estimates import Estimate
 from auditor.evidence.insertion import Effect
 from auditor.findings import merging
 from auditor.findings.grading import Association, Suspect, derive
-from auditor.record.schema import Estimate
 
 LEVEL = 0.05
 LABELS = np.repeat([0, 1, 2], 60)
