@@ -19,9 +19,7 @@ FUNCTION_LINES = 60  # without the docstring: what a function explains is not he
 
 # What is still to be mended. A mended entry fails its test until it is taken out here.
 LONG_MODULES = {
-    "auditor.cli.commands",
     "auditor.evidence.directions",
-    "auditor.models.activations",
     "auditor.pipeline.runner",
     "auditor.record.schema",
     "auditor.report.classes",
@@ -30,12 +28,9 @@ LONG_MODULES = {
 LONG_FUNCTIONS = {
     "auditor.cli.commands.audit",
     "auditor.evidence.directions.build",
-    "auditor.evidence.divergence.compare",
     "auditor.findings.grading._finding",
     "auditor.findings.screening.find",
-    "auditor.lab.selftest.run",
     "auditor.pipeline.runner.audit",
-    "auditor.prototypes.constraints.gather",
 }
 SHORT_EXPORTS = {
     "auditor.evidence.scoring",
