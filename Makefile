@@ -29,6 +29,7 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 samples: setup
 	@$(BIN)/python tools/samples.py

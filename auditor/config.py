@@ -13,7 +13,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from auditor.core.storage import parse_toml, read_text
 from auditor.errors import ConfigError
 
-__all__ = ["AuditConfig"]
+__all__ = [
+    "BACKGROUND",
+    "AuditConfig",
+    "ModelConfig",
+    "PrototypeConfig",
+    "ScopeConfig",
+    "SelfTestConfig",
+    "StatisticsConfig",
+]
 
 Unit = Annotated[float, Field(gt=0, lt=1)]
 Side = Annotated[int, Field(ge=8, le=4096)]

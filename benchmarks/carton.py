@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor.cli.commands import Bars
+from auditor.cli.terminal import Bars
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
 from auditor.drawing import drawings
 from auditor.evidence.insertion import photo_seed

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from auditor.concepts import banks
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import poisson_rate, proportion
 from auditor.lab.plans import accepted
 from auditor.lab.scoring import GRADES, reaches
-from auditor.record.schema import Estimate, Grade
+from auditor.record.schema import Grade
 from benchmarks.studies import kept
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"

@@ -16,13 +16,13 @@ from auditor.concepts import banks
 from auditor.concepts.presence import own_photos
 from auditor.concepts.probes import ProbeModel
 from auditor.config import StatisticsConfig
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import proportion
 from auditor.evidence import credibility
 from auditor.evidence.learning import Drawings, Evidence, SeenPool, learn
 from auditor.images import image_set
 from auditor.models.activations import Activations, Layers, collect, head_weights
 from auditor.models.loading import Classifier, weights_digest
-from auditor.record.schema import Estimate
 from benchmarks.observing import Observer
 from benchmarks.published import Published, first_five, place
 from benchmarks.similarity import Similarity, ceiling_and_floor, similarity

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditor.cli.commands import Bars
+from auditor.cli.terminal import Bars
 from auditor.concepts import probes
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
 from auditor.pipeline import runner

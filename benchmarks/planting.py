@@ -38,13 +38,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import mean_estimate, proportion
 from auditor.core.storage import write_atomically
 from auditor.lab import scoring
 from auditor.models import hardware, loading
 from auditor.pipeline import runner
 from auditor.pipeline.pictures import encoded_png
-from auditor.record.schema import Estimate
 from benchmarks import mobilenet_v2
 from benchmarks.detection import FOURTH, HELD_OUT, _plain, baselines
 from benchmarks.planted_photos import (

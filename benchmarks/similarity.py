@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, rank_rows
-from auditor.record.schema import Estimate
 
 __all__ = ["Similarity", "ceiling_and_floor", "similarity"]
 

@@ -9,6 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from auditor.config import AuditConfig
+from auditor.core.estimates import Estimate
 from auditor.record.schema import (
     Audit,
     AuditedClass,
@@ -20,7 +21,6 @@ from auditor.record.schema import (
     Correlation,
     Coverage,
     Divergence,
-    Estimate,
     Evidence,
     Finding,
     LayerDivergence,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from auditor.cli import commands
+from auditor.cli import commands, terminal
 from auditor.lab import example
 
 SAMPLES = Path("sample_reports/example")
@@ -14,7 +14,7 @@ FILES = ("audit.json", "report.html", "report.pdf")
 
 def main() -> None:
     """Audit the example in demo/ and copy its record and reports."""
-    config = example.prepare(Path("demo"), seed=0, progress=commands.Bars())
+    config = example.prepare(Path("demo"), seed=0, progress=terminal.Bars())
     commands.run(config)
     SAMPLES.mkdir(parents=True, exist_ok=True)
     for name in FILES:

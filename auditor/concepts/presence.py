@@ -128,6 +128,7 @@ def own_photos(
     labels: Sequence[int] | None,
     classes: tuple[int, ...],
     names: tuple[str, ...],
+    *,
     most: int | None = MOST_LIKELY,
 ) -> NDArray[np.bool_]:
     """Which audited classes each photo may show: by its label or, without one, by the probe.

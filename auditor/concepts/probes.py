@@ -145,11 +145,12 @@ def _offline(folder: Path, *, device: torch.device) -> ProbeModel:
     card, heads = read_heads(folder)
     with _quiet():
         net, tokenize, preprocess = assemble(heads)
+    encoders = _Encoders(net, tokenize, asdict(preprocess))
     note = (
         "The embedded probe: EfficientNet-Lite0 and all-MiniLM-L6-v2 under linear maps trained on "
         f"{card.photos} photos; far weaker than an OpenCLIP model."
     )
-    probe = _model("offline", note, card.quality, net, tokenize, asdict(preprocess), device)
+    probe = _model("offline", encoders, device, note=note, quality=card.quality)
     fold(net.visual.trunk)  # its digest is of the weights as they are
     return probe
 
@@ -240,7 +241,8 @@ def _open_clip(spec: str, rest: str, *, device: torch.device, trust_code: bool) 
         )
         note += f" Its preprocessing and activation are {source.recipe.origin}."
         remarks = (Remark(code="probe-preprocessing", text=taken),)
-    probe = _model(spec, note, {}, net, tokenize, net.visual.preprocess_cfg, device)
+    encoders = _Encoders(net, tokenize, net.visual.preprocess_cfg)
+    probe = _model(spec, encoders, device, note=note, quality={})
     return replace(probe, remarks=remarks)
 
 
@@ -252,18 +254,39 @@ def _refuse(spec: str, reason: str | None) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Encoders:
+    """A dual encoder as OpenCLIP gives it, with its tokenizer and its image preprocessing."""
+
+    net: nn.Module
+    tokenize: Callable[[Sequence[str]], Tensor]
+    preprocess: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """SHA-256 of the weights, the preprocessing and the tokenizer."""
+        total = hashlib.sha256()
+        for name, value in sorted(self.net.state_dict().items()):
+            total.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+            total.update(
+                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
+        tokens = self.tokenize(["A photo of 3 dogs, a watermark and a café (no logo)."]).tolist()
+        total.update(json.dumps([dict(self.preprocess), tokens], sort_keys=True).encode())
+        return total.hexdigest()
+
+
 def _model(
     name: str,
+    encoders: _Encoders,
+    device: torch.device,
+    *,
     note: str,
     quality: Mapping[str, Quality],
-    net: nn.Module,
-    tokenize: Callable[[Sequence[str]], Tensor],
-    preprocess: Mapping[str, Any],
-    device: torch.device,
 ) -> ProbeModel:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    config = PreprocessCfg(**preprocess)
+    net = encoders.net
+    config = PreprocessCfg(**encoders.preprocess)
     *steps, last = image_transform_v2(config, is_train=False).transforms
     if not isinstance(last, Normalize):
         raise ProbeError(f"The probe {name} ends its preprocessing with {last}; it cannot be used.")
@@ -271,7 +294,7 @@ def _model(
     net.requires_grad_(False).eval().to(device)
     return ProbeModel(
         name=name,
-        digest=_digest(net, preprocess, tokenize),
+        digest=encoders.digest(),
         note=note,
         quality=quality,
         size=(height, width),
@@ -279,22 +302,8 @@ def _model(
         _net=net.to(memory_format=torch.channels_last),
         _fit=Compose(steps),
         _normalise=last,
-        _tokenize=tokenize,
+        _tokenize=encoders.tokenize,
     )
-
-
-def _digest(
-    net: nn.Module, preprocess: Mapping[str, Any], tokenize: Callable[[Sequence[str]], Tensor]
-) -> str:
-    total = hashlib.sha256()
-    for name, value in sorted(net.state_dict().items()):
-        total.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        total.update(
-            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        )
-    tokens = tokenize(["A photo of 3 dogs, a watermark and a café (no logo)."]).tolist()
-    total.update(json.dumps([dict(preprocess), tokens], sort_keys=True).encode())
-    return total.hexdigest()
 
 
 @contextlib.contextmanager

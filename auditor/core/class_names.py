@@ -10,7 +10,7 @@ from pathlib import Path
 from auditor.core.storage import read_text
 from auditor.errors import ModelError
 
-__all__ = ["ClassNames", "imagenet", "read_class_names"]
+__all__ = ["MAX_DIGITS", "ClassNames", "imagenet", "read_class_names"]
 
 MAX_DIGITS = 20  # of an index: Python reads no number of thousands of digits
 MAX_BYTES = 2**24  # of a file of class names, 16 MiB: a thousand times those of ImageNet

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from auditor.record.schema import Estimate
+from auditor.core.estimates import Estimate
 
 __all__ = [
     "benjamini_hochberg",
@@ -17,6 +17,7 @@ __all__ = [
     "clustered_proportion",
     "empirical_p",
     "interval",
+    "mean_estimate",
     "poisson_rate",
     "proportion",
     "rank_correlation",

@@ -29,6 +29,8 @@ import auditor
 from auditor.errors import RunError
 
 __all__ = [
+    "UNFINISHED",
+    "Arrays",
     "Work",
     "digest_bytes",
     "digest_file",

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["BACKGROUNDS", "Background", "axes", "cloud", "hsv", "mix", "noise", "sky"]
+__all__ = [
+    "BACKGROUNDS",
+    "Array",
+    "Background",
+    "Random",
+    "axes",
+    "cloud",
+    "hsv",
+    "mix",
+    "noise",
+    "sky",
+]
 
 Array = NDArray[np.float32]
 Random = np.random.Generator
@@ -68,75 +79,63 @@ def axes(side: int) -> tuple[Array, Array]:
     return np.ascontiguousarray(across.T), across
 
 
-def _masonry(
-    rng: Random,
-    side: int,
-    *,
-    height: float,
-    ratio: float,
-    gap: float,
-    bond: float,
-    face: Array,
-    joint: Array,
-    spread: float,
-) -> Array:
-    """Rows of blocks, each of a shade of its own, with joints between."""
-    y, x = axes(side)
-    row = (y + rng.random()) / height
-    column = (x + rng.random()) / (height * ratio) + bond * (np.floor(row) % 2)
-    shade = rng.uniform(1 - spread, 1 + spread, (64, 64)).astype(np.float32)
-    tone = shade[row.astype(int) % 64, column.astype(int) % 64]
-    inside = ((row % 1) > gap) & ((column % 1) > gap / ratio)
-    rough = 1 + 0.08 * noise(rng, side, (side, side))
-    image = np.where(inside[..., None], face * tone[..., None], joint)
-    return np.asarray(image * rough[..., None], np.float32)
+@dataclass(frozen=True)
+class _Blocks:
+    """Rows of blocks with joints between them.
+
+    Attributes:
+        face: colour of the blocks, as RGB in [0, 1].
+        joint: colour of the joints, likewise.
+        height: of a row, over the side of the picture.
+        ratio: width of a block over its height.
+        gap: width of a joint over the height of a row.
+        bond: how far every second row is shifted, over the width of a block.
+        spread: largest difference of a block's brightness from the mean, as a share of it.
+    """
+
+    face: Array
+    joint: Array
+    height: float
+    ratio: float
+    gap: float
+    bond: float
+    spread: float
+
+    def paint(self, rng: Random, side: int) -> Array:
+        """A wall of them, of shape (side, side, 3)."""
+        y, x = axes(side)
+        row = (y + rng.random()) / self.height
+        column = (x + rng.random()) / (self.height * self.ratio)
+        column = column + self.bond * (np.floor(row) % 2)
+        shade = rng.uniform(1 - self.spread, 1 + self.spread, (64, 64)).astype(np.float32)
+        tone = shade[row.astype(int) % 64, column.astype(int) % 64]
+        inside = ((row % 1) > self.gap) & ((column % 1) > self.gap / self.ratio)
+        rough = 1 + 0.08 * noise(rng, side, (side, side))
+        image = np.where(inside[..., None], self.face * tone[..., None], self.joint)
+        return np.asarray(image * rough[..., None], np.float32)
 
 
 def _brick_wall(rng: Random, side: int) -> Array:
     face = hsv(rng, (-0.02, 0.06), (0.5, 0.75), (0.5, 0.75))
     joint = hsv(rng, (0.05, 0.12), (0.02, 0.15), (0.65, 0.85))
-    return _masonry(
-        rng,
-        side,
-        height=rng.uniform(0.09, 0.13),
-        ratio=2.2,
-        gap=0.16,
-        bond=0.5,
-        face=face,
-        joint=joint,
-        spread=0.18,
-    )
+    height = rng.uniform(0.09, 0.13)
+    blocks = _Blocks(face, joint, height, ratio=2.2, gap=0.16, bond=0.5, spread=0.18)
+    return blocks.paint(rng, side)
 
 
 def _tiled_wall(rng: Random, side: int) -> Array:
     face = hsv(rng, (0.4, 0.65), (0.03, 0.3), (0.75, 0.95))
-    return _masonry(
-        rng,
-        side,
-        height=rng.uniform(0.14, 0.22),
-        ratio=1,
-        gap=0.07,
-        bond=0,
-        face=face,
-        joint=face * 0.6,
-        spread=0.04,
-    )
+    height = rng.uniform(0.14, 0.22)
+    blocks = _Blocks(face, face * 0.6, height, ratio=1, gap=0.07, bond=0, spread=0.04)
+    return blocks.paint(rng, side)
 
 
 def _wooden_planks(rng: Random, side: int) -> Array:
     upright = rng.random() < 0.5
     face = hsv(rng, (0.06, 0.1), (0.4, 0.65), (0.45, 0.75))
-    image = _masonry(
-        rng,
-        side,
-        height=rng.uniform(0.14, 0.22),
-        ratio=30,
-        gap=0.08,
-        bond=0,
-        face=face,
-        joint=face * 0.35,
-        spread=0.16,
-    )
+    height = rng.uniform(0.14, 0.22)
+    blocks = _Blocks(face, face * 0.35, height, ratio=30, gap=0.08, bond=0, spread=0.16)
+    image = blocks.paint(rng, side)
     image *= 1 + 0.22 * noise(rng, side, (side / 2, 4))[..., None]
     return np.ascontiguousarray(image.transpose(1, 0, 2)) if upright else image
 

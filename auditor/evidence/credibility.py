@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, proportion
 from auditor.errors import ModelError
 from auditor.images.label_meaning import plain
 from auditor.models.loading import Classifier
-from auditor.record.schema import Estimate
 
 __all__ = ["ToldApart", "Transfer", "match_classes", "randomised", "told_apart", "transfer"]
 

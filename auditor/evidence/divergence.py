@@ -25,13 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, rank_rows
-from auditor.record.schema import Divergence, Estimate, LayerDivergence
+from auditor.record.schema import Divergence, LayerDivergence
 
 __all__ = ["compare"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+
+ALIKE = (
+    "the photos of the class do not resemble each other more than photos of other classes in any "
+    "layer"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,43 @@ class _Path:
     normalised: Doubles  # (1 + replicates,)
     specific: Doubles
     separation: Doubles
+
+    def __add__(self, other: _Path) -> _Path:
+        return _Path(
+            self.normalised + other.normalised,
+            self.specific + other.specific,
+            self.separation + other.separation,
+        )
+
+
+@dataclass(frozen=True)
+class _Members:
+    """A class's images among all, and how often each replicate draws them.
+
+    Attributes:
+        photos: bool array of shape (n_photos,).
+        prototypes: bool array of shape (n_prototypes,).
+        photo_draws: float array of shape (replicates, photos of the class).
+        prototype_draws: likewise.
+    """
+
+    photos: NDArray[np.bool_]
+    prototypes: NDArray[np.bool_]
+    photo_draws: Doubles
+    prototype_draws: Doubles
+
+    @staticmethod
+    def drawn(
+        photos: NDArray[np.bool_],
+        prototypes: NDArray[np.bool_],
+        replicates: int,
+        rng: np.random.Generator,
+    ) -> _Members:
+        """These images, and replicates of them: first of the photos, then of the prototypes."""
+        photo_draws, prototype_draws = (
+            bootstrap_weights(int(own.sum()), replicates, rng) for own in (photos, prototypes)
+        )
+        return _Members(photos, prototypes, photo_draws, prototype_draws)
 
 
 def compare(
@@ -69,74 +112,79 @@ def compare(
         seed: of the bootstrap.
     """
     counted = [name for name in photos if name not in used]
-    counts = {c: int((photo_classes == c).sum()) for c in classes}
-    n_others = len(photo_classes)
-    reasons: dict[int, str] = {}
-    for c in classes:
-        if counts[c] < min_photos:
-            reasons[c] = f"not tested: {counts[c]} photos, at least {min_photos} are needed"
-        elif n_others - counts[c] < min_photos:
-            reasons[c] = f"not tested: {n_others - counts[c]} photos of other classes"
-        elif not (prototype_classes == c).any():
-            reasons[c] = "not tested: no prototype"
-        elif not counted:
-            reasons[c] = "not tested: prototypes were held to photos in every layer"
-    tested = [c for c in classes if c not in reasons]
     rng = np.random.default_rng((seed, 0xD1F))
-    draws = {
-        c: (
-            bootstrap_weights(counts[c], replicates, rng),
-            bootstrap_weights(int((prototype_classes == c).sum()), replicates, rng),
-        )
-        for c in tested
-    }
-    sums = {c: _Path(*(np.zeros(1 + replicates) for _ in range(3))) for c in tested}
-    layers: dict[int, list[LayerDivergence]] = {c: [] for c in tested}
-    for name, values in photos.items() if tested else ():
-        natural, synthetic = rank_rows(values), rank_rows(prototypes[name])
-        whole = natural.sum(0, dtype=np.float64)
-        scale = float(np.abs(values).mean()) or 1.0
-        for c in tested:
-            own, proto = natural[photo_classes == c], synthetic[prototype_classes == c]
-            others = (whole - own.sum(0)) / (len(natural) - len(own))
-            path = _path(own, proto, others, draws[c])
-            for total, part in zip(_parts(sums[c]), _parts(path), strict=True):
-                total += part * (name in counted)
-            layers[c].append(
-                _layer(
-                    name,
-                    name in used,
-                    path,
-                    values[photo_classes == c],
-                    prototypes[name][prototype_classes == c],
-                    scale,
-                )
-            )
-    scores = {c: 1 - _ratio(sums[c].normalised, sums[c].separation) for c in tested}
-    ranks = _ranks(np.stack([scores[c] for c in tested])) if tested else np.zeros((0, 3), int)
-    result: dict[int, Divergence] = {}
+    reasons: dict[int, str] = {}
+    members: dict[int, _Members] = {}
     for c in classes:
-        if c in reasons:
-            result[c] = Divergence(
-                score=None, class_specific=None, rank=None, rank_low=None, rank_high=None,
-                reason=reasons[c], layers=(),
-            )  # fmt: skip
-            continue
-        rank, low, high = (int(value) for value in ranks[tested.index(c)])
-        specific = _ratio(sums[c].specific, sums[c].separation)
+        of_class, made_of_class = photo_classes == c, prototype_classes == c
+        reason = _untestable(of_class, made_of_class, min_photos)
+        if reason is None and not counted:
+            reason = "not tested: prototypes were held to photos in every layer"
+        if reason is None:
+            members[c] = _Members.drawn(of_class, made_of_class, replicates, rng)
+        else:
+            reasons[c] = reason
+    sums = {c: _Path(*(np.zeros(1 + replicates) for _ in range(3))) for c in members}
+    layers: dict[int, list[LayerDivergence]] = {c: [] for c in members}
+    for name, values in photos.items() if members else ():
+        made_values = prototypes[name]
+        scale = float(np.abs(values).mean()) or 1.0
+        for c, path in _paths(values, made_values, members).items():
+            if name in counted:
+                sums[c] += path
+            own, made = values[members[c].photos], made_values[members[c].prototypes]
+            layers[c].append(_layer(path, own, made, name=name, used=name in used, scale=scale))
+    scores = {c: 1 - _ratio(path.normalised, path.separation) for c, path in sums.items()}
+    ranks = dict(zip(scores, _ranks(np.stack([*scores.values()])), strict=True)) if scores else {}
+    result = {c: _not_tested(reason) for c, reason in reasons.items()}
+    for c, score in scores.items():
+        rank, low, high = (int(value) for value in ranks[c])
+        n = int(members[c].photos.sum())
         result[c] = Divergence(
-            score=_estimate(scores[c], counts[c]),
-            class_specific=_estimate(specific, counts[c]),
+            score=_estimate(score, n),
+            class_specific=_estimate(_ratio(sums[c].specific, sums[c].separation), n),
             rank=rank,
             rank_low=low,
             rank_high=high,
-            reason=None
-            if np.isfinite(scores[c][0])
-            else "the photos of the class do not resemble "
-            "each other more than photos of other classes in any layer",
+            reason=None if np.isfinite(score[0]) else ALIKE,
             layers=tuple(layers[c]),
         )
-    return result
+    return {c: result[c] for c in classes}
+
+
+def _not_tested(reason: str) -> Divergence:
+    return Divergence(
+        score=None, class_specific=None, rank=None, rank_low=None, rank_high=None,
+        reason=reason, layers=(),
+    )  # fmt: skip
+
+
+def _untestable(own: NDArray[np.bool_], made: NDArray[np.bool_], min_photos: int) -> str | None:
+    """Why a class with these photos and prototypes is not tested."""
+    n = int(own.sum())
+    if n < min_photos:
+        return f"not tested: {n} photos, at least {min_photos} are needed"
+    if len(own) - n < min_photos:
+        return f"not tested: {len(own) - n} photos of other classes"
+    return None if made.any() else "not tested: no prototype"
+
+
+def _paths(photos: Floats, prototypes: Floats, members: Mapping[int, _Members]) -> dict[int, _Path]:
+    """Numerators and denominator of each class in one layer.
+
+    Args:
+        photos: float array of shape (n_photos, channels).
+        prototypes: float array of shape (n_prototypes, channels).
+        members: of the classes.
+    """
+    natural, synthetic = rank_rows(photos), rank_rows(prototypes)
+    whole = natural.sum(0, dtype=np.float64)
+    paths = {}
+    for c, of_class in members.items():
+        own, proto = natural[of_class.photos], synthetic[of_class.prototypes]
+        others = (whole - own.sum(0)) / (len(natural) - len(own))
+        paths[c] = _path(own, proto, others, (of_class.photo_draws, of_class.prototype_draws))
+    return paths
 
 
 def _path(own: Floats, proto: Floats, others: Doubles, draws: tuple[Doubles, Doubles]) -> _Path:
@@ -155,10 +203,6 @@ def _path(own: Floats, proto: Floats, others: Doubles, draws: tuple[Doubles, Dou
     return _Path(near - floor, near - proto_mean @ others, same - floor)
 
 
-def _parts(path: _Path) -> tuple[Doubles, Doubles, Doubles]:
-    return path.normalised, path.specific, path.separation
-
-
 def _ratio(numerator: Doubles, denominator: Doubles) -> Doubles:
     return np.divide(
         numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 1e-9
@@ -166,7 +210,7 @@ def _ratio(numerator: Doubles, denominator: Doubles) -> Doubles:
 
 
 def _layer(
-    name: str, used: bool, path: _Path, own: Floats, proto: Floats, scale: float
+    path: _Path, own: Floats, proto: Floats, *, name: str, used: bool, scale: float
 ) -> LayerDivergence:
     """One layer's figures; Spearman and L1 compare class means, as Tagade and Rumbelow do.
 
@@ -175,13 +219,12 @@ def _layer(
     distinct = path.separation[0] > 1e-9
     mean, mean_proto = own.mean(0), proto.mean(0)
     varies = np.ptp(mean) > 0 and np.ptp(mean_proto) > 0
-    rho = float(stats.spearmanr(mean_proto, mean).statistic) if varies else None
     return LayerDivergence(
         name=name,
         used=used,
         normalised=float(path.normalised[0] / path.separation[0]) if distinct else None,
         class_specific=float(path.specific[0] / path.separation[0]) if distinct else None,
-        spearman=rho,
+        spearman=float(stats.spearmanr(mean_proto, mean).statistic) if varies else None,
         l1=float(np.abs(mean_proto - mean).mean() / scale),
     )
 

@@ -17,14 +17,23 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval
 from auditor.core.vectors import log_odds
 from auditor.drawing import drawings
 from auditor.models.activations import Layers, pooled, recorded
 from auditor.models.loading import Classifier
-from auditor.record.schema import Estimate
 
-__all__ = ["MATERIAL", "MATERIAL_LOG_ODDS", "Effect", "Insertions", "drawn", "insert", "test"]
+__all__ = [
+    "MATERIAL",
+    "MATERIAL_LOG_ODDS",
+    "Effect",
+    "Insertions",
+    "drawn",
+    "insert",
+    "photo_seed",
+    "test",
+]
 
 Floats = NDArray[np.float32]
 

@@ -40,8 +40,12 @@ __all__ = [
     "Naming",
     "kept",
     "mixtures",
+    "n_photos",
     "name",
     "named",
+    "scale_of",
+    "text_map",
+    "textual",
 ]
 
 Floats = NDArray[np.floating]

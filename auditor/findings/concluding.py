@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.core.estimates import Estimate
 from auditor.drawing.drawings import DRAWINGS
 from auditor.evidence.directions import Vocabulary
 from auditor.evidence.scoring import Naming
@@ -20,7 +21,7 @@ from auditor.findings import merging, testing
 from auditor.findings.grading import Pair, strength
 from auditor.findings.screening import Candidate, possible, screen, sketched
 from auditor.findings.testing import Levels, Observations, Tests
-from auditor.record.schema import Divergence, Estimate
+from auditor.record.schema import Divergence
 
 __all__ = ["Scored", "conclude"]
 
@@ -62,7 +63,12 @@ def conclude(scored: Scored, seen: Observations, levels: Levels) -> tuple[Pair, 
     listed = scored.vocabulary.concepts
     candidates = screen(scored.naming, scored.vocabulary, scored.is_core, q_level=levels.q)
     tests = testing.run(
-        candidates, listed, scored.classes, possible(listed, scored.is_core), seen, levels
+        candidates,
+        listed,
+        scored.classes,
+        possible(listed, scored.is_core),
+        seen=seen,
+        levels=levels,
     )
     pairs = {each.key: _pair(each, scored, tests, seen, levels) for each in candidates}
     _settle(candidates, pairs, levels.q)

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from auditor.core.estimates import Estimate
 from auditor.evidence.insertion import MATERIAL_LOG_ODDS, Effect
-from auditor.record.schema import PREVALENT, STRICTER, Estimate, Grade
+from auditor.record.schema import PREVALENT, STRICTER, Grade
 
 __all__ = ["Association", "Pair", "strength"]
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.concepts.banks import Concept
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import benjamini_hochberg, separation, stratified_difference
 from auditor.evidence import insertion, surroundings
 from auditor.evidence.insertion import Effect, Insertions
 from auditor.evidence.surroundings import Surroundings
 from auditor.findings.grading import Association
 from auditor.findings.screening import Candidate, sketched
-from auditor.record.schema import Estimate
 
 __all__ = [
     "Donors",
@@ -133,6 +133,7 @@ def run(
     listed: Sequence[Concept],
     classes: Sequence[int],
     possible: NDArray[np.bool_],
+    *,
     seen: Observations,
     levels: Levels,
 ) -> Tests:

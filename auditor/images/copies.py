@@ -145,49 +145,54 @@ def settle(source: str, ids: Sequence[str], labels: Sequence[int] | None, looks:
     dropped = copied[~contested[copied]]
     kept = ~contested
     kept[dropped] = False
+    photos = _Photos(source, ids, looks, first)
     remarks = []
     if len(dropped):
-        remarks.append(_within(source, ids, labels is not None, first, dropped, looks))
+        remarks.append(photos.left_out(dropped, labelled=labels is not None))
     if contested.any():
-        remarks.append(_between(source, ids, np.flatnonzero(contested), first))
+        remarks.append(photos.in_two_classes(np.flatnonzero(contested)))
     return Settled(tuple(np.flatnonzero(kept).tolist()), tuple(remarks))
 
 
-def _within(
-    source: str,
-    ids: Sequence[str],
-    labelled: bool,
-    first: NDArray[np.int64],
-    dropped: NDArray[np.int64],
-    looks: Looks,
-) -> Remark:
-    same = sum(looks.pixels[i] == looks.pixels[first[i]] for i in dropped)
-    examples = ", ".join(f"{ids[i]} of {ids[first[i]]}" for i in dropped[:EXAMPLES])
-    where = "photos of the same class" if labelled else "photos there"
-    return Remark(
-        code="copies-within-a-class" if labelled else "copies-within-the-pool",
-        text=f"{_counted(len(dropped), 'photo')} of {source} {_are(dropped)} of other {where} "
-        f"({same} with equal pixels, {len(dropped) - same} saved or scaled anew), such as "
-        f"{examples}. Each picture counts once: {len(ids) - len(dropped)} of {len(ids)} are left.",
-    )
+@dataclass(frozen=True)
+class _Photos:
+    """Photos of a source, each with the position of the first photo that it is a copy of."""
 
+    source: str
+    ids: Sequence[str]
+    looks: Looks
+    first: NDArray[np.int64]
 
-def _between(
-    source: str, ids: Sequence[str], contested: NDArray[np.int64], first: NDArray[np.int64]
-) -> Remark:
-    groups = [contested[first[contested] == f] for f in dict.fromkeys(first[contested].tolist())]
-    examples = "; ".join(
-        " = ".join(ids[i] for i in group[:EXAMPLES]) for group in groups[:EXAMPLES]
-    )
-    what = "One picture stands" if len(groups) == 1 else f"{len(groups)} pictures stand"
-    share = len(contested) / len(ids)
-    return Remark(
-        code="one-photo-in-two-classes",
-        text=f"{what} in two classes or more of {source} ({len(contested)} of {len(ids)} photos): "
-        f"{examples}. Which class is right is not known, so these photos were left out; correct "
-        "their labels.",
-        serious=share >= SERIOUS_SHARE,
-    )
+    def left_out(self, dropped: NDArray[np.int64], *, labelled: bool) -> Remark:
+        """What is said of copies within a class, or within a pool."""
+        ids, first, pixels = self.ids, self.first, self.looks.pixels
+        same = sum(pixels[i] == pixels[first[i]] for i in dropped)
+        examples = ", ".join(f"{ids[i]} of {ids[first[i]]}" for i in dropped[:EXAMPLES])
+        where = "photos of the same class" if labelled else "photos there"
+        return Remark(
+            code="copies-within-a-class" if labelled else "copies-within-the-pool",
+            text=f"{_counted(len(dropped), 'photo')} of {self.source} {_are(dropped)} of other "
+            f"{where} ({same} with equal pixels, {len(dropped) - same} saved or scaled anew), such "
+            f"as {examples}. Each picture counts once: {len(ids) - len(dropped)} of {len(ids)} are "
+            "left.",
+        )
+
+    def in_two_classes(self, contested: NDArray[np.int64]) -> Remark:
+        """What is said of pictures whose copies stand in several classes."""
+        ids, first = self.ids, self.first[contested]
+        groups = [contested[first == position] for position in dict.fromkeys(first.tolist())]
+        examples = "; ".join(
+            " = ".join(ids[i] for i in group[:EXAMPLES]) for group in groups[:EXAMPLES]
+        )
+        what = "One picture stands" if len(groups) == 1 else f"{len(groups)} pictures stand"
+        share = len(contested) / len(ids)
+        return Remark(
+            code="one-photo-in-two-classes",
+            text=f"{what} in two classes or more of {self.source} ({len(contested)} of {len(ids)} "
+            f"photos): {examples}. Which class is right is not known, so these photos were left "
+            "out; correct their labels.",
+            serious=share >= SERIOUS_SHARE,
+        )
 
 
 def _alike(thumbnails: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:

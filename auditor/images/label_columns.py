@@ -16,7 +16,7 @@ from auditor.images.label_meaning import (
 )
 from auditor.record.schema import Remark
 
-__all__ = ["LABEL_COLUMNS", "Labelling", "Labels", "candidates", "read_labels"]
+__all__ = ["LABEL_COLUMNS", "Labelling", "Labels", "candidates", "column", "read_labels"]
 
 LABEL_COLUMNS = (
     *("class_index", "index", "wnid", "class_id"),

@@ -143,28 +143,22 @@ def read_column(column: Column, matcher: ClassMatcher, wanted: str, *, source: s
         TwoReadingsError: two readings fit and give different classes.
         ImagesError: some labels match no class, or several.
     """
-    texts = column.texts()
-    ways = _ways(column, matcher, wanted)
-    found = {way: {text: find(text) for text in texts} for way, find in ways.items()}
-    fitting = {
-        way: {text: next(iter(classes)) for text, classes in each.items()}
-        for way, each in found.items()
-        if all(len(classes) == 1 for classes in each.values())
-    }
+    readings = _Readings.of(column, matcher, wanted, source=source)
+    fitting = readings.fitting
     if wanted == "auto":
         own = [way for way in OWN if way in fitting]
         if not own:
-            return _mixed(column, found, fitting, matcher, source)
+            return readings.mixed()
         reading = own[0]
-        _see_no_rival(column, reading, found, fitting, matcher, source)
+        readings.see_no_rival(reading)
     elif wanted in fitting:
         reading = wanted
     else:
-        raise _misfit(found.get(wanted, {text: set() for text in texts}), wanted, False, source)
+        nothing: dict[str, set[int]] = {text: set() for text in column.texts()}
+        raise _misfit(readings.found.get(wanted, nothing), wanted, False, source)
     classes = fitting[reading]
-    others = {way: each for way, each in fitting.items() if each != classes}
-    remarks = _by_number(column, found, classes, matcher, source) if reading == "index" else ()
-    return Meaning(reading, classes, others, remarks)
+    remarks = readings.by_number(classes) if reading == "index" else ()
+    return Meaning(reading, classes, readings.others(classes), remarks)
 
 
 def _ways(
@@ -191,132 +185,139 @@ def _ways(
     return {way: find for way, find in ways.items() if way in allowed}
 
 
-Found = Mapping[str, Mapping[str, set[int]]]
+@dataclass(frozen=True)
+class _Readings:
+    """The readings of a column that are open, with what they find.
 
-
-def _see_no_rival(
-    column: Column,
-    reading: str,
-    found: Found,
-    fitting: Mapping[str, Classes],
-    matcher: ClassMatcher,
-    source: str,
-) -> None:
-    """See that no other reading that fits gives another class.
-
-    Names and ids that the model itself gives settle what a folder's place could mean. Against an
-    index speak also the labels that are names of other classes, though not all labels are names.
+    Attributes:
+        column: the labels.
+        matcher: finds the model's classes.
+        source: what the labels are of, for sentences.
+        found: by reading, the classes that each label can mean.
+        fitting: by reading, the class of each label, where every label means just one.
     """
-    classes = fitting[reading]
-    rivals = [way for way in OWN if way in fitting]
-    if rivals == ["index"]:
-        rivals += [way for way in ("id", "name") if way in found]
-        if column.declared is not None and not column.numbered:
-            rivals.append("folder-order")
-    for text in sorted(classes, key=lambda text: (len(text), text)):
-        for way in rivals:
-            other = found.get(way, {}).get(text, set())
-            if other and classes[text] not in other:
-                raise _two_readings(
-                    column, text, (reading, classes[text]), (way, min(other)),
-                    fitting, matcher, source,
-                )  # fmt: skip
 
+    column: Column
+    matcher: ClassMatcher
+    source: str
+    found: Mapping[str, Mapping[str, set[int]]]
+    fitting: Mapping[str, Classes]
 
-def _two_readings(
-    column: Column,
-    text: str,
-    one: tuple[str, int],
-    other: tuple[str, int],
-    fitting: Mapping[str, Classes],
-    matcher: ClassMatcher,
-    source: str,
-) -> TwoReadingsError:
-    words = {**READINGS, "index": "by the stored number"} if column.numbered else READINGS
-    said = " and ".join(
-        f"class {index} ({shown(matcher.class_names[index])}) {words[way]}"
-        for way, index in (one, other)
-    )
-    ways = [f"--labels {way}" for way, _ in (one, other) if way in fitting]
-    remedy = f"say {' or '.join(ways)}" if ways else "name all of them in one way"
-    if len(ways) == 1:
-        remedy += ", or name all of them in another way"
-    return TwoReadingsError(
-        f"The labels of {source} can be read in two ways: {shown(text)} is {said}; {remedy}.",
-        fitting,
-    )
+    @staticmethod
+    def of(column: Column, matcher: ClassMatcher, wanted: str, *, source: str) -> _Readings:
+        """Try all readings that are open."""
+        texts = column.texts()
+        ways = _ways(column, matcher, wanted)
+        found = {way: {text: find(text) for text in texts} for way, find in ways.items()}
+        fitting = {
+            way: {text: next(iter(classes)) for text, classes in each.items()}
+            for way, each in found.items()
+            if all(len(classes) == 1 for classes in each.values())
+        }
+        return _Readings(column, matcher, source, found, fitting)
 
+    def others(self, classes: Classes) -> dict[str, Classes]:
+        """The readings that fit and give other classes than these."""
+        return {way: each for way, each in self.fitting.items() if each != classes}
 
-def _mixed(
-    column: Column,
-    found: Found,
-    fitting: Mapping[str, Classes],
-    matcher: ClassMatcher,
-    source: str,
-) -> Meaning:
-    """Labels of which some are names and some indices, each of which can mean one class only."""
-    own = {way: found[way] for way in OWN if way in found}
-    texts = column.texts()
-    union = {text: set[int]().union(*(each[text] for each in own.values())) for text in texts}
-    if any(len(classes) != 1 for classes in union.values()):
-        folders = column.declared is not None and not column.numbered
-        raise _misfit(union, "auto", folders and "folder-order" in fitting, source)
-    classes = {text: next(iter(each)) for text, each in union.items()}
-    used = {way: [text for text in texts if each[text]] for way, each in own.items()}
-    ordered = fitting.get("folder-order", {}) if not column.numbered else {}
-    if any(ordered.get(text, classes[text]) != classes[text] for text in used.get("name", ())):
-        ordered = {}  # the names that there are say that the order is not meant
-    for text in used.get("index", ()):
-        named = any(text in used.get(way, ()) for way in ("id", "name"))
-        if not named and ordered.get(text, classes[text]) != classes[text]:
-            raise _two_readings(
-                column, text, ("index", classes[text]), ("folder-order", ordered[text]),
-                fitting, matcher, source,
-            )  # fmt: skip
-    ways = ", ".join(
-        f"{len(labels)} {READINGS[way]} such as {shown(labels[0])}"
-        for way, labels in used.items()
-        if labels
-    )
-    remark = Remark(
-        code="labels-of-several-kinds",
-        text=f"The labels of {source} are not all of one kind: {ways}. Each can mean one class "
-        "of the model only.",
-    )
-    others = {way: each for way, each in fitting.items() if each != classes}
-    return Meaning("mixed", classes, others, (remark,))
+    def see_no_rival(self, reading: str) -> None:
+        """See that no other reading that fits gives another class.
 
+        Names and ids that the model itself gives settle what a folder's place could mean. Against
+        an index speak also the labels that are names of other classes, though not all labels are
+        names.
+        """
+        classes = self.fitting[reading]
+        rivals = [way for way in OWN if way in self.fitting]
+        if rivals == ["index"]:
+            rivals += [way for way in ("id", "name") if way in self.found]
+            if self.column.declared is not None and not self.column.numbered:
+                rivals.append("folder-order")
+        for text in sorted(classes, key=lambda text: (len(text), text)):
+            for way in rivals:
+                other = self.found.get(way, {}).get(text, set())
+                if other and classes[text] not in other:
+                    raise self.differ(text, (reading, classes[text]), (way, min(other)))
 
-def _by_number(
-    column: Column,
-    found: Found,
-    classes: Classes,
-    matcher: ClassMatcher,
-    source: str,
-) -> tuple[Remark, ...]:
-    """Says that names of a data set are not the model's, where its stored numbers were taken."""
-    strange = [
-        text
-        for text, index in classes.items()
-        if not any(found.get(way, {}).get(text) for way in ("id", "name"))
-        and _synonyms(text).isdisjoint(_synonyms(matcher.class_names[index]))
-    ]
-    if not column.numbered or not strange:
-        return ()
-    first = min(strange, key=classes.__getitem__)
-    index = classes[first]
-    return (
-        Remark(
-            code="labels-by-stored-number",
-            text=f"{counted(len(strange), 'class name')} of {source} {_are(strange)} not the "
-            "model's, so the numbers that it stores were taken for the model's outputs: "
-            f"{shown(first)} is class {index} ({shown(matcher.class_names[index])}).",
-            serious=not any(
-                all(NUMBERED.fullmatch(name) for name in names)
-                for names in (strange, [matcher.class_names[classes[text]] for text in strange])
+    def differ(self, text: str, one: tuple[str, int], other: tuple[str, int]) -> TwoReadingsError:
+        """The error that two readings, each with its class, differ for a label."""
+        words = {**READINGS, "index": "by the stored number"} if self.column.numbered else READINGS
+        said = " and ".join(
+            f"class {index} ({shown(self.matcher.class_names[index])}) {words[way]}"
+            for way, index in (one, other)
+        )
+        ways = [f"--labels {way}" for way, _ in (one, other) if way in self.fitting]
+        remedy = f"say {' or '.join(ways)}" if ways else "name all of them in one way"
+        if len(ways) == 1:
+            remedy += ", or name all of them in another way"
+        return TwoReadingsError(
+            f"The labels of {self.source} can be read in two ways: {shown(text)} is {said}; "
+            f"{remedy}.",
+            self.fitting,
+        )
+
+    def mixed(self) -> Meaning:
+        """Labels of which some are names and some indices, each of which can mean one class only.
+
+        Raises:
+            TwoReadingsError: an index could be a place in the order of the folders' names.
+            ImagesError: a label matches no class, or several.
+        """
+        column = self.column
+        own = {way: self.found[way] for way in OWN if way in self.found}
+        texts = column.texts()
+        union = {text: set[int]().union(*(each[text] for each in own.values())) for text in texts}
+        if any(len(classes) != 1 for classes in union.values()):
+            folders = column.declared is not None and not column.numbered
+            orderable = folders and "folder-order" in self.fitting
+            raise _misfit(union, "auto", orderable, self.source)
+        classes = {text: next(iter(each)) for text, each in union.items()}
+        used = {way: [text for text in texts if each[text]] for way, each in own.items()}
+        ordered = self.fitting.get("folder-order", {}) if not column.numbered else {}
+        if any(ordered.get(text, classes[text]) != classes[text] for text in used.get("name", ())):
+            ordered = {}  # the names that there are say that the order is not meant
+        for text in used.get("index", ()):
+            named = any(text in used.get(way, ()) for way in ("id", "name"))
+            if not named and ordered.get(text, classes[text]) != classes[text]:
+                raise self.differ(text, ("index", classes[text]), ("folder-order", ordered[text]))
+        ways = ", ".join(
+            f"{len(labels)} {READINGS[way]} such as {shown(labels[0])}"
+            for way, labels in used.items()
+            if labels
+        )
+        remark = Remark(
+            code="labels-of-several-kinds",
+            text=f"The labels of {self.source} are not all of one kind: {ways}. Each can mean one "
+            "class of the model only.",
+        )
+        return Meaning("mixed", classes, self.others(classes), (remark,))
+
+    def by_number(self, classes: Classes) -> tuple[Remark, ...]:
+        """Says that names of a data set are not the model's, where its numbers were taken."""
+        names = self.matcher.class_names
+        strange = [
+            text
+            for text, index in classes.items()
+            if not any(self.found.get(way, {}).get(text) for way in ("id", "name"))
+            and _synonyms(text).isdisjoint(_synonyms(names[index]))
+        ]
+        if not self.column.numbered or not strange:
+            return ()
+        first = min(strange, key=classes.__getitem__)
+        index = classes[first]
+        without_words = any(
+            all(NUMBERED.fullmatch(name) for name in some)
+            for some in (strange, [names[classes[text]] for text in strange])
+        )
+        return (
+            Remark(
+                code="labels-by-stored-number",
+                text=f"{counted(len(strange), 'class name')} of {self.source} {_are(strange)} not "
+                "the model's, so the numbers that it stores were taken for the model's outputs: "
+                f"{shown(first)} is class {index} ({shown(names[index])}).",
+                serious=not without_words,
             ),
-        ),
-    )
+        )
 
 
 def _misfit(

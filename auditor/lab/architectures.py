@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from auditor.concepts.embedded_probe import FINAL, read_trunk
 from auditor.lab.plans import Architecture
 
-__all__ = ["MEAN", "STD", "LabNetwork", "architecture", "factory"]
+__all__ = ["MEAN", "STD", "FrozenNetwork", "LabNetwork", "architecture", "factory"]
 
 MEAN, STD = 0.5, 0.25  # how the lab normalises photos, whatever the network
 TRUNK_MEAN, TRUNK_STD = 127 / 255, 128 / 255  # what the frozen trunk was trained with

@@ -24,7 +24,7 @@ from auditor.models.loading import save
 from auditor.pipeline import run_folder
 from auditor.pipeline.pictures import encoded_png
 
-__all__ = ["equip", "fewer", "pool_scenes", "prepare"]
+__all__ = ["IMAGES_PER_CLASS", "POOL", "equip", "fewer", "pool_scenes", "prepare"]
 
 IMAGES_PER_CLASS = 40
 POOL = 900

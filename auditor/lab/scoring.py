@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import clustered_proportion, poisson_rate
 from auditor.findings.grading import strength
 from auditor.lab import plans
 from auditor.lab.plans import Plan
 from auditor.lab.training import LEARNED
-from auditor.record.schema import Audit, ConceptScore, Estimate, Finding, Grade, Planted, Rate
+from auditor.record.schema import Audit, ConceptScore, Finding, Grade, Planted, Rate
 
 __all__ = ["GRADES", "Alarm", "Outcome", "Pair", "candidates", "rates", "score"]
 

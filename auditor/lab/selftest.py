@@ -11,7 +11,7 @@ decides them, so that the same settings are tested once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,10 @@ STRENGTH = 0.95  # share of a class's photos that carry its shortcut
 SHORTCUTS = 6  # of twelve classes
 MOST = 1000  # models of a kind, as in the settings
 SEED = 7_000_000  # far from seeds that methods were improved with
+SETTINGS = (
+    "prototypes", "statistics", "representative", "probe", "concepts", "seed", "batch", "device",
+)  # fmt: skip
+"""Of the audit, with which lab classifiers are audited."""
 
 
 def run(
@@ -62,16 +66,7 @@ def run(
         ConfigError: there is nothing to run, or the bank holds nothing that can be planted.
         AuditorError: whatever else the user can mend, in one sentence.
     """
-    if planted < 0 or clean < 0 or planted + clean < 1:
-        raise ConfigError(
-            f"A self-test of {planted} planted and {clean} clean models tests nothing; ask for one "
-            "or more."
-        )
-    if max(planted, clean) > MOST:
-        raise ConfigError(
-            f"A self-test of {planted} planted and {clean} clean models would never end; ask for "
-            f"at most {MOST} of each."
-        )
+    _see_that_it_tests_and_ends(planted, clean)
     photos = min(photos, example.IMAGES_PER_CLASS)
     pool = min(pool, example.POOL) if config.pool else 0
     bank = banks.load(config.concepts)
@@ -103,21 +98,42 @@ def run(
         home = folder / "models" / digest_value([digest_package(), plan.digest])[:32]
         equipped = example.equip(home, plan, progress=progress or Silent())
         equipped = example.fewer(equipped, photos, pool)
-        settings = {
-            name: getattr(config, name)
-            for name in (
-                "prototypes", "statistics", "representative", "probe", "concepts", "seed", "batch",
-                "device",
-            )
-        }  # fmt: skip
-        settings |= {"out": str(folder / "audits" / key[:32] / plan.digest[:32]), "pdf": "no"}
-        # their labels and preprocessing are known, whatever the models learned
-        settings |= {"anyway": True}
-        settings |= {} if config.pool else {"pool": None}
-        audit = runner.run(equipped.model_copy(update=settings), progress=progress)
+        out = folder / "audits" / key[:32] / plan.digest[:32]
+        audit = runner.run(_audited_as(config, equipped, out), progress=progress)
         outcomes.append(scoring.score(audit, plan))
+    result = _summed_up(outcomes, key, photos=photos, pool=pool)
+    write_atomically(file, f"{result.model_dump_json(indent=1)}\n".encode())
+    return result
+
+
+def _see_that_it_tests_and_ends(planted: int, clean: int) -> None:
+    if planted < 0 or clean < 0 or planted + clean < 1:
+        raise ConfigError(
+            f"A self-test of {planted} planted and {clean} clean models tests nothing; ask for one "
+            "or more."
+        )
+    if max(planted, clean) > MOST:
+        raise ConfigError(
+            f"A self-test of {planted} planted and {clean} clean models would never end; ask for "
+            f"at most {MOST} of each."
+        )
+
+
+def _audited_as(config: AuditConfig, equipped: AuditConfig, out: Path) -> AuditConfig:
+    """The audit of a lab classifier with the settings of another audit."""
+    settings = {name: getattr(config, name) for name in SETTINGS}
+    settings |= {"out": str(out), "pdf": "no"}
+    # their labels and preprocessing are known, whatever the models learned
+    settings |= {"anyway": True}
+    settings |= {} if config.pool else {"pool": None}
+    return equipped.model_copy(update=settings)
+
+
+def _summed_up(
+    outcomes: Sequence[scoring.Outcome], key: str, *, photos: int, pool: int
+) -> SelfTest:
     pairs = [pair for outcome in outcomes for pair in outcome.pairs]
-    result = SelfTest(
+    return SelfTest(
         digest=key,
         planted_models=sum(not outcome.clean for outcome in outcomes),
         clean_models=sum(outcome.clean for outcome in outcomes),
@@ -129,8 +145,6 @@ def run(
         photos_per_class=photos,
         pool=pool or None,
     )
-    write_atomically(file, f"{result.model_dump_json(indent=1)}\n".encode())
-    return result
 
 
 def attach(audit: Audit, config: AuditConfig, *, progress: Progress | None = None) -> Audit:

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import mean_estimate, proportion
 from auditor.drawing import scenes
 from auditor.drawing.scenes import BACKGROUNDS, BY_THE_WAY, Scene
@@ -29,16 +31,20 @@ from auditor.lab.architectures import MEAN, STD, FrozenNetwork, architecture
 from auditor.lab.plans import Architecture, Plan, Shortcut, ingredient
 from auditor.models.hardware import laid_out
 from auditor.models.preprocessing import Preprocess
-from auditor.record.schema import Estimate
 
 __all__ = [
     "DEMO",
     "LEARNED",
+    "POOL_STREAM",
     "Plan",
     "Shortcut",
     "accuracy",
+    "any_scene",
     "effects",
+    "held_out",
     "learned",
+    "pixels",
+    "preprocess",
     "shows",
     "train",
 ]
@@ -208,28 +214,38 @@ def train(plan: Plan, *, epochs: int | None = None, progress: Progress | None = 
         net.trunk.eval()
         with torch.no_grad():
             parts = [net.features(normalise(x.float() / 255)) for x in torch.split(photos, 64)]
-        learner = nn.Sequential(net.norm, net.head)
-        _fit(learner, torch.cat(parts), labels, plan, epochs, lambda x: x, tell)
+        learner: nn.Module = nn.Sequential(net.norm, net.head)
+        lesson = _Lesson(torch.cat(parts), labels, lambda x: x)
     else:
 
         def images(x: Tensor) -> Tensor:
             return normalise(x.float() / 255).contiguous(memory_format=torch.channels_last)
 
-        _fit(net, photos, labels, plan, epochs, images, tell)
+        learner, lesson = net, _Lesson(photos, labels, images)
+    _fit(learner, lesson, plan, epochs=epochs, tell=tell)
     return net.eval().requires_grad_(False)
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """What a network learns from.
+
+    Attributes:
+        inputs: tensor of shape (n, ...), one row for each photo.
+        labels: int tensor of shape (n,).
+        prepared: makes the network's input of some rows of `inputs`.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    prepared: Callable[[Tensor], Tensor]
+
+
 def _fit(
-    learner: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    plan: Plan,
-    epochs: int | None,
-    prepared: Callable[[Tensor], Tensor],
-    tell: Progress,
+    learner: nn.Module, lesson: _Lesson, plan: Plan, *, epochs: int | None, tell: Progress
 ) -> None:
     usual, rate, decay = _RECIPES[plan.architecture]
-    total = len(labels)
+    total = len(lesson.labels)
     order = torch.Generator().manual_seed(plan.seed)
     batch, fast = min(64, total), _has_fast_bfloat16()
     optimiser = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=decay)
@@ -240,11 +256,11 @@ def _fit(
     for _ in range(epochs or usual):
         shuffled = torch.randperm(total, generator=order)[: total // batch * batch]
         for index in torch.split(shuffled, batch):
-            x = prepared(inputs[index])
+            x = lesson.prepared(lesson.inputs[index])
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=fast):
                 logits = learner(x)
-            loss(logits.float(), labels[index]).backward()
+            loss(logits.float(), lesson.labels[index]).backward()
             optimiser.step()
             schedule.step()
             step += 1

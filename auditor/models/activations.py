@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditor.errors import ModelError
-from auditor.models.channels import ChannelAxes
-from auditor.models.loading import Classifier, hookable
+from auditor.models.loading import Classifier
 from auditor.models.outputs import TwoClasses
+from auditor.models.tracing import Trace, Value, first_tensor, traced
 
-__all__ = ["Activations", "Layers", "collect", "find_layers", "recorded"]
+__all__ = ["Activations", "Layers", "collect", "find_layers", "head_weights", "pooled", "recorded"]
 
 Floats = NDArray[np.float32]
 
@@ -91,7 +91,7 @@ def recorded(net: nn.Module, layers: Layers) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str, value: object) -> Tensor | None:
         """Keep a tensor as it is now; what the network is to go on with, where that is a copy."""
-        tensor = _tensor(value)
+        tensor = first_tensor(value)
         if tensor is None:
             return None
         if name not in layers.overwritten:
@@ -151,7 +151,7 @@ def find_layers(classifier: Classifier, names: tuple[str, ...] | None = None) ->
         ModelError: a named layer does not exist or gives no activations, or none are found.
     """
     net = classifier.net
-    trace = _trace(classifier)
+    trace = traced(classifier)
     order = {name: place for place, name in enumerate(trace.executed)}
     width = 1 if isinstance(net, TwoClasses) else len(classifier.class_names)
     head = _head(net, trace, width)
@@ -181,7 +181,7 @@ def find_layers(classifier: Classifier, names: tuple[str, ...] | None = None) ->
 
 
 def _named(
-    net: nn.Module, names: tuple[str, ...], trace: _Trace, order: Mapping[str, int]
+    net: nn.Module, names: tuple[str, ...], trace: Trace, order: Mapping[str, int]
 ) -> list[str]:
     """The layers that the user named, in the order of execution."""
     modules = dict(net.named_modules())
@@ -291,111 +291,7 @@ def head_weights(classifier: Classifier, layers: Layers, images: Tensor) -> Floa
     return weights
 
 
-def _tensor(value: object) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, tuple | list) and value:
-        return _tensor(value[0])
-    if isinstance(value, Mapping):
-        for part in value.values():
-            found = _tensor(part)
-            if found is not None:
-                return found
-    return None
-
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Value:
-    """What was seen of a tensor that went into a module or came out of it."""
-
-    shape: Shape
-    axis: int  # of its channels
-    overwritten: bool  # by a later operation in place
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """One forward pass: modules in the order they finish, with their inputs and outputs."""
-
-    executed: list[str]
-    inputs: dict[str, _Value]
-    outputs: dict[str, _Value]
-
-
-def _trace(classifier: Classifier) -> _Trace:
-    """One forward pass of two grey images, in which channels are followed where that works."""
-    try:
-        return _traced(classifier, ChannelAxes())
-    except ModelError:  # such as compiled code, which modes of PyTorch cannot look into
-        return _traced(classifier, None)
-
-
-def _traced(classifier: Classifier, axes: ChannelAxes | None) -> _Trace:
-    executed: list[str] = []
-    inputs: dict[str, _Seen] = {}
-    outputs: dict[str, _Seen] = {}
-    device = next(iter(classifier.net.parameters())).device
-
-    def before(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        def keep(_module: nn.Module, given: tuple[object, ...]) -> None:
-            tensor = _tensor(given)
-            if tensor is not None:
-                inputs[name] = _Seen(tensor, axes)
-
-        return keep
-
-    def after(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
-            result = _tensor(output)
-            if result is None or not result.is_floating_point() or result.shape[:1] != (2,):
-                return
-            if name in outputs:
-                executed.remove(name)  # a module run twice counts where it ran last
-            executed.append(name)
-            outputs[name] = _Seen(result, axes)
-            if outputs[name].axis is None:  # as what the last module inside it gave
-                inner = [k for k in reversed(executed) if k.startswith(f"{name}.")]
-                alike = (outputs[k].axis for k in inner if outputs[k].value.ndim == result.ndim)
-                outputs[name].axis = next(alike, None)
-
-        return keep
-
-    with contextlib.ExitStack() as stack:
-        for name, module in hookable(classifier.net):
-            if name:
-                stack.callback(module.register_forward_pre_hook(before(name)).remove)
-                stack.callback(module.register_forward_hook(after(name)).remove)
-        images = torch.full((2, 3, *classifier.preprocess.size), 0.5, device=device)
-        with torch.no_grad(), axes or contextlib.nullcontext():
-            classifier.logits(images)
-    return _Trace(
-        executed,
-        {name: seen.told() for name, seen in inputs.items()},
-        {name: seen.told() for name, seen in outputs.items()},
-    )
-
-
-class _Seen:
-    """A tensor as it passed a hook."""
-
-    def __init__(self, value: Tensor, axes: ChannelAxes | None) -> None:
-        self.value = value
-        self.axis = axes.of(value) if axes is not None else None
-        self.version = self._version()
-
-    def _version(self) -> int:
-        return 0 if self.value.is_inference() else self.value._version
-
-    def told(self) -> _Value:
-        shape = tuple(self.value.shape)
-        axis = _guessed_axis(shape) if self.axis is None else self.axis
-        return _Value(shape, axis, self._version() != self.version)
-
-
-def _head(net: nn.Module, trace: _Trace, width: int) -> tuple[str, bool] | None:
+def _head(net: nn.Module, trace: Trace, width: int) -> tuple[str, bool] | None:
     """The module that produces the logits, and whether they are linear in its pooled input.
 
     It is the last module with weights that ran, but for those that only go on with its output.
@@ -414,7 +310,7 @@ def _head(net: nn.Module, trace: _Trace, width: int) -> tuple[str, bool] | None:
     return (named[-1], False) if named else None
 
 
-def _blocks(net: nn.Module, order: Mapping[str, int], outputs: Mapping[str, _Value]) -> list[str]:
+def _blocks(net: nn.Module, order: Mapping[str, int], outputs: Mapping[str, Value]) -> list[str]:
     """Open the module tree until blocks that repeat, or single layers, are reached."""
 
     def children(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -446,11 +342,3 @@ def _blocks(net: nn.Module, order: Mapping[str, int], outputs: Mapping[str, _Val
         and (next(module.parameters(), None) is not None or isinstance(module, nn.Identity))
     ]
     return sorted(kept, key=lambda name: order[name])
-
-
-def _guessed_axis(shape: Shape) -> int:
-    """The channel axis by the shape alone, where no operation told it."""
-    if len(shape) == 4:
-        channels_last = shape[1] == shape[2] and shape[3] != shape[2]
-        return 3 if channels_last else 1
-    return len(shape) - 1 if len(shape) > 1 else 0

@@ -249,14 +249,8 @@ def _bits(node: ast.expr) -> int:
         ValueError: it is more than arithmetic, or a power whose exponent is large or unknown.
     """
     match node:
-        case ast.Constant(value=bool()):
-            return 1
-        case ast.Constant(value=int(value)):
-            return value.bit_length()
-        case ast.Constant(value=float()):
-            return 64
-        case ast.Name(id=name) if _is_size(name):
-            return 64
+        case ast.Constant() | ast.Name():
+            return _bits_of_one(node)
         case ast.UnaryOp(operand=operand):
             return _bits(operand)
         case ast.BinOp(left=left, op=ast.Pow() | ast.LShift(), right=right):
@@ -272,6 +266,20 @@ def _bits(node: ast.expr) -> int:
         ):
             powers = name in ("PowByNatural", "FloatPow", "LShift") and len(arguments) == 2
             return _power(*arguments) if powers else _sum(arguments)
+    raise ValueError(f"{type(node).__name__} is no arithmetic")
+
+
+def _bits_of_one(node: ast.Constant | ast.Name) -> int:
+    """Bits of a number or of a size by name."""
+    match node:
+        case ast.Constant(value=bool()):
+            return 1
+        case ast.Constant(value=int(value)):
+            return value.bit_length()
+        case ast.Constant(value=float()):
+            return 64
+        case ast.Name(id=name) if _is_size(name):
+            return 64
     raise ValueError(f"{type(node).__name__} is no arithmetic")
 
 

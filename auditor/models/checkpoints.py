@@ -20,7 +20,7 @@ from torch import Tensor
 
 from auditor.errors import ModelError
 
-__all__ = ["Copy", "copies", "different", "needed", "preferred", "shown"]
+__all__ = ["AVERAGED", "Copy", "copies", "different", "needed", "preferred", "shown"]
 
 WRAPPED = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."

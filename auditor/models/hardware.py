@@ -27,6 +27,7 @@ from auditor.models.loading import Classifier, hookable
 __all__ = [
     "bfloat16_pays",
     "choose_device",
+    "describe",
     "folded",
     "for_gradients",
     "images_at_once",

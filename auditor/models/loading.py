@@ -21,7 +21,7 @@ from auditor.models.sources import SOURCES
 from auditor.models.weights import save, weights_digest
 from auditor.record.schema import Output, Remark
 
-__all__ = ["Classifier", "Preprocess", "load", "save", "weights_digest"]
+__all__ = ["Classifier", "Preprocess", "hookable", "load", "save", "weights_digest"]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from auditor.models.limits import check_archive, check_file
 from auditor.models.preprocessing import Preprocess
 
 __all__ = [
+    "METADATA_KEY",
     "Weights",
     "choice",
     "load_pickle",

@@ -26,6 +26,7 @@ def cover(
     trust: Trust,
     scores: Scores,
     tested: Tested,
+    *,
     findings: Sequence[Finding],
 ) -> Coverage:
     """What an audit looked at and what it did not, each with the reason."""
@@ -37,7 +38,7 @@ def cover(
         if reason is not None
     ]
     for row in range(len(inputs.classes)):
-        not_tested += _of_class(inputs, trust, scores, tested, findings, row)
+        not_tested += _of_class(inputs, trust, scores, tested, row, findings=findings)
     return Coverage(
         classes=len(inputs.classes),
         classes_of_model=len(inputs.names),
@@ -114,8 +115,9 @@ def _of_class(
     trust: Trust,
     scores: Scores,
     tested: Tested,
-    findings: Sequence[Finding],
     row: int,
+    *,
+    findings: Sequence[Finding],
 ) -> Iterator[NotTested]:
     """What was not tested of one class, though it was of others."""
     index, least = inputs.classes[row], inputs.config.statistics.min_photos

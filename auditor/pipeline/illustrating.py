@@ -74,6 +74,7 @@ def illustrate(
     edits: Edits,
     tested: Tested,
     groups: Clusters,
+    *,
     folder: Path,
     engine: Engine,
 ) -> Shown:

@@ -145,7 +145,7 @@ def better(
     ]
     rows = _sample(labels, np.random.default_rng([seed, STREAM]))
     if right[rows].mean() <= 1 - GAIN:  # else nothing can be so much better
-        tried += _other_inputs(classifier, images, labels, right, rows, batch)
+        tried += _other_inputs(classifier, images, labels, right, rows, batch=batch)
     for level in (LEVEL, DOUBTFUL):
         fit = [
             reading
@@ -207,7 +207,7 @@ def _other_labels(images: ImageSet, labels: Ints) -> Iterator[tuple[str, str, In
 
 
 def _other_inputs(
-    classifier: Classifier, images: ImageSet, labels: Ints, right: Bools, rows: Ints, batch: int
+    classifier: Classifier, images: ImageSet, labels: Ints, right: Bools, rows: Ints, *, batch: int
 ) -> list[Reading]:
     """Other preprocessing, tried on sampled photos; what is no better is tried on no more."""
     inputs = [

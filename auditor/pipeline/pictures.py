@@ -15,7 +15,13 @@ from torch import Tensor
 from auditor.core.storage import digest_bytes, write_atomically
 from auditor.record.schema import Picture
 
-__all__ = ["encoded_png", "save_photo", "save_prototype", "save_region"]
+__all__ = [
+    "Kind",
+    "encoded_png",
+    "save_photo",
+    "save_prototype",
+    "save_region",
+]
 
 SIDE = 256  # pixels of the longer side
 Kind = Literal[

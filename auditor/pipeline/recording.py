@@ -99,7 +99,12 @@ def record(stages: Stages, engine: Engine) -> Audit:
         spec=config,
         provenance=_provenance(stages, engine, finished),
         coverage=cover(
-            inputs, stages.observed, stages.trust, stages.scores, stages.tested, findings
+            inputs,
+            stages.observed,
+            stages.trust,
+            stages.scores,
+            stages.tested,
+            findings=findings,
         ),
         prototyping=_prototyping(inputs, stages.made, stages.trust),
         divergence_and_harm=_divergence_and_harm(ordered, config),

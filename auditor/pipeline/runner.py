@@ -56,10 +56,10 @@ def _audit(config: AuditConfig, out: Path, watch: Watch) -> Audit:
     trust = judge(inputs, observed, made, engine)
     edits = experiment(inputs, observed, engine)
     scores = score(inputs, observed, made, edits, engine)
-    tested = test(inputs, observed, trust, edits, scores, engine)
+    tested = test(inputs, observed, trust, edits, scores, engine=engine)
     groups = cluster(inputs, observed, made, scores, engine)
     with run_folder.staging(out) as folder:
-        shown = illustrate(inputs, made, edits, tested, groups, folder, engine)
+        shown = illustrate(inputs, made, edits, tested, groups, folder=folder, engine=engine)
         stages = Stages(inputs, observed, made, trust, scores, tested, groups, shown)
         return _publish(record(stages, engine), out, folder)
 

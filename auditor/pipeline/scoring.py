@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from auditor.concepts import presence
 from auditor.core import seeds
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import interval
 from auditor.evidence import learning
 from auditor.evidence.directions import Vocabulary
@@ -23,7 +24,6 @@ from auditor.pipeline.experimenting import Edits
 from auditor.pipeline.generating import Generated
 from auditor.pipeline.inputs import Inputs
 from auditor.pipeline.observing import Observed, encode_photos, observe_photos
-from auditor.record.schema import Estimate
 
 __all__ = ["Scores", "score"]
 

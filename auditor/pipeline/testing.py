@@ -36,7 +36,13 @@ class Tested:
 
 
 def test(
-    inputs: Inputs, observed: Observed, trust: Trust, edits: Edits, scores: Scores, engine: Engine
+    inputs: Inputs,
+    observed: Observed,
+    trust: Trust,
+    edits: Edits,
+    scores: Scores,
+    *,
+    engine: Engine,
 ) -> Tested:
     """Test the candidates of every class on photos."""
     statistics, seed = inputs.config.statistics, inputs.config.seed

@@ -27,6 +27,7 @@ LEAST_PHOTOS = 32  # with fewer generic photos the mode `auto` takes collages
 BACKGROUNDS = 256  # photos that patches are put on
 COLLAGES = 256  # that stand in for photos
 REFERENCES = 16  # photos of a class that the mode `reference` may copy: at most half of them
+NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -90,67 +91,112 @@ def gather(
         batch: images per forward pass.
         seed: of the collages.
     """
+    sources = _Sources(classifier, layers, classes, images, pool, pooled, generic, batch)
     key: list[Any] = [mode, list(classes), seed]
-    none = np.zeros(0, np.int64)
     if mode == "paper":
-        words = "the model alone"
-        return Material(None, None, {}, none, (), digest_value(key), words)
+        return Material(None, None, {}, NOTHING, (), digest_value(key), "the model alone")
     if mode == "patch":
-        rows = np.flatnonzero(generic)
-        free = rows[~np.isin(known_labels(images, pool, rows), classes)]
-        few = pool.subset((free if len(free) else rows)[:BACKGROUNDS].tolist())
-        seen_too = np.flatnonzero(np.isin(images.identities, few.identities))
-        photos = torch.cat(list(few.batches(classifier.preprocess.fit, size=batch)))
-        words = f"the model, and {len(few)} photos of the pool that patches were put on"
-        return Material(None, photos, {}, seen_too, (), digest_value([*key, few.digest]), words)
+        return sources.patch(key)
     if mode == "data-free":
-        drawn = collages(COLLAGES, *classifier.preprocess.size, seed=seed)
-        seen = collect(classifier, layers, torch.split(drawn, batch))
-        expectation = expected(seen, layers, classes)
-        with_norm = with_batch_norm(classifier, layers, expectation, drawn)
-        norm = with_norm is not expectation
-        words = f"{len(drawn)} collages of seven sample photos and drawn scenes" + (
-            " and what batch normalisation recorded in training" if norm else ""
-        )
+        return sources.data_free(key, seed)
+    natural = sources.natural(key, mode)
+    return natural if mode == "natural" else sources.reference(natural)
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The model and its photos, from which the material of each mode is made (see `gather`).
+
+    `key`, where it is asked for, says what else decides the material: it goes into the digest.
+    """
+
+    classifier: Classifier
+    layers: Layers
+    classes: Sequence[int]
+    images: ImageSet
+    pool: ImageSet
+    pooled: Activations
+    generic: NDArray[np.bool_]
+    batch: int
+
+    def pixels(self, photos: ImageSet) -> Tensor:
+        """Photos as the model sees them, of shape (n, 3, H, W) in [0, 1]."""
+        return torch.cat(list(photos.batches(self.classifier.preprocess.fit, size=self.batch)))
+
+    def patch(self, key: list[Any]) -> Material:
+        """Photos that patches are put on: those of no audited class, where there are any."""
+        rows = np.flatnonzero(self.generic)
+        free = rows[~np.isin(known_labels(self.images, self.pool, rows), self.classes)]
+        few = self.pool.subset((free if len(free) else rows)[:BACKGROUNDS].tolist())
+        used = np.flatnonzero(np.isin(self.images.identities, few.identities))
+        words = f"the model, and {len(few)} photos of the pool that patches were put on"
+        digest = digest_value([*key, few.digest])
+        return Material(None, self.pixels(few), {}, used, (), digest, words)
+
+    def data_free(self, key: list[Any], seed: int) -> Material:
+        """What collages, and batch normalisation where the model has it, lead to expect."""
+        drawn = collages(COLLAGES, *self.classifier.preprocess.size, seed=seed)
+        seen = collect(self.classifier, self.layers, torch.split(drawn, self.batch))
+        of_collages = expected(seen, self.layers, self.classes)
+        expectation = with_batch_norm(self.classifier, self.layers, of_collages, drawn)
+        words = f"{len(drawn)} collages of seven sample photos and drawn scenes"
+        if expectation is not of_collages:
+            words += " and what batch normalisation recorded in training"
         digest = digest_value([*key, len(drawn)])
-        return Material(with_norm, None, {}, none, tuple(with_norm.layers), digest, words)
-    places = np.flatnonzero(generic)
-    photos_seen = Activations(
-        pooled.path, pooled.spread, pooled.pixels, pooled.features[places], pooled.logits[places]
-    )
-    labels = known_labels(images, pool, places)
-    left = least_left(labels, classes)
-    if left < LEAST_PHOTOS:
-        raise ConfigError(
-            f"prototypes.mode = {mode!r} needs {LEAST_PHOTOS} photos that do not show the class, "
-            f"and one class has {left}; give more photos with --pool, or choose 'data-free'."
+        return Material(expectation, None, {}, NOTHING, tuple(expectation.layers), digest, words)
+
+    def natural(self, key: list[Any], mode: Mode) -> Material:
+        """What generic photos of the pool lead to expect of each class.
+
+        Raises:
+            ConfigError: too few of them do not show a class.
+        """
+        rows = np.flatnonzero(self.generic)
+        pooled = self.pooled
+        seen = Activations(
+            pooled.path, pooled.spread, pooled.pixels, pooled.features[rows], pooled.logits[rows]
         )
-    expectation = expected(photos_seen, layers, classes, labels=labels)
-    digest = digest_value([*key, pool.subset(places.tolist()).digest, labels.tolist()])
-    words = f"{len(places)} photos of the pool, a class's own left out of its fit where known"
-    if mode == "natural":
-        return Material(expectation, None, {}, none, tuple(expectation.layers), digest, words)
-    owners = np.array(images.labels or ())
-    copied = {c: np.flatnonzero(owners == c) for c in classes}
-    copied = {c: rows[: min(REFERENCES, len(rows) // 2)] for c, rows in copied.items()}
-    without = [classifier.class_names[c] for c, rows in copied.items() if not len(rows)]
-    if without:
-        raise ConfigError(
-            f"prototypes.mode = 'reference' copies photos of each class, and {len(without)} have "
-            f"fewer than two ({', '.join(without[:5])}); choose 'natural', or other --classes."
-        )
-    references = {
-        c: torch.cat(
-            list(images.subset(rows.tolist()).batches(classifier.preprocess.fit, size=batch))
-        )
-        for c, rows in copied.items()
-    }
-    rows = np.concatenate([*copied.values(), none])
-    copies = {images.digests[int(i)] for i in rows}  # a photo listed twice is held out twice
-    used = np.flatnonzero([digest in copies for digest in images.digests])
-    held = {*expectation.layers, *sorted_layers(classifier, layers)}
-    digest = digest_value([digest, images.subset(used.tolist()).digest])
-    return Material(
-        expectation, None, references, used, tuple(n for n in layers.path if n in held), digest,
-        f"{words}; and {len(used)} photos of the audited classes, whose activations were copied",
-    )  # fmt: skip
+        labels = known_labels(self.images, self.pool, rows)
+        left = least_left(labels, self.classes)
+        if left < LEAST_PHOTOS:
+            raise ConfigError(
+                f"prototypes.mode = {mode!r} needs {LEAST_PHOTOS} photos that do not show the "
+                f"class, and one class has {left}; give more photos with --pool, or choose "
+                "'data-free'."
+            )
+        expectation = expected(seen, self.layers, self.classes, labels=labels)
+        digest = digest_value([*key, self.pool.subset(rows.tolist()).digest, labels.tolist()])
+        words = f"{len(rows)} photos of the pool, a class's own left out of its fit where known"
+        return Material(expectation, None, {}, NOTHING, tuple(expectation.layers), digest, words)
+
+    def reference(self, natural: Material) -> Material:
+        """The material of `natural`, and audited photos of each class that are copied.
+
+        Raises:
+            ConfigError: a class has fewer than two photos.
+        """
+        owners = np.array(self.images.labels or ())
+        copied = {c: np.flatnonzero(owners == c) for c in self.classes}
+        copied = {c: rows[: min(REFERENCES, len(rows) // 2)] for c, rows in copied.items()}
+        without = [self.classifier.class_names[c] for c, rows in copied.items() if not len(rows)]
+        if without:
+            raise ConfigError(
+                "prototypes.mode = 'reference' copies photos of each class, and "
+                f"{len(without)} have fewer than two ({', '.join(without[:5])}); choose 'natural', "
+                "or other --classes."
+            )
+        references = {
+            c: self.pixels(self.images.subset(rows.tolist())) for c, rows in copied.items()
+        }
+        rows = np.concatenate([*copied.values(), NOTHING])
+        digests = self.images.digests
+        copies = {digests[int(i)] for i in rows}  # a photo listed twice is held out twice
+        used = np.flatnonzero([digest in copies for digest in digests])
+        held = {*natural.layers, *sorted_layers(self.classifier, self.layers)}
+        return Material(
+            natural.expectation, None, references, used,
+            tuple(name for name in self.layers.path if name in held),
+            digest_value([natural.digest, self.images.subset(used.tolist()).digest]),
+            f"{natural.words}; and {len(used)} photos of the audited classes, whose activations "
+            "were copied",
+        )  # fmt: skip

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from auditor.models.activations import Activations, Layers, pooled, recorded
 from auditor.models.loading import Classifier
 
-__all__ = ["ChannelStatistics", "Expectation", "expected", "with_batch_norm"]
+__all__ = ["EARLY", "ChannelStatistics", "Expectation", "expected", "with_batch_norm"]
 
 Floats = NDArray[np.float32]
 

@@ -134,7 +134,7 @@ def generate(
         objective = Objective.build(here, layers, recipe, expectation, references)
         size = batch or hardware.images_at_once(here)
         while True:
-            loop = Loop(here, layers, recipe, objective, photos, size, done)
+            loop = Loop(here, layers, recipe, objective, photos=photos, size=size, done=done)
             try:
                 return loop.run(share)
             except RuntimeError as error:

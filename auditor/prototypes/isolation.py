@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from auditor.models.loading import Classifier
 
-__all__ = ["Regions", "isolate"]
+__all__ = ["Regions", "isolate", "shown"]
 
 CELL = 16  # pixels of the image per entry of the mask
 LEAST_CELLS = 8  # across and down

@@ -118,10 +118,19 @@ class Loop:
         layers: Layers,
         recipe: Recipe,
         objective: Objective,
+        *,
         photos: Tensor | None,
         size: int,
         done: Counter,
     ) -> None:
+        """Prepare the network.
+
+        Args:
+            classifier, layers, recipe, objective: what is optimised, and towards what.
+            photos: float tensor of shape (n, 3, H, W) in [0, 1] that patches are put on.
+            size: images at once.
+            done: where steps are counted.
+        """
         self.classifier, self.layers, self.recipe = classifier, layers, recipe
         self.objective, self.size, self.done = objective, size, done
         self.device = next(iter(classifier.net.parameters())).device

@@ -13,7 +13,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from auditor.record.schema import Audit, AuditedClass, Cluster, Estimate, Evidence, Finding
+    from auditor.core.estimates import Estimate
+    from auditor.record.schema import Audit, AuditedClass, Cluster, Evidence, Finding
 
 __all__ = ["contradictions"]
 

@@ -15,21 +15,58 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from auditor.config import AuditConfig, SelfTestConfig
+from auditor.core.estimates import Count, Estimate, Finite
 from auditor.core.storage import write_atomically
 from auditor.errors import RunError
 from auditor.record.consistency import contradictions
 
-__all__ = ["SCHEMA_VERSION", "Audit", "Estimate", "Finding"]
+__all__ = [
+    "PREVALENT",
+    "SCHEMA_VERSION",
+    "STRICTER",
+    "Audit",
+    "AuditedClass",
+    "Channels",
+    "Cluster",
+    "ClusterClass",
+    "Concept",
+    "ConceptScore",
+    "Correlation",
+    "Coverage",
+    "Divergence",
+    "Evidence",
+    "Finding",
+    "Grade",
+    "LayerDivergence",
+    "ModelInput",
+    "NotTested",
+    "Output",
+    "Picture",
+    "Planted",
+    "Probe",
+    "ProbeQuality",
+    "Prototype",
+    "Prototyping",
+    "Provenance",
+    "Quarantined",
+    "Rate",
+    "Region",
+    "Remark",
+    "SelfTest",
+    "ToldApart",
+    "Tool",
+    "Transfer",
+    "Verdict",
+    "json_schema",
+]
 
 SCHEMA_VERSION = "1.7"
 VERSION = re.compile(rf"{SCHEMA_VERSION.split('.')[0]}\.[0-9]{{1,4}}")  # that may be read
 MOST_BYTES = 2**30  # of a record that is read
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Correlated = Annotated[float, Field(ge=-1.00001, le=1.00001, allow_inf_nan=False)]  # rounding
-Count = Annotated[int, Field(ge=0, le=2**53)]  # what other readers of JSON keep exactly
-Rank = Annotated[int, Field(ge=1, le=2**53)]
+Rank = Annotated[int, Field(ge=1, le=2**53)]  # what other readers of JSON keep exactly
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Text = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -41,21 +78,6 @@ class Record(BaseModel):
     """Base of all saved values: frozen, and no unknown field is accepted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(Record):
-    """A number for readers: its value, a 95 % interval and the number of units behind it."""
-
-    value: Finite
-    low: Finite
-    high: Finite
-    n: Count
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Estimate:
-        if not self.low <= self.value <= self.high:
-            raise ValueError(f"{self.value} lies outside its interval [{self.low}, {self.high}]")
-        return self
 
 
 class Verdict(Record):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from auditor.record.schema import Estimate, Grade, LayerDivergence
+from auditor.core.estimates import Estimate
+from auditor.record.schema import Grade, LayerDivergence
 from auditor.report.text import name, number
 
 __all__ = [

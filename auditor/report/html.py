@@ -16,7 +16,12 @@ from auditor.report.parts import HTML
 from auditor.report.pictures import Missing, Thumbnails
 from auditor.report.view import Report, build
 
-__all__ = ["Source", "page", "render"]
+__all__ = [
+    "Source",
+    "font_bytes",
+    "page",
+    "render",
+]
 
 # Of embedded pictures, in characters: with fonts, tables and charts the file stays below 10 MB.
 PICTURE_BUDGET = 6_000_000

@@ -16,9 +16,12 @@ __all__ = [
     "Gallery",
     "Limits",
     "Shot",
+    "galleries",
     "gallery",
     "hypotheses",
     "intrinsic",
+    "prototype_shot",
+    "prototype_shots",
     "showing",
 ]
 

@@ -16,13 +16,15 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from auditor.record.schema import Estimate
+from auditor.core.estimates import Estimate
 
 __all__ = [
+    "PASSAGE",
     "Name",
     "clean",
     "count",
     "estimate",
+    "instant",
     "moment",
     "name",
     "number",

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from auditor.record.schema import PREVALENT, Audit, Estimate, Evidence, Finding, Grade, SelfTest
+from auditor.core.estimates import Estimate
+from auditor.record.schema import PREVALENT, Audit, Evidence, Finding, Grade, SelfTest
 from auditor.report.text import Name, count, estimate, name, number, probability, told
 
 __all__ = [

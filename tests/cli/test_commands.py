@@ -25,7 +25,7 @@ from tiny import probe
 from typer.testing import CliRunner
 
 from auditor import report
-from auditor.cli import commands
+from auditor.cli import commands, terminal
 from auditor.concepts import probes
 from auditor.config import AuditConfig
 from auditor.pipeline import runner
@@ -156,7 +156,7 @@ def refusal(done: Called) -> str:
     assert done.code == 2
     assert "Traceback" not in done.err
     *stages, told = done.err.splitlines()
-    assert set(stages) <= set(commands.STAGES.values())
+    assert set(stages) <= set(terminal.STAGES.values())
     assert told.startswith("auditor: ")
     assert told.endswith(".")
     assert done.out == ""
@@ -490,7 +490,7 @@ def test_a_record_that_cannot_be_used_is_one_sentence(
 def test_the_summary_prints_names_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     saved = audit(hostile=True)
     marked = saved.findings[0].model_copy(update={"concept": "[red]rouge[/red]\x1b[2J"})
-    commands.summary(saved.model_copy(update={"findings": (marked, *saved.findings[1:])}))
+    terminal.summary(saved.model_copy(update={"findings": (marked, *saved.findings[1:])}))
     out, err = capsys.readouterr()
     assert out == ""
     assert not {unicodedata.category(c) for c in err if c != "\n"} & {"Cc", "Cf", "Cs"}
@@ -507,7 +507,7 @@ def test_what_was_planted_in_a_class_that_is_not_audited_is_summed_up(
     saved = audit()
     assert saved.planted
     elsewhere = saved.planted[0].model_copy(update={"class_index": 999})
-    commands.summary(saved.model_copy(update={"planted": (elsewhere,)}))
+    terminal.summary(saved.model_copy(update={"planted": (elsewhere,)}))
     assert "planted: class 999 / " in " ".join(capsys.readouterr().err.split())
 
 
@@ -612,7 +612,7 @@ def test_the_summary_prints_serious_remarks_and_counts_the_others(
         Remark(code="c", text="3 files were skipped."),
     )
     coverage = saved.coverage.model_copy(update={"remarks": remarks})
-    commands.summary(saved.model_copy(update={"coverage": coverage}))
+    terminal.summary(saved.model_copy(update={"coverage": coverage}))
     told = " ".join(capsys.readouterr().err.split())
     assert "Read this first: Labels may be read wrongly. [2J why" in told
     assert told.count("why") == 60

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
+from auditor.core.estimates import Estimate
 from auditor.drawing import drawings
 from auditor.evidence import insertion
 from auditor.evidence.insertion import MATERIAL, MATERIAL_LOG_ODDS, Effect, Insertions
 from auditor.models.activations import Layers
-from auditor.record.schema import Estimate
 
 SIDE = 32
 LAYERS = Layers(("keep",), "head", True, {"keep": 1, "": 1}, linear=True)

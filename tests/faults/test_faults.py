@@ -17,7 +17,7 @@ from settings_and_lines import SETTINGS_AND_LINES
 from table import BANK, NETS, Fault, Place
 from weights_and_archives import WEIGHTS_AND_ARCHIVES
 
-from auditor.cli import commands
+from auditor.cli import terminal
 from auditor.concepts import probes
 
 FAULTS: tuple[Fault, ...] = (
@@ -71,7 +71,7 @@ def test_a_fault_ends_with_its_code_and_sentence(fault: Fault, place: Place) -> 
     else:
         assert fault.told in done.told
         *stages, told = done.err.splitlines()
-        assert set(stages) <= set(commands.STAGES.values()), done.err
+        assert set(stages) <= set(terminal.STAGES.values()), done.err
         assert told.startswith("auditor: ")
         assert told.endswith(".")
         assert len(told) < 7000  # a path of the user's may be long

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from auditor.concepts.banks import Concept
+from auditor.core.estimates import Estimate
 from auditor.core.statistics import benjamini_hochberg, empirical_p
 from auditor.evidence import scoring
 from auditor.evidence.directions import Vocabulary
@@ -30,7 +31,7 @@ from auditor.findings.grading import (
     Pair,
 )
 from auditor.findings.testing import Drawn, Levels, Observations
-from auditor.record.schema import PREVALENT, STRICTER, Divergence, Estimate, Finding, Picture
+from auditor.record.schema import PREVALENT, STRICTER, Divergence, Finding, Picture
 
 LEVEL = 0.05
 BELOW = math.nextafter(LEVEL, 0)

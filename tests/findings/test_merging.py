@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from auditor.core.estimates import Estimate
 from auditor.evidence.insertion import Effect
 from auditor.findings import merging
 from auditor.findings.deriving import derive
 from auditor.findings.grading import Association, Pair
-from auditor.record.schema import Estimate
 
 LEVEL = 0.05
 LABELS = np.repeat([0, 1, 2], 60)

@@ -13,6 +13,7 @@ from scipy import stats
 from torch import nn
 
 from auditor.config import AuditConfig
+from auditor.core.estimates import Estimate
 from auditor.drawing import scenes
 from auditor.drawing.scenes import BACKGROUNDS, COMPANIONS, FIGURES, LANDSCAPES, OBJECTS, Scene
 from auditor.errors import RunError
@@ -21,7 +22,6 @@ from auditor.lab import architectures, example, training
 from auditor.lab.training import DEMO, Plan, Shortcut
 from auditor.models import loading
 from auditor.pipeline import runner
-from auditor.record.schema import Estimate
 
 # One shortcut of each kind: a background, a companion, a drawing.
 PLAN = Plan(

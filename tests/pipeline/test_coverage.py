@@ -55,7 +55,7 @@ def told(
         is_core=np.isin(np.arange(4), core)[None], vocabulary=given.vocabulary, naming=given.naming
     )
     stages: Any = (given.inputs, given.trust, scores, given.tested)
-    gaps = list(_of_class(*stages, findings, 0))
+    gaps = list(_of_class(*stages, 0, findings=findings))
     assert all(gap.kind == "class" for gap in gaps)
     return [(gap.what, gap.reason) for gap in gaps]
 

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from auditor.cli import commands
+from auditor.core.estimates import Estimate
 from auditor.errors import RunError
-from auditor.record.schema import SCHEMA_VERSION, Audit, Estimate, json_schema
+from auditor.record.schema import SCHEMA_VERSION, Audit, json_schema
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "audit.schema.json"
 Edit = Callable[[dict[str, Any]], object]

@@ -29,8 +29,9 @@ from PIL import Image
 
 from auditor import report
 from auditor.config import AuditConfig
+from auditor.core.estimates import Estimate
 from auditor.errors import RunError
-from auditor.record.schema import Audit, Estimate, Evidence, ModelInput, NotTested, Remark
+from auditor.record.schema import Audit, Evidence, ModelInput, NotTested, Remark
 from auditor.report import charts, html, pictures, reproduction, text, words
 from auditor.report.parts import HTML, PDF
 from auditor.report.view import build
