@@ -289,8 +289,10 @@ def run(config: AuditConfig) -> Audit:
     """Audit, render and say where the result is."""
     from auditor import report as rendering
     from auditor.lab import selftest
+    from auditor.models import hardware
     from auditor.pipeline import runner
 
+    hardware.keep_freed_memory()
     bars = Bars()
     done = selftest.attach(runner.run(config, progress=bars), config, progress=bars)
     console.print("Writing the report", highlight=False)

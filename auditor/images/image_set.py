@@ -24,6 +24,7 @@ from auditor.images.label_columns import Labelling
 from auditor.images.label_meaning import ClassMatcher
 from auditor.images.listings import Rows
 from auditor.images.sources.forms import list_photos
+from auditor.images.sources.objects import Photos, list_objects
 from auditor.record.schema import Remark
 
 __all__ = ["ImageSet", "load", "recognised"]
@@ -160,7 +161,7 @@ class ImageSet:
 
 
 def load(
-    spec: str,
+    photos: str | Photos,
     *,
     class_names: Sequence[str],
     class_ids: Sequence[str] | None,
@@ -178,7 +179,8 @@ def load(
     classes.
 
     Args:
-        spec: path of the folder, manifest or dataset.
+        photos: path of the folder, manifest or dataset; or the photos themselves, as
+            `auditor.images.sources.objects` describes them.
         class_names: the model's class names.
         class_ids: the model's folder ids such as WordNet ids, where it has them.
         labelled: whether each photo needs a class of the model.
@@ -193,7 +195,11 @@ def load(
     """
     matcher = ClassMatcher(class_names, class_ids)
     labelling = Labelling(matcher, labels, label_column) if labelled else None
-    listing = list_photos(spec, labelling=labelling)
+    if isinstance(photos, str):
+        spec, listing = photos, list_photos(photos, labelling=labelling)
+    else:
+        listing = list_objects(photos, labelling=labelling)
+        spec = f"the {type(photos).__name__}"
     total = len(listing.ids)
     if total == 0:
         raise ImagesError(f"{spec} holds no photos; check the path.")
@@ -222,7 +228,7 @@ def load(
         raise ImagesError(f"No photo of {spec} can be read; the first, {name}: {reason}.")
     if quarantined:
         logger.warning("%d of %d photos of %s cannot be used.", len(quarantined), total, spec)
-    photos = ImageSet(
+    found = ImageSet(
         ids=tuple(listing.ids[i] for i in kept),
         labels=None if listing.labels is None else tuple(listing.labels[i] for i in kept),
         digests=tuple(digests),
@@ -236,7 +242,7 @@ def load(
         decoding=decoding,
         looks=Looks.of(looks),
     )
-    return _each_once(spec, photos)
+    return _each_once(spec, found)
 
 
 def recognised(pool: ImageSet, images: ImageSet) -> ImageSet:

@@ -17,7 +17,7 @@ from auditor.models.description import Description, assumptions, complete
 from auditor.models.foreign import ForeignCode, named
 from auditor.models.huggingface import PlainLogits
 from auditor.models.preprocessing import Preprocess
-from auditor.models.sources import SOURCES
+from auditor.models.sources import SOURCES, GivenModel, Source, from_python_object
 from auditor.models.weights import save, weights_digest
 from auditor.record.schema import Output, Remark
 
@@ -113,7 +113,9 @@ def hookable(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def load(config: ModelConfig, *, device: torch.device) -> Classifier:
+def load(
+    config: ModelConfig, *, device: torch.device, given: GivenModel | None = None
+) -> Classifier:
     """Load a classifier, complete what it does not say of itself, and try it once.
 
     Specs: `torchvision:NAME[/WEIGHTS]`, `timm:NAME`, `hf:ORG/NAME` or `hf:FOLDER`,
@@ -127,16 +129,16 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
     weights are of another type, such as float16, is computed in float32. One that gives a single
     number, of which it is known that a sigmoid makes a probability, is a model of two classes.
 
+    Args:
+        config: what the user says of the model.
+        device: where it computes.
+        given: the network itself, of which a copy is audited; nothing is loaded then, and
+            `config.spec` is its name.
+
     Raises:
         ModelError: the model cannot be loaded, does not fit, or does not say what is needed.
     """
-    scheme, colon, rest = config.spec.partition(":")
-    if not colon or scheme not in SOURCES or not rest:
-        raise ModelError(
-            f"The model {config.spec!r} starts with none of "
-            f"{', '.join(name + ':' for name in SOURCES)}, followed by a name."
-        )
-    source = SOURCES[scheme](rest, config, device)
+    source = _source(config, device) if given is None else from_python_object(given, config)
     preprocess = complete(source.description, config)
     net, remarks = _in_float32(source.net)
     net = net.to(device).eval().requires_grad_(False)
@@ -153,6 +155,16 @@ def load(config: ModelConfig, *, device: torch.device) -> Classifier:
         net, preprocess, names.names, names.ids, source.digest, config.spec,
         remarks=(*source.remarks, *assumptions(source.description, config), *remarks),
     )  # fmt: skip
+
+
+def _source(config: ModelConfig, device: torch.device) -> Source:
+    scheme, colon, rest = config.spec.partition(":")
+    if not colon or scheme not in SOURCES or not rest:
+        raise ModelError(
+            f"The model {config.spec!r} starts with none of "
+            f"{', '.join(name + ':' for name in SOURCES)}, followed by a name."
+        )
+    return SOURCES[scheme](rest, config, device)
 
 
 def _in_float32(net: nn.Module) -> tuple[nn.Module, tuple[Remark, ...]]:

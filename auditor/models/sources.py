@@ -5,6 +5,7 @@ Each source gives a network and what is known of it; nothing is completed or che
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import os
@@ -36,7 +37,7 @@ from auditor.models.weights import (
 )
 from auditor.record.schema import Remark
 
-__all__ = ["SOURCES", "Source"]
+__all__ = ["SOURCES", "GivenModel", "Source", "from_python_object"]
 
 FACTORY_INPUT = Description(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 """A factory's module takes images in [0, 1] unless it or the user says otherwise."""
@@ -220,15 +221,18 @@ def _fit(architecture: Architecture, found: Weights, path: Path, config: ModelCo
     described = found.description.over(architecture.description)
     remarks = fitted.remarks
     if architecture.of_a_library and config.mean is None and found.description.mean is None:
-        remarks += (
-            Remark(
-                code="input-of-the-library",
-                text=f"{path.name} does not say how photos become its input; that of "
-                f"{architecture.name}'s own pretrained weights is taken where no option says "
-                "otherwise (--size, --resize, --aspect, --interpolation, --mean, --std).",
-            ),
-        )
+        remarks += (_input_of_the_library(path.name, f"{architecture.name}'s"),)
     return _source(fitted.net, described, remarks)
+
+
+def _input_of_the_library(what: str, whose: str) -> Remark:
+    """Nothing says what the model takes, so that what its library's own weights take is assumed."""
+    return Remark(
+        code="input-of-the-library",
+        text=f"{what} does not say how photos become its input; that of {whose} own pretrained "
+        "weights is taken where no option says otherwise (--size, --resize, --aspect, "
+        "--interpolation, --mean, --std).",
+    )
 
 
 # --- the user's code -----------------------------------------------------------------------------
@@ -242,6 +246,47 @@ def from_python(rest: str, config: ModelConfig, device: torch.device) -> Source:
         architecture = Architecture(config.spec, lambda _: net, described.over(FACTORY_INPUT))
         return _with_weights(architecture, config)
     return _source(net, described.over(FACTORY_INPUT))
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A network that is at hand in Python.
+
+    Attributes:
+        net: gives logits of shape (n, K) for images of shape (n, 3, H, W).
+        class_names: of the K classes, where neither it nor a file says them.
+        class_ids: folder ids of the classes, such as WordNet ids, where there are any.
+    """
+
+    net: nn.Module
+    class_names: tuple[str, ...] | None = None
+    class_ids: tuple[str, ...] | None = None
+
+
+def from_python_object(given: GivenModel, config: ModelConfig) -> Source:
+    """A copy of the network; what it takes is said by it (`net.auditor`), by timm or by the user.
+
+    Raises:
+        ModelError: it cannot be copied, or is no network.
+    """
+    net = _module(given.net, config.spec)
+    own = Description.parse(getattr(net, "auditor", None), source=config.spec)
+    classes = Description(class_names=given.class_names, class_ids=given.class_ids)
+    library = Description()
+    remarks: tuple[Remark, ...] = ()
+    timm_config = getattr(net, "pretrained_cfg", None)
+    if isinstance(timm_config, Mapping) and config.mean is None and own.mean is None:
+        library = libraries.timm_description(timm_config)
+        library = library.model_copy(update={"class_names": None, "class_ids": None})
+        remarks = (_input_of_the_library(config.spec, "its architecture's"),)
+    try:
+        made = copy.deepcopy(net)
+    except Exception as error:  # code that is not ours
+        raise ModelError(
+            f"{config.spec} cannot be copied ({named(error)}), and an audit changes no "
+            "network of yours; give a function that makes it as python:PACKAGE.MODULE:FACTORY."
+        ) from error
+    return _source(made, classes.over(own.over(library)), remarks)
 
 
 def _call_factory(rest: str) -> nn.Module:

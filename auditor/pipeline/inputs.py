@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +20,18 @@ from auditor.errors import ConfigError, ImagesError
 from auditor.evidence import credibility
 from auditor.images import image_set
 from auditor.images.image_set import ImageSet
+from auditor.images.sources.objects import Photos
 from auditor.models import hardware, loading
 from auditor.models.activations import Layers
 from auditor.models.loading import Classifier
+from auditor.models.sources import GivenModel
 from auditor.pipeline import model_check, planted
 from auditor.pipeline.engine import Worker
 from auditor.pipeline.progress import Watch
 from auditor.pipeline.selection import select_classes, settle_expected
 from auditor.record.schema import Remark
 
-__all__ = ["Inputs", "load", "now"]
+__all__ = ["Given", "Inputs", "load", "now"]
 
 LEAST_POOL = 2  # different photos: no direction is learned from one
 
@@ -90,18 +94,38 @@ class Inputs:
         return self.classifier.class_names
 
 
-def load(config: AuditConfig, watch: Watch) -> Inputs:
+@dataclass(frozen=True)
+class Given:
+    """What is at hand in Python, in place of what the configuration names.
+
+    Attributes:
+        model: the audited classifier.
+        images: the photos with their labels.
+        pool: the photos that concepts are learned from.
+    """
+
+    model: GivenModel | Classifier | None = None
+    images: Photos | None = None
+    pool: Photos | None = None
+
+
+def load(config: AuditConfig, watch: Watch, given: Given | None = None) -> Inputs:
     """Load the models, the probe, the concepts and the photos, and try them.
+
+    Args:
+        config: names all of them.
+        watch: told of the stage.
+        given: what is used in place of what the configuration names.
 
     Raises:
         AuditorError: whatever the user can mend, in one sentence.
     """
-    started = now()
+    started, given = now(), given or Given()
     device = hardware.choose_device(config.device)
     with watch.stage("load", 4) as step:
         planted.read(config.planted)  # what is wrong with it is told before the work
         bank = banks.load(config.concepts)
-        classifier = loading.load(config.model, device=device)
+        classifier = _classifier(config, given, device)
         hardware.laid_out(classifier.net)
         classes = select_classes(config.classes, classifier)
         expected = settle_expected(config.expected, classifier, bank)
@@ -109,7 +133,7 @@ def load(config: AuditConfig, watch: Watch) -> Inputs:
         step(1)
         probe = probes.load(config.probe, device=device, trust_code=config.trust_code)
         step(2)
-        photos = _photos(config, classifier, bank)
+        photos = _photos(config, given, classifier, bank)
         step(3)
         few = model_check.sampled(photos["images"])
         classifier, layers = model_check.tried(classifier, config.model, few, batch=config.batch)
@@ -123,7 +147,11 @@ def load(config: AuditConfig, watch: Watch) -> Inputs:
             "photos that can be read, and concepts are learned from their differences; give "
             "more."
         )
-    remarks = (*classifier.remarks, *probe.remarks, *images.remarks, *pool.remarks)
+    remarks = [*classifier.remarks, *probe.remarks]
+    if second is not None:
+        remarks += _said_of("the second model", second.remarks)
+    for name, listed in photos.items():
+        remarks += listed.remarks if name in ("images", "pool") else _said_of(name, listed.remarks)
     worker = Worker(classifier, layers, probe, photos, config.batch, config.seed)
     return Inputs(config, bank, worker, classes, second, tuple(dict.fromkeys(remarks)), started)
 
@@ -133,11 +161,19 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _photos(config: AuditConfig, classifier: Classifier, bank: ConceptBank) -> dict[str, ImageSet]:
+def _classifier(config: AuditConfig, given: Given, device: torch.device) -> Classifier:
+    if isinstance(given.model, Classifier):
+        return dataclasses.replace(given.model, net=copy.deepcopy(given.model.net).to(device))
+    return loading.load(config.model, device=device, given=given.model)
+
+
+def _photos(
+    config: AuditConfig, given: Given, classifier: Classifier, bank: ConceptBank
+) -> dict[str, ImageSet]:
     """All photos, by the names under which a `Worker` holds them."""
     decoding = classifier.preprocess.decoding
 
-    def of_config(spec: str, *, labelled: bool) -> ImageSet:
+    def of_config(spec: str | Photos, *, labelled: bool) -> ImageSet:
         return image_set.load(
             spec,
             class_names=classifier.class_names,
@@ -148,10 +184,11 @@ def _photos(config: AuditConfig, classifier: Classifier, bank: ConceptBank) -> d
             decoding=decoding,
         )
 
-    images = of_config(config.images, labelled=True)
+    images = of_config(given.images or config.images, labelled=True)
     pool = images
-    if config.pool is not None:
-        pool = image_set.recognised(of_config(config.pool, labelled=False), images)
+    named_pool = given.pool or config.pool
+    if named_pool is not None:
+        pool = image_set.recognised(of_config(named_pool, labelled=False), images)
     examples = {
         f"concept {concept.name}": image_set.load(
             str(concept.photos), class_names=(), class_ids=None, labelled=False, decoding=decoding
@@ -184,3 +221,8 @@ def _second(
             "the same ids or names of classes."
         )
     return model_check.settled(second, few, stated=config.second_model.output)
+
+
+def _said_of(whose: str, remarks: Sequence[Remark]) -> list[Remark]:
+    """Remarks that do not say themselves what they are about."""
+    return [r.model_copy(update={"text": f"Of {whose}: {r.text}"}) for r in remarks]

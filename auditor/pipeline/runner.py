@@ -16,7 +16,7 @@ from auditor.pipeline.experimenting import experiment
 from auditor.pipeline.generating import generate
 from auditor.pipeline.grouping import cluster
 from auditor.pipeline.illustrating import illustrate
-from auditor.pipeline.inputs import load
+from auditor.pipeline.inputs import Given, load
 from auditor.pipeline.judging import judge
 from auditor.pipeline.observing import observe
 from auditor.pipeline.progress import Progress, Silent, Watch
@@ -30,7 +30,9 @@ __all__ = ["run"]
 logger = logging.getLogger(__name__)
 
 
-def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
+def run(
+    config: AuditConfig, *, progress: Progress | None = None, given: Given | None = None
+) -> Audit:
     """Audit a classifier, and leave `audit.json` and its pictures in the run folder.
 
     An audit with another result that was there is kept below `previous`, with all that belongs to
@@ -39,17 +41,18 @@ def run(config: AuditConfig, *, progress: Progress | None = None) -> Audit:
     Args:
         config: everything that decides the result.
         progress: told of the stages, by default nobody.
+        given: a model and photos that are at hand in Python.
 
     Raises:
         AuditorError: whatever the user can mend, in one sentence.
     """
     out = _run_folder(config)
     with run_folder.locked(out):
-        return _audit(config, out, Watch(progress or Silent()))
+        return _audit(config, out, Watch(progress or Silent()), given)
 
 
-def _audit(config: AuditConfig, out: Path, watch: Watch) -> Audit:
-    inputs = load(config, watch)
+def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) -> Audit:
+    inputs = load(config, watch, given)
     engine = InProcess(inputs.worker, Work(out / "work"), watch)
     observed = observe(inputs, engine)
     made = generate(inputs, observed, engine)

@@ -1,0 +1,242 @@
+"""Audits from Python: `auditor.audit` and `auditor.load`.
+
+>>> import auditor
+>>> run = auditor.load("audit")  # doctest: +SKIP
+>>> run.findings()[["class", "concept", "grade"]]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from auditor.config import AuditConfig, ModelConfig
+from auditor.errors import ConfigError
+from auditor.record.schema import Audit
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from auditor.images.sources.objects import Photos
+    from auditor.models.loading import Classifier
+    from auditor.pipeline.progress import Progress
+
+__all__ = ["AuditRun", "audit", "load"]
+
+RECORD = "audit.json"
+SHOWN = 10  # findings in a notebook
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditRun:
+    """A finished audit.
+
+    Attributes:
+        audit: its record, the content of `audit.json`.
+        folder: the run folder, with the pictures.
+    """
+
+    audit: Audit
+    folder: Path
+
+    def findings(self) -> pd.DataFrame:
+        """One row for each finding, the best founded first.
+
+        Columns: id, class_index, class, concept, category, grade, test (the first of its evidence),
+        effect, low, high, n, q.
+        """
+        names = {c.index: c.name for c in self.audit.classes}
+        rows = []
+        for finding in self.audit.findings:
+            first = finding.evidence[0] if finding.evidence else None
+            rows.append(
+                {
+                    "id": finding.id,
+                    "class_index": finding.class_index,
+                    "class": names[finding.class_index],
+                    "concept": finding.concept,
+                    "category": finding.category,
+                    "grade": finding.grade,
+                    "test": first and first.test,
+                    "effect": first and first.effect.value,
+                    "low": first and first.effect.low,
+                    "high": first and first.effect.high,
+                    "n": first and first.n,
+                    "q": first and first.q,
+                }
+            )
+        return _frame(rows, FINDING_COLUMNS)
+
+    def scores(self) -> pd.DataFrame:
+        """One row for each class and concept: its score, rank, p, q and channels."""
+        rows = [
+            {
+                "class_index": c.index,
+                "class": c.name,
+                **score.model_dump(exclude={"channels"}),
+                **score.channels.model_dump(),
+            }
+            for c in self.audit.classes
+            for score in c.concepts
+        ]
+        return _frame(rows, ())
+
+    def report(self, *, pdf: bool = True) -> list[Path]:
+        """Write `report.html` and, unless `pdf` is false, `report.pdf` into the run folder.
+
+        Raises:
+            RunError: a file cannot be written, or the PDF cannot be made.
+        """
+        from auditor import report
+
+        return report.write(self.folder, pdf=pdf)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the findings, each with its first picture."""
+        from auditor.report.notebook import render
+
+        return render(self.audit, self.folder, most=SHOWN)
+
+
+FINDING_COLUMNS = (
+    "id", "class_index", "class", "concept", "category", "grade", "test", "effect", "low", "high",
+    "n", "q",
+)  # fmt: skip
+
+
+def load(folder: str | os.PathLike[str]) -> AuditRun:
+    """A finished audit from its run folder.
+
+    Raises:
+        RunError: there is none, or it cannot be read.
+    """
+    place = Path(folder)
+    return AuditRun(Audit.read(place / RECORD), place)
+
+
+def audit(
+    model: str | nn.Module | Classifier,
+    images: str | os.PathLike[str] | Photos,
+    *,
+    pool: str | os.PathLike[str] | Photos | None = None,
+    probe: str = "offline",
+    concepts: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "audit",
+    class_names: Sequence[str] | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> AuditRun:
+    """Audit a classifier, and leave the record with its pictures in a run folder.
+
+    The audited network is copied: yours stays as it is, and so do random numbers, import paths and
+    logging of the process.
+
+    Args:
+        model: a specification, such as `torchvision:resnet18`; a network, which gives logits of
+            shape (n, K) for images of shape (n, 3, H, W), with `size`, `mean` and `std` among the
+            settings and its `class_names`; or a `Classifier`.
+        images: what the command line takes, a data set of torchvision, or a sequence of pairs of a
+            picture and a label (see `auditor.images.sources.objects`).
+        pool: other photos that concepts are learned from, likewise, without labels.
+        probe: the CLIP probe.
+        concepts: a file of concepts in place of the built-in bank.
+        out: the run folder.
+        class_names: of the model, where it does not say them, in the order of its outputs; or a
+            file of them.
+        progress: told of the stages, by default nobody.
+        settings: all else that the configuration knows: fields of `auditor.config.AuditConfig`, of
+            its `model` (`size`, `mean`, ...), and mappings for its other sections
+            (`prototypes={"per_class": 2}`).
+
+    Raises:
+        AuditorError: whatever the user can mend, in one sentence.
+    """
+    from auditor.pipeline import runner
+    from auditor.pipeline.inputs import Given
+
+    names, file = _class_names(class_names)
+    given = Given(_given_model(model, names), _objects(images), _objects(pool))
+    data = _settings(settings)
+    data["model"] |= {"spec": model if isinstance(model, str) else f"python:{_name(model)}"}
+    data["model"] |= {"class_names": file}
+    data |= {"images": _said(images), "probe": probe, "out": os.fspath(out)}
+    data |= {"pool": None if pool is None else _said(pool)}
+    data |= {"concepts": None if concepts is None else os.fspath(concepts)}
+    config = AuditConfig.load(None, data)
+    return AuditRun(runner.run(config, progress=progress, given=given), Path(config.out))
+
+
+def _class_names(
+    given: Sequence[str] | str | os.PathLike[str] | None,
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """The names, or the file that holds them."""
+    if given is None:
+        return None, None
+    if isinstance(given, str | os.PathLike):
+        return None, os.fspath(given)
+    return tuple(map(str, given)), None
+
+
+def _given_model(model: Any, names: tuple[str, ...] | None) -> Any:
+    """The model where it is at hand; `None` where it is named."""
+    if isinstance(model, str):
+        if names is not None:
+            raise ConfigError("class_names is a list, which needs a network; give a file of names.")
+        return None
+    from torch import nn
+
+    from auditor.models.loading import Classifier
+    from auditor.models.sources import GivenModel
+
+    if isinstance(model, Classifier):
+        return model
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model is a {type(model).__name__}; give a specification such as "
+            "torchvision:resnet18, a torch.nn.Module or a Classifier."
+        )
+    return GivenModel(model, names)
+
+
+def _objects(photos: Any) -> Any:
+    """The photos where they are at hand; `None` where a path names them."""
+    return None if photos is None or isinstance(photos, str | os.PathLike) else photos
+
+
+def _said(photos: Any) -> str:
+    """Photos as the record names them."""
+    if isinstance(photos, str | os.PathLike):
+        return os.fspath(photos)
+    return f"{len(photos)} photos given in Python as {type(photos).__name__}"
+
+
+def _name(model: Any) -> str:
+    kind = type(model)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as `AuditConfig` has them: those of the model below `model`."""
+    of_model = set(ModelConfig.model_fields) - {"spec", "class_names"}
+    known = set(AuditConfig.model_fields)
+    data: dict[str, Any] = {"model": {}}
+    for name, value in settings.items():
+        if name in of_model and name not in known:
+            data["model"][name] = value
+        elif name == "trust_code":
+            data["model"][name] = data[name] = value
+        else:
+            data[name] = value
+    return data
+
+
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ConfigError("Data frames need the package pandas: install auditor[pandas].") from None
+    return pd.DataFrame(rows, columns=list(columns) or None)
