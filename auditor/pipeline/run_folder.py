@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from auditor.core.storage import UNFINISHED, digest_file, read_bytes, write_atomically
 from auditor.errors import RunError
 
@@ -30,6 +32,7 @@ __all__ = ["PREVIOUS", "RECORD", "amend", "claim", "locked", "publish", "staging
 Kind = Literal["run folder", "example", "self-test"]
 
 MARKER = ".auditor"
+LOCK = ".auditor.lock"
 MARK = "auditor: {}, format 1\n"
 RECORD = "audit.json"
 REPORTS = ("report.html", "report.pdf")
@@ -86,15 +89,12 @@ def locked(folder: Path, kind: Kind = "run folder") -> Iterator[None]:
     Raises:
         RunError: another run is writing to the folder, or as `claim`.
     """
-    import fcntl
-
     claim(folder, kind)
     with contextlib.ExitStack() as held:
         with _told(folder, kind):
-            marker = held.enter_context((folder / MARKER).open("r+b"))
             try:
-                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                held.enter_context(FileLock(folder / LOCK, timeout=0))
+            except Timeout:
                 raise RunError(
                     f"Another audit is writing to {folder}; wait for it or choose another --out."
                 ) from None

@@ -1,0 +1,32 @@
+"""The notebook of the examples runs from its first cell to its last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "audit-from-python.ipynb"
+
+
+def cells() -> list[str]:
+    """The code of the notebook."""
+    data = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in data["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "notebook"}
+    for cell in cells():
+        exec(compile(cell, NOTEBOOK.name, "exec"), names)
+    run = names["run"]
+    assert run._repr_html_().count("<tr>") > 1  # type: ignore[attr-defined]
+
+
+def test_the_notebook_is_kept_without_its_output() -> None:
+    data = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    for cell in data["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
