@@ -59,12 +59,14 @@ class Architecture:
         build: makes it, for a number of classes or, given `None`, its own.
         description: its input, where that does not depend on the weights.
         training_only: beginnings of the names of parts that are used in training only.
+        of_a_library: whether the description is that of a library's pretrained weights.
     """
 
     name: str
     build: Callable[[int | None], nn.Module]
     description: Description
     training_only: tuple[str, ...] = ()
+    of_a_library: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def torchvision_architecture(name: str) -> Architecture:
 
     members = torchvision.models.get_model_weights(name)
     described = _torchvision_input(members.DEFAULT)
-    return Architecture(f"torchvision:{name}", build, described, TRAINING_HEADS.get(name, ()))
+    parts = TRAINING_HEADS.get(name, ())
+    return Architecture(f"torchvision:{name}", build, described, parts, of_a_library=True)
 
 
 def _torchvision_input(member: Any) -> Description:
@@ -134,9 +135,8 @@ def timm_architecture(name: str) -> Architecture:
         raise ModelError(f"timm cannot build {name!r}: {first_line(error)}.") from None
     described = timm_description(config)
     # names belong to the pretrained weights, not to whatever weights the user brings
-    return Architecture(
-        f"timm:{name}", build, described.model_copy(update={"class_names": None, "class_ids": None})
-    )
+    described = described.model_copy(update={"class_names": None, "class_ids": None})
+    return Architecture(f"timm:{name}", build, described, of_a_library=True)
 
 
 def timm_description(config: Mapping[str, Any]) -> Description:

@@ -162,7 +162,7 @@ def from_file(rest: str, config: ModelConfig, device: torch.device) -> Source:
                 f"{rest} holds weights only; name their architecture with --arch "
                 "(torchvision:NAME, timm:NAME or python:PACKAGE.MODULE:FACTORY)."
             )
-        return _fit(_architecture(arch, trusted=config.arch is not None), found, path)
+        return _fit(_architecture(arch, trusted=config.arch is not None), found, path, config)
     return _from_pickle(path, config)
 
 
@@ -212,13 +212,23 @@ def _architecture(arch: str, *, trusted: bool) -> Architecture:
 def _with_weights(architecture: Architecture, config: ModelConfig) -> Source:
     path, chosen = choice(config.weights or "")
     found = read_weights(path, trust_code=config.trust_code, chosen=chosen)
-    return _fit(architecture, found, path)
+    return _fit(architecture, found, path, config)
 
 
-def _fit(architecture: Architecture, found: Weights, path: Path) -> Source:
+def _fit(architecture: Architecture, found: Weights, path: Path, config: ModelConfig) -> Source:
     fitted = fit(architecture, found, path)
     described = found.description.over(architecture.description)
-    return _source(fitted.net, described, fitted.remarks)
+    remarks = fitted.remarks
+    if architecture.of_a_library and config.mean is None and found.description.mean is None:
+        remarks += (
+            Remark(
+                code="input-of-the-library",
+                text=f"{path.name} does not say how photos become its input; that of "
+                f"{architecture.name}'s own pretrained weights is taken where no option says "
+                "otherwise (--size, --resize, --aspect, --interpolation, --mean, --std).",
+            ),
+        )
+    return _source(fitted.net, described, remarks)
 
 
 # --- the user's code -----------------------------------------------------------------------------

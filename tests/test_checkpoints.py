@@ -362,7 +362,8 @@ def test_remarks_reach_the_classifier_and_a_place_can_be_given(tmp_path: Path) -
     torch.save({"state_dict": zero, "state_dict_ema": behind("module.", state)}, path)
     loaded = load("timm:test_resnet", tmp_path, 4, weights=str(path))
     assert loaded.digest == weights_digest(state)
-    assert [r.code for r in loaded.remarks] == ["weights-taken", "averaged-weights-taken"]
+    codes = [remark.code for remark in loaded.remarks]
+    assert codes[:2] == ["weights-taken", "averaged-weights-taken"]
     for options in ({"weights": f"{path}#state_dict"}, {"arch": "timm:test_resnet"}):
         spec = "timm:test_resnet" if "weights" in options else f"file:{path}#state_dict"
         assert load(spec, tmp_path, 4, **options).digest == weights_digest(zero)
@@ -375,7 +376,29 @@ def test_heads_of_training_are_left_out(tmp_path: Path, name: str) -> None:
     loaded = load(f"torchvision:{name}", tmp_path, 4, weights=str(tmp_path / "c.pt"))
     own = loaded.net.state_dict()
     assert loaded.digest == weights_digest({k: v for k, v in full.state_dict().items() if k in own})
-    assert [remark.code for remark in loaded.remarks] == ["weights-left-out"]
+    assert [remark.code for remark in loaded.remarks][:1] == ["weights-left-out"]
+
+
+@pytest.mark.parametrize("spec", ["timm:test_resnet", "torchvision:resnet18"])
+@pytest.mark.parametrize("as_arch", [False, True])
+def test_the_input_of_a_library_is_said_where_nothing_states_it(
+    tmp_path: Path, spec: str, as_arch: bool
+) -> None:
+    library, _, name = spec.partition(":")
+    make = timm.create_model if library == "timm" else torchvision.models.get_model
+    path = tmp_path / "c.pt"
+    torch.save(make(name, num_classes=4).state_dict(), path)
+
+    def remarks(**options: Any) -> list[str]:
+        given = {"arch": spec} if as_arch else {"weights": str(path)}
+        found = load(f"file:{path}" if as_arch else spec, tmp_path, 4, **given, **options).remarks
+        return [remark.text for remark in found if remark.code == "input-of-the-library"]
+
+    (said,) = remarks()
+    assert "c.pt" in said
+    assert spec in said
+    assert "--mean" in said
+    assert remarks(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5)) == []
 
 
 def test_mmpretrain_names_are_translated_where_all_else_fits(tmp_path: Path) -> None:
@@ -386,6 +409,7 @@ def test_mmpretrain_names_are_translated_where_all_else_fits(tmp_path: Path) -> 
     loaded = load("torchvision:resnet18", tmp_path, 4, weights=str(tmp_path / "c.pt"))
     assert loaded.digest == weights_digest(state)
     codes = {remark.code: remark.serious for remark in loaded.remarks}
+    assert codes.pop("input-of-the-library") is False
     assert codes == {"weights-taken": False, "weights-of-mmpretrain": True}
 
 
