@@ -124,10 +124,14 @@ def _signals() -> Iterator[None]:
             usual = (signal.SIG_DFL, signal.default_int_handler)
             if number is not None and signal.getsignal(number) in usual:  # else as by nohup
                 before[number] = signal.signal(number, stop)
+    restore = True
     try:
         yield
+    except Stopped:
+        restore = False  # a second signal must not interrupt the end
+        raise
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if restore else ():
             signal.signal(number, handler)
 
 

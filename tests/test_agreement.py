@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -273,6 +274,25 @@ def test_a_class_at_chance_is_named() -> None:
     assert "--class-names" in str(caught.value)
     predictions[40] = 2
     assert told(labels, predictions) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "photos", "missed", "stops"),
+    [(12, 10, 1, False), (12, 10, 3, True), (12, 20, 1, True), (100, 10, 9, False),
+     (100, 10, 11, True), (100, 30, 1, True)],
+)  # fmt: skip
+def test_classes_that_bad_luck_may_miss_stop_no_audit(
+    classes: int, photos: int, missed: int, stops: bool
+) -> None:
+    """Of classes that are right for a quarter of their photos, some are missed altogether."""
+    labels = np.repeat(np.arange(classes), photos)
+    predictions = np.where(labels < missed, (labels + 1) % classes, labels).tolist()
+    given: dict[str, Any] = {"classes": classes, "anyway": False}
+    if stops:
+        with pytest.raises(ImagesError, match=f"{missed if missed > 1 else 'one'} audited class"):
+            told(labels.tolist(), predictions, **given)
+    else:
+        assert told(labels.tolist(), predictions, **given) == ["classes-at-chance"]
 
 
 def test_few_photos_of_a_class_tell_nothing() -> None:

@@ -114,6 +114,12 @@ def test_a_signal_ends_it_with_a_word(number: int, status: int, by: str) -> None
     assert stopped(number) == (status, f"auditor: stopped{by}; {AGAIN}")
 
 
+def test_a_second_signal_does_not_interrupt_the_end() -> None:
+    again = "import atexit\natexit.register(os.kill, os.getpid(), 2)\n"
+    done = ended(f"{again}os.kill(os.getpid(), 2)\nimport time\ntime.sleep(50)")
+    assert (done.returncode, done.stderr) == (130, f"auditor: stopped; {AGAIN}")
+
+
 def test_a_shell_sees_143_after_sigterm() -> None:
     done = ended("os.kill(os.getpid(), 15)", "; exit $?")
     assert done.returncode == 143
