@@ -234,7 +234,7 @@ def _kept(path: Path, origin: str) -> Arrays | None:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             digest = (file.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError, TypeError):  # the last where numpy has no such type
+    except (OSError, SafetensorError, TypeError, AttributeError):  # or numpy has no such type
         return None
     return arrays if digest == _digest(arrays, origin) else None
 

@@ -337,7 +337,8 @@ def damages(good: bytes, made: Path) -> Iterator[bytes]:
     yield save(ARRAYS)  # the right arrays, and no word on who wrote them
     yield save(ARRAYS, {"sha256": storage._digest(ARRAYS, "")})  # as an older version kept them
     yield save({"rows": np.zeros((3, 4), np.float32)}, {"sha256": "0" * 64})
-    yield safetensors.torch.save({"rows": torch.zeros(3, dtype=torch.bfloat16)})
+    for kind in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):
+        yield safetensors.torch.save({"rows": torch.zeros(3, dtype=kind)})
     yield pickle.dumps(Payload(made))
 
 
