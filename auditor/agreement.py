@@ -76,7 +76,7 @@ def check(
     other = better(classifier, images, labels, predictions, seed=seed, batch=batch)
     failed = _classes_at_chance(labels, predictions, classes, classifier.class_names)
     found = (
-        (_misread(other.reading) if other is not None and other.sure else None)
+        (_misread(other.reading) if other is not None and other.far and other.sure else None)
         or _at_chance(labels, predictions, by_chance)
         or (failed.told if failed is not None and failed.sure else None)
     )
@@ -88,7 +88,12 @@ def check(
         return (Remark(code=code, text=text, serious=True),)
     doubts: tuple[Remark, ...] = ()
     if other is not None:
-        text = f"{_misread(other.reading)[1]}. The photos are too few to say for sure."
+        why = (
+            "The photos are too few to say for sure"
+            if other.far
+            else "Wrong readings mostly cost more, so it may be another difference to the training"
+        )
+        text = f"{_misread(other.reading)[1]}. {why}."
         doubts = (Remark(code="another-reading-may-fit", text=text, serious=True),)
     if failed is not None:
         code, text = failed.told

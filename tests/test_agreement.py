@@ -321,3 +321,43 @@ def test_the_sample_is_spread_over_classes(sizes: tuple[int, ...]) -> None:
     counts = np.bincount(labels[rows], minlength=len(sizes))
     for count, size in zip(counts, sizes, strict=True):
         assert count == size or count >= counts.max() - 1
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "said"),
+    [
+        (30, 0, 300, "Wrong readings mostly cost more"),  # a tenth, surely
+        (60, 0, 300, "stops"),
+        (14, 0, 300, None),  # less than a twentieth
+        (40, 20, 300, None),  # which may be luck
+        (8, 0, 40, "too few to say for sure"),
+    ],
+)
+def test_a_slight_gain_is_a_remark(
+    gained: int, lost: int, n: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(n) % 4
+    right = np.arange(n) >= n // 4
+    other = right.copy()
+    other[np.flatnonzero(~right)[:gained]] = True
+    other[np.flatnonzero(right)[:lost]] = False
+    predictions, better = (np.where(each, labels, (labels + 1) % 4) for each in (right, other))
+    reading = misreadings.Reading("blue first", "give --channels bgr", labels, better, right)
+    monkeypatch.setattr(misreadings, "_other_inputs", lambda *_: [reading])
+    answers = (labels.tolist(), predictions.tolist())
+    if said == "stops":
+        with pytest.raises(ImagesError, match="give --channels bgr, or go on"):
+            told(*answers, anyway=False)
+        return
+    data = [png(np.full((8, 8, 3), float(k % 256))) for k in range(n)]
+    remarks = agreement.check(
+        model(Fixed(0)), photo_set(data, answers[0]), np.eye(4, dtype=np.float32)[answers[1]],
+        range(4), seed=0, batch=32, anyway=False,
+    )  # fmt: skip
+    if said is None:
+        assert remarks == ()
+        return
+    (remark,) = remarks
+    assert (remark.code, remark.serious) == ("another-reading-may-fit", True)
+    assert said in remark.text
+    assert "give --channels bgr" in remark.text
