@@ -33,6 +33,7 @@ PARTS = (
 )  # photos that other preprocessing is tried on; after each, the rest is dropped
 LEFT = 2  # readings, of those that are better, that all photos are spent on
 GAIN = 0.15  # in accuracy, from which another reading is far better
+SLIGHT = 0.05  # in accuracy, from which it is worth a remark
 LEVEL = 0.001  # of McNemar's test, divided by the number of readings
 DOUBTFUL = 0.05  # the same, where the photos are too few to say so for sure
 STREAM = 1947  # of random numbers, that others are not disturbed
@@ -103,9 +104,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Better:
-    """A reading that fits far better; `sure` if photos enough say so."""
+    """A reading that fits better: far better or slightly; `sure` if photos enough say so."""
 
     reading: Reading
+    far: bool
     sure: bool
 
 
@@ -129,7 +131,10 @@ def better(
     seed: int,
     batch: int,
 ) -> Better | None:
-    """The reading that fits best, if one fits far better than the present one.
+    """The reading that fits best, if one fits better than the present one.
+
+    Far better is a reading of labels or of photos from `GAIN` on; slightly better, which tells
+    nothing of labels, one of photos from `SLIGHT` on.
 
     Args:
         classifier: the audited model.
@@ -146,17 +151,19 @@ def better(
     rows = _sample(labels, np.random.default_rng([seed, STREAM]))
     if right[rows].mean() <= 1 - GAIN:  # else nothing can be so much better
         tried += _other_inputs(classifier, images, labels, right, rows, batch=batch)
-    for level in (LEVEL, DOUBTFUL):
+    # labels that some classes alone fit are a chance of what is taken for what
+    likely = [each for each in tried if not each.of_labels or each.balanced > 0.5]
+    for least, level in ((GAIN, LEVEL), (GAIN, DOUBTFUL), (SLIGHT, LEVEL)):
         fit = [
-            reading
-            for reading in tried
-            if reading.gain >= GAIN
-            and reading.p < level / len(tried)
-            # labels that some classes alone fit are a chance of what is taken for what
-            and (not reading.of_labels or reading.balanced > 0.5)
+            each
+            for each in likely
+            if each.gain >= least
+            and each.p < level / len(tried)
+            and (least == GAIN or not each.of_labels)
         ]
         if fit:
-            return Better(max(fit, key=lambda reading: reading.gain), level == LEVEL)
+            best = max(fit, key=lambda each: each.gain)
+            return Better(best, far=least == GAIN, sure=level == LEVEL)
     return None
 
 

@@ -19,6 +19,11 @@ from auditor.report.pictures import Thumbnails
 __all__ = ["write"]
 
 PRINTED = 224  # pixels of a picture's longer side on paper, where it is about 27 mm long
+SIGNS = {
+    "report.html": b'<meta name="generator" content="auditor ',
+    "report.pdf": b"/application#2fjson",  # the kind of the record that every PDF has attached
+}
+"""What is in every report of this program."""
 
 
 def write(folder: Path, *, pdf: bool = True) -> list[Path]:
@@ -28,11 +33,14 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
         The files written, the HTML first.
 
     Raises:
-        RunError: the audit cannot be read, a file cannot be written, or the PDF cannot be made;
-            then the HTML is there all the same, and no PDF of an older audit.
+        RunError: the audit cannot be read, a file cannot be written or is no report of this
+            program, or the PDF cannot be made; then the HTML is there all the same, and no PDF of
+            an older audit.
     """
     source = folder / "audit.json"
     audit = Audit.read(source)
+    for name, sign in SIGNS.items():
+        _check_ours(folder / name, sign)
     record = source.read_bytes()
     written = [folder / "report.html"]
     page = html.render(audit, Thumbnails(folder))
@@ -45,6 +53,17 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
         written.append(folder / "report.pdf")
         write_atomically(written[1], data, like=source)
     return written
+
+
+def _check_ours(path: Path, sign: bytes) -> None:
+    """A file of the user's own that has a report's name is neither replaced nor removed."""
+    with contextlib.suppress(OSError):  # where it cannot be read, it is told where it is written
+        # of a link only the link is replaced
+        if path.is_file() and not path.is_symlink() and sign not in path.read_bytes():
+            raise RunError(
+                f"{path} is no report of this program and would be replaced; move it, or copy "
+                "audit.json and its pictures to a folder of their own."
+            )
 
 
 def _check_same(source: Path, record: bytes) -> None:

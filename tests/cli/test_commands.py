@@ -28,6 +28,7 @@ from auditor import report
 from auditor.cli import commands, terminal
 from auditor.concepts import probes
 from auditor.config import AuditConfig
+from auditor.errors import RunError
 from auditor.pipeline import runner
 from auditor.pipeline.run_folder import locked
 from auditor.record.schema import Audit, Remark
@@ -405,6 +406,24 @@ def test_a_report_is_rendered_from_the_record_alone(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path / 'report.html'}\n"
     assert "MobileNetV2 before release 4" in (tmp_path / "report.html").read_text("utf-8")
     assert files(tmp_path) == {"audit.json", "report.html"}
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.pdf"])
+@pytest.mark.parametrize("pdf", [True, False])
+def test_a_report_that_is_the_user_s_own_is_neither_replaced_nor_removed(
+    tmp_path: Path, name: str, pdf: bool
+) -> None:
+    audit().write(tmp_path / "audit.json")
+    own = tmp_path / name
+    own.write_bytes(b"%PDF-1.7 of a user" if name.endswith("pdf") else b"<html>of a user</html>")
+    before = own.read_bytes()
+    with pytest.raises(RunError, match=rf"{name} is no report of this program.*move it"):
+        report.write(tmp_path, pdf=pdf)
+    assert own.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["audit.json", name])
+    own.unlink()
+    for _ in range(2):  # its own reports are written anew
+        assert len(report.write(tmp_path, pdf=pdf)) == 1 + pdf
 
 
 def test_a_pdf_of_another_audit_does_not_stay(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,6 +276,25 @@ def test_a_class_at_chance_is_named() -> None:
     assert told(labels, predictions) == []
 
 
+@pytest.mark.parametrize(
+    ("classes", "photos", "missed", "stops"),
+    [(12, 10, 1, False), (12, 10, 3, True), (12, 20, 1, True), (100, 10, 9, False),
+     (100, 10, 11, True), (100, 30, 1, True)],
+)  # fmt: skip
+def test_classes_that_bad_luck_may_miss_stop_no_audit(
+    classes: int, photos: int, missed: int, stops: bool
+) -> None:
+    """Of classes that are right for a quarter of their photos, some are missed altogether."""
+    labels = np.repeat(np.arange(classes), photos)
+    predictions = np.where(labels < missed, (labels + 1) % classes, labels).tolist()
+    given: dict[str, Any] = {"classes": classes, "anyway": False}
+    if stops:
+        with pytest.raises(ImagesError, match=f"{missed if missed > 1 else 'one'} audited class"):
+            told(labels.tolist(), predictions, **given)
+    else:
+        assert told(labels.tolist(), predictions, **given) == ["classes-at-chance"]
+
+
 def test_few_photos_of_a_class_tell_nothing() -> None:
     labels = [0] * 20 + [1] * 20 + [2] * 9
     assert told(labels, [0] * 20 + [1] * 20 + [0] * 9) == []
@@ -301,3 +321,43 @@ def test_the_sample_is_spread_over_classes(sizes: tuple[int, ...]) -> None:
     counts = np.bincount(labels[rows], minlength=len(sizes))
     for count, size in zip(counts, sizes, strict=True):
         assert count == size or count >= counts.max() - 1
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "said"),
+    [
+        (30, 0, 300, "Wrong readings mostly cost more"),  # a tenth, surely
+        (60, 0, 300, "stops"),
+        (14, 0, 300, None),  # less than a twentieth
+        (40, 20, 300, None),  # which may be luck
+        (8, 0, 40, "too few to say for sure"),
+    ],
+)
+def test_a_slight_gain_is_a_remark(
+    gained: int, lost: int, n: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(n) % 4
+    right = np.arange(n) >= n // 4
+    other = right.copy()
+    other[np.flatnonzero(~right)[:gained]] = True
+    other[np.flatnonzero(right)[:lost]] = False
+    predictions, better = (np.where(each, labels, (labels + 1) % 4) for each in (right, other))
+    reading = misreadings.Reading("blue first", "give --channels bgr", labels, better, right)
+    monkeypatch.setattr(misreadings, "_other_inputs", lambda *_, **__: [reading])
+    answers = (labels.tolist(), predictions.tolist())
+    if said == "stops":
+        with pytest.raises(ImagesError, match="give --channels bgr, or go on"):
+            told(*answers, anyway=False)
+        return
+    data = [png(np.full((8, 8, 3), float(k % 256))) for k in range(n)]
+    remarks = agreement.check(
+        model(Fixed(0)), photo_set(data, answers[0]), np.eye(4, dtype=np.float32)[answers[1]],
+        range(4), seed=0, batch=32, anyway=False,
+    )  # fmt: skip
+    if said is None:
+        assert remarks == ()
+        return
+    (remark,) = remarks
+    assert (remark.code, remark.serious) == ("another-reading-may-fit", True)
+    assert said in remark.text
+    assert "give --channels bgr" in remark.text
