@@ -3,7 +3,8 @@
     python -m benchmarks.readings [--every 3] [--out FILE] [NETWORK ...]
 
 Each network of `benchmarks.mobilenet_v2` is given photos as it wants them, and then in ways that
-users get wrong; `auditor.pipeline.agreement.check` says what it makes of each. One JSON line for each way:
+users get wrong; `auditor.pipeline.agreement.check` says what it makes of
+each. One JSON line for each way:
 accuracy, what was said, and seconds. Of the photos every third is taken, in the order of paths.
 """
 
