@@ -18,8 +18,15 @@ STREAMS = MappingProxyType(
         "drawn on": 3,  # photos of the pool that concepts are drawn on
         "middles": 4,  # photos around which surroundings are put
         "donors": 5,  # photos of the pool whose surroundings are used
+        "collages": 0xC011,  # pictures that stand in for photos
+        "prototype": 0x9E37,  # all that is random of one image, by class
+        "divergence": 0xD1F,  # bootstrap over photos and prototypes
+        "told apart": 0x70D,  # folds and bootstrap
+        "insertion": 0xC0F,  # bootstrap over photos, by class
+        "null": 0x17,  # random concepts
         "score interval": 0x5C0,  # bootstrap of a pair's score, by class and concept
         "divergence and harm": 0xDA,  # bootstrap of their rank correlation
+        "other readings": 1947,  # photos that other readings are tried on
     }
 )
 """What draws random numbers, with the integer that stands for it in a seed: never change one."""
@@ -37,4 +44,4 @@ def stream(seed: int, name: str, *items: int) -> np.random.Generator:
     >>> int(a.integers(1000)) == int(stream(0, "donors").integers(1000)) != int(b.integers(1000))
     True
     """
-    return np.random.default_rng((seed, STREAMS[name], *items))
+    return np.random.default_rng((seed, *items, STREAMS[name]))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auditor.core import seeds
 from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, proportion
 from auditor.errors import ModelError
@@ -183,7 +184,7 @@ def told_apart(
             f"not tested: {len(classes)} classes have prototypes and photos, "
             f"{2 * FOLDS} are needed",
         )
-    rng = np.random.default_rng((seed, 0x70D))
+    rng = seeds.stream(seed, "told apart")
     fold_of_class = rng.permutation(np.arange(len(classes)) % FOLDS)
     weights = np.concatenate(
         [np.ones((1, len(classes))), bootstrap_weights(len(classes), replicates, rng)]

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from auditor.core import seeds
 from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, rank_rows
 from auditor.record.schema import Divergence, LayerDivergence
@@ -112,7 +113,7 @@ def compare(
         seed: of the bootstrap.
     """
     counted = [name for name in photos if name not in used]
-    rng = np.random.default_rng((seed, 0xD1F))
+    rng = seeds.stream(seed, "divergence")
     reasons: dict[int, str] = {}
     members: dict[int, _Members] = {}
     for c in classes:

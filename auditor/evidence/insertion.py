@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from auditor.core import seeds
 from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval
 from auditor.core.vectors import log_odds
@@ -190,7 +191,7 @@ def test(
     """
     logs = insertions.log_probabilities[:, eligible, class_index].astype(np.float64)
     plain, edited, control = np.exp(logs)
-    rng = np.random.default_rng((seed, class_index, 0xC0F))
+    rng = seeds.stream(seed, "insertion", class_index)
     weights = bootstrap_weights(len(plain), replicates, rng) / len(plain)
     effect = interval(float((edited - plain).mean()), weights @ (edited - plain), len(plain))
     null = interval(float((control - plain).mean()), weights @ (control - plain), len(plain))

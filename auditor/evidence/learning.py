@@ -14,6 +14,7 @@ from auditor.concepts.banks import Concept, ConceptBank
 from auditor.concepts.probes import ProbeModel
 from auditor.concepts.texts import at_large
 from auditor.config import StatisticsConfig
+from auditor.core import seeds
 from auditor.core.vectors import unit_rows
 from auditor.evidence import scoring
 from auditor.evidence.directions import Source, Vocabulary
@@ -137,7 +138,7 @@ def learn(
         labelled=seen.labels is not None,
     )
     found = _found(bank, evidence, shown, chosen, statistics.min_photos)
-    rng = np.random.default_rng((seed, 0x17))
+    rng = seeds.stream(seed, "null")
     textcav = scoring.text_map(seen.rows, pool.features)
     typical = found.counts[found.counts > 0]
     if not len(typical):

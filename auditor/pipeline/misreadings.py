@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from auditor.core import seeds
 from auditor.images.image_set import ImageSet
 from auditor.models.loading import Classifier
 from auditor.models.preprocessing import Preprocess
@@ -36,7 +37,6 @@ GAIN = 0.15  # in accuracy, from which another reading is far better
 SLIGHT = 0.05  # in accuracy, from which it is worth a remark
 LEVEL = 0.001  # of McNemar's test, divided by the number of readings
 DOUBTFUL = 0.05  # the same, where the photos are too few to say so for sure
-STREAM = 1947  # of random numbers, that others are not disturbed
 
 USUAL = (
     ("ImageNet's mean and deviation", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -148,7 +148,7 @@ def better(
         Reading(words, advice, other, predictions, right, of_labels=True)
         for words, advice, other in _other_labels(images, labels)
     ]
-    rows = _sample(labels, np.random.default_rng([seed, STREAM]))
+    rows = _sample(labels, seeds.stream(seed, "other readings"))
     if right[rows].mean() <= 1 - GAIN:  # else nothing can be so much better
         tried += _other_inputs(classifier, images, labels, right, rows, batch=batch)
     # labels that some classes alone fit are a chance of what is taken for what

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from auditor.core import seeds
 from auditor.drawing import scenes
 
 __all__ = ["collages"]
@@ -34,7 +35,7 @@ def collages(n: int, height: int, width: int, *, seed: int = 0) -> Tensor:
         height, width: of each.
         seed: decides all of them.
     """
-    rng = np.random.default_rng((seed, 0xC011))
+    rng = seeds.stream(seed, "collages")
     photos = [Image.fromarray(pixels) for pixels in _sample_photos()]
     side = max(16, height, width)
     drawn = [

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from auditor.core import seeds
 from auditor.errors import ModelError
 from auditor.models import hardware
 from auditor.models.activations import Layers, recorded
@@ -73,7 +74,7 @@ class _Image:
 
     def __init__(self, item: Item, recipe: Recipe, aspect: float) -> None:
         self.item = item
-        generator = np.random.default_rng((item[1], item[0], 0x9E37))
+        generator = seeds.stream(item[1], "prototype", item[0])
         self.start_seed = generator.integers(2**31)
         self.views = View.random(
             recipe.steps, generator, aspect=aspect, patch=recipe.mode == "patch"
