@@ -64,14 +64,19 @@ def main() -> None:
         for name, recipe in recipes.items():
             if recipe.mode == "paper":
                 recipe = Recipe(mode="paper", parameterisation="pixel", steps=given.steps)
-            material = gather(
+            held = gather(
                 recipe.mode, classifier, layers, classes, images=images, pool=pool, pooled=pooled,
                 generic=np.ones(len(pool), bool), batch=BATCH, seed=0,
             )  # fmt: skip
+
+            def pixels(photos: image_set.ImageSet, rows: tuple[int, ...]) -> torch.Tensor:
+                parts = photos.subset(rows).batches(classifier.preprocess.fit, size=BATCH)
+                return torch.cat(list(parts))
+
             made = generate(
                 classifier, layers, [(c, 0) for c in classes], recipe,
-                expectation=material.expectation, photos=material.photos,
-                references=material.references,
+                expectation=held.expectation, photos=pixels(pool, held.grounds) if held.grounds else None,
+                references={c: pixels(images, rows) for c, rows in held.copied.items()},
             )  # fmt: skip
             rows[name] = dict(zip(classes, made.images, strict=True))
             print(name, made.probabilities.round(3), flush=True)

@@ -18,7 +18,7 @@ from auditor.pipeline.tasks import FindRegions, GeneratePrototypes
 from auditor.prototypes import parameterisations
 from auditor.prototypes.constraints import (
     LEAST_PHOTOS,
-    Material,
+    Constraints,
     gather,
     known_labels,
     least_left,
@@ -43,7 +43,7 @@ class Generated:
     """
 
     recipe: Recipe
-    constraints: Material
+    constraints: Constraints
     prototypes: Prototypes
     activations: Activations
     rows: NDArray[np.float32]
@@ -98,7 +98,7 @@ def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
 def make(
     items: Sequence[tuple[int, int]],
     recipe: Recipe,
-    constraints: Material,
+    constraints: Constraints,
     worker: Worker,
     engine: Engine,
     *,
@@ -115,7 +115,7 @@ def make(
         batch: images at once, and kept together; by default what memory serves best.
     """
     tasks = [
-        GeneratePrototypes(part, recipe, constraints, batch)
+        GeneratePrototypes(part, recipe, constraints.of({c for c, _ in part}), batch)
         for part in _batches(items, recipe, worker, batch)
     ]
     # they need not fit in memory together

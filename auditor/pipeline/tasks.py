@@ -25,7 +25,7 @@ from auditor.models.activations import Activations, Layers, collect
 from auditor.pipeline.engine import Shapes, Task, Worker
 from auditor.pipeline.progress import Step
 from auditor.prototypes import generation, isolation
-from auditor.prototypes.constraints import Material
+from auditor.prototypes.constraints import Constraints
 from auditor.prototypes.generation import Recipe
 
 __all__ = [
@@ -162,7 +162,7 @@ class GeneratePrototypes:
 
     items: tuple[tuple[int, int], ...]
     recipe: Recipe
-    constraints: Material
+    constraints: Constraints
     batch: int | None
     stage: ClassVar[str] = "prototypes"
     version: ClassVar[int] = 1
@@ -193,15 +193,15 @@ class GeneratePrototypes:
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
         """Optimise the images."""
         held = self.constraints
-        classes = {index for index, _ in self.items}
+        copied = {c: worker.inputs("images", rows) for c, rows in held.copied.items()}
         made = generation.generate(
             worker.classifier,
             worker.layers,
             self.items,
             self.recipe,
             expectation=held.expectation,
-            photos=held.photos,
-            references={c: held.references[c] for c in classes if c in held.references},
+            photos=worker.inputs("pool", held.grounds) if held.grounds else None,
+            references=copied,
             batch=self.batch,
             devices=hardware.peers(worker.device),
             on_step=step,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from auditor.core.storage import digest_value
 from auditor.errors import ConfigError
@@ -21,7 +21,7 @@ from auditor.prototypes.expectations import Expectation, expected, with_batch_no
 from auditor.prototypes.generation import Mode
 from auditor.prototypes.objectives import sorted_layers
 
-__all__ = ["LEAST_PHOTOS", "Material", "gather", "known_labels", "least_left"]
+__all__ = ["LEAST_PHOTOS", "Constraints", "gather", "known_labels", "least_left"]
 
 LEAST_PHOTOS = 32  # with fewer generic photos the mode `auto` takes collages
 BACKGROUNDS = 256  # photos that patches are put on
@@ -31,13 +31,14 @@ NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Material:
-    """Inputs of `prototypes.generate`, with what a report says of them.
+class Constraints:
+    """What prototypes are held to, with what a report says of it.
 
     Attributes:
         expectation: what the early layers are held to, or `None`.
-        photos: what patches are put on, or `None`.
-        references: photos of each class that are copied; empty but for the mode `reference`.
+        grounds: positions in the pool of the photos that patches are put on.
+        copied: positions, among the audited photos, of those of each class whose activations are
+            copied; empty but for the mode `reference`.
         used: positions of the audited photos of a class that its own images were held to or put
             on: they are held out of the divergence.
         layers: names of the layers that the optimisation held to anything, in path order.
@@ -46,12 +47,21 @@ class Material:
     """
 
     expectation: Expectation | None
-    photos: Tensor | None
-    references: Mapping[int, Tensor]
+    grounds: tuple[int, ...]
+    copied: Mapping[int, tuple[int, ...]]
     used: NDArray[np.int64]
     layers: tuple[str, ...]
     digest: str
     words: str
+
+    def of(self, classes: Collection[int]) -> Constraints:
+        """What a few of the classes are held to, which is small enough to be sent elsewhere."""
+        expectation = self.expectation
+        return dataclasses.replace(
+            self,
+            expectation=None if expectation is None else expectation.of(classes),
+            copied={c: rows for c, rows in self.copied.items() if c in classes},
+        )
 
 
 def known_labels(images: ImageSet, pool: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -77,8 +87,8 @@ def gather(
     generic: NDArray[np.bool_],
     batch: int,
     seed: int,
-) -> Material:
-    """The material of a mode.
+) -> Constraints:
+    """What prototypes of a mode are held to.
 
     Args:
         mode: of the prototypes.
@@ -94,7 +104,7 @@ def gather(
     sources = _Sources(classifier, layers, classes, images, pool, pooled, generic, batch)
     key: list[Any] = [mode, list(classes), seed]
     if mode == "paper":
-        return Material(None, None, {}, NOTHING, (), digest_value(key), "the model alone")
+        return Constraints(None, (), {}, NOTHING, (), digest_value(key), "the model alone")
     if mode == "patch":
         return sources.patch(key)
     if mode == "data-free":
@@ -119,21 +129,18 @@ class _Sources:
     generic: NDArray[np.bool_]
     batch: int
 
-    def pixels(self, photos: ImageSet) -> Tensor:
-        """Photos as the model sees them, of shape (n, 3, H, W) in [0, 1]."""
-        return torch.cat(list(photos.batches(self.classifier.preprocess.fit, size=self.batch)))
-
-    def patch(self, key: list[Any]) -> Material:
+    def patch(self, key: list[Any]) -> Constraints:
         """Photos that patches are put on: those of no audited class, where there are any."""
         rows = np.flatnonzero(self.generic)
         free = rows[~np.isin(known_labels(self.images, self.pool, rows), self.classes)]
-        few = self.pool.subset((free if len(free) else rows)[:BACKGROUNDS].tolist())
+        grounds = tuple((free if len(free) else rows)[:BACKGROUNDS].tolist())
+        few = self.pool.subset(grounds)
         used = np.flatnonzero(np.isin(self.images.identities, few.identities))
         words = f"the model, and {len(few)} photos of the pool that patches were put on"
         digest = digest_value([*key, few.digest])
-        return Material(None, self.pixels(few), {}, used, (), digest, words)
+        return Constraints(None, grounds, {}, used, (), digest, words)
 
-    def data_free(self, key: list[Any], seed: int) -> Material:
+    def data_free(self, key: list[Any], seed: int) -> Constraints:
         """What collages, and batch normalisation where the model has it, lead to expect."""
         drawn = collages(COLLAGES, *self.classifier.preprocess.size, seed=seed)
         seen = collect(self.classifier, self.layers, torch.split(drawn, self.batch))
@@ -143,9 +150,9 @@ class _Sources:
         if expectation is not of_collages:
             words += " and what batch normalisation recorded in training"
         digest = digest_value([*key, len(drawn)])
-        return Material(expectation, None, {}, NOTHING, tuple(expectation.layers), digest, words)
+        return Constraints(expectation, (), {}, NOTHING, tuple(expectation.layers), digest, words)
 
-    def natural(self, key: list[Any], mode: Mode) -> Material:
+    def natural(self, key: list[Any], mode: Mode) -> Constraints:
         """What generic photos of the pool lead to expect of each class.
 
         Raises:
@@ -167,10 +174,10 @@ class _Sources:
         expectation = expected(seen, self.layers, self.classes, labels=labels)
         digest = digest_value([*key, self.pool.subset(rows.tolist()).digest, labels.tolist()])
         words = f"{len(rows)} photos of the pool, a class's own left out of its fit where known"
-        return Material(expectation, None, {}, NOTHING, tuple(expectation.layers), digest, words)
+        return Constraints(expectation, (), {}, NOTHING, tuple(expectation.layers), digest, words)
 
-    def reference(self, natural: Material) -> Material:
-        """The material of `natural`, and audited photos of each class that are copied.
+    def reference(self, natural: Constraints) -> Constraints:
+        """What `natural` gives, and audited photos of each class that are copied.
 
         Raises:
             ConfigError: a class has fewer than two photos.
@@ -185,16 +192,13 @@ class _Sources:
                 f"{len(without)} have fewer than two ({', '.join(without[:5])}); choose 'natural', "
                 "or other --classes."
             )
-        references = {
-            c: self.pixels(self.images.subset(rows.tolist())) for c, rows in copied.items()
-        }
         rows = np.concatenate([*copied.values(), NOTHING])
         digests = self.images.digests
         copies = {digests[int(i)] for i in rows}  # a photo listed twice is held out twice
         used = np.flatnonzero([digest in copies for digest in digests])
         held = {*natural.layers, *sorted_layers(self.classifier, self.layers)}
-        return Material(
-            natural.expectation, None, references, used,
+        return Constraints(
+            natural.expectation, (), {c: tuple(rows.tolist()) for c, rows in copied.items()}, used,
             tuple(name for name in self.layers.path if name in held),
             digest_value([natural.digest, self.images.subset(used.tolist()).digest]),
             f"{natural.words}; and {len(used)} photos of the audited classes, whose activations "

@@ -15,7 +15,7 @@ layers are named, and divergence is read off the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,20 @@ class Expectation:
     pixels: ChannelStatistics
     level: float
     n_photos: int
+
+    def of(self, classes: Collection[int]) -> Expectation:
+        """The part that is of some of the classes."""
+        rows = [row for row, c in enumerate(self.classes) if c in classes]
+
+        def part(whole: ChannelStatistics) -> ChannelStatistics:
+            return dataclasses.replace(whole, mean=whole.mean[rows], spread=whole.spread[rows])
+
+        return dataclasses.replace(
+            self,
+            classes=tuple(self.classes[row] for row in rows),
+            layers={name: part(whole) for name, whole in self.layers.items()},
+            pixels=part(self.pixels),
+        )
 
 
 def expected(
