@@ -75,7 +75,8 @@ def main() -> None:
 
             made = generate(
                 classifier, layers, [(c, 0) for c in classes], recipe,
-                expectation=held.expectation, photos=pixels(pool, held.grounds) if held.grounds else None,
+                expectation=held.expectation,
+                photos=pixels(pool, held.grounds) if held.grounds else None,
                 references={c: pixels(images, rows) for c, rows in held.copied.items()},
             )  # fmt: skip
             rows[name] = dict(zip(classes, made.images, strict=True))
