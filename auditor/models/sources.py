@@ -5,12 +5,13 @@ Each source gives a network and what is known of it; nothing is completed or che
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,26 +295,44 @@ def _call_factory(rest: str) -> nn.Module:
     if not module_name or not name:
         raise ModelError(f"python:{rest} is not of the form python:PACKAGE.MODULE:FACTORY.")
     folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # it stays there: the network may import when it runs
-    try:
-        with ForeignCode():
-            module = importlib.import_module(module_name)
-    except Exception as error:  # code that is not ours
-        raise ModelError(
-            f"Cannot import {module_name} from {folder} or PYTHONPATH: {named(error)}."
-        ) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise ModelError(f"{module_name} has no function {name}; check --model.")
-    try:
-        with ForeignCode():
-            net = factory()
-    except Exception as error:  # code that is not ours
-        raise ModelError(
-            f"The factory python:{rest}, called without arguments, fails: {named(error)}."
-        ) from error
+    with _first_on_path(folder):
+        try:
+            with ForeignCode():
+                module = importlib.import_module(module_name)
+        except Exception as error:  # code that is not ours
+            raise ModelError(
+                f"Cannot import {module_name} from {folder} or PYTHONPATH: {named(error)}."
+            ) from error
+        factory = getattr(module, name, None)
+        if not callable(factory):
+            raise ModelError(f"{module_name} has no function {name}; check --model.")
+        try:
+            with ForeignCode():
+                net = factory()
+        except Exception as error:  # code that is not ours
+            raise ModelError(
+                f"The factory python:{rest}, called without arguments, fails: {named(error)}."
+            ) from error
     return _module(net, f"python:{rest}")
+
+
+@contextlib.contextmanager
+def _first_on_path(folder: str) -> Iterator[None]:
+    """Modules of a folder come before all others in the block, and after all others from then on.
+
+    They stay to be found, for the network may import when it runs; but a file of the user's that
+    has the name of a library must not stand in for it.
+    """
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # code that is not ours may have taken it away
+            sys.path.remove(folder)
+        sys.path.append(folder)
 
 
 def _module(value: object, spec: str) -> nn.Module:

@@ -10,8 +10,10 @@ import json
 import os
 import pickle
 import shutil
+import sys
 import threading
 import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -452,15 +454,20 @@ def test_a_damaged_hugging_face_dataset(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        (None, r"install auditor\[datasets\]"),
+        (types.ModuleType("datasets"), "has its name; rename"),
+    ],
+)
 def test_hugging_face_dataset_without_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, told: str
 ) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", module)
     put(tmp_path, "state.json", json.dumps({}).encode())
     put(tmp_path, "dataset_info.json", json.dumps({}).encode())
-    with pytest.raises(ImagesError, match=r"install auditor\[datasets\]"):
+    with pytest.raises(ImagesError, match=told):
         load(tmp_path)
 
 

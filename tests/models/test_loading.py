@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import importlib
 import io
 import json
 import os
@@ -835,6 +836,22 @@ def test_factory_takes_plain_images(factories: str, tmp_path: Path) -> None:
     check_same(classifier, timm.create_model("test_resnet", num_classes=5).eval())
     with pytest.raises(ModelError, match="--size"):
         load(f"{factories}plain")
+
+
+def test_a_user_s_file_stands_in_for_no_library(
+    factories: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    (libraries / "plotting.py").write_text("WHOSE = 'the library'")
+    (tmp_path / "plotting.py").write_text("WHOSE = 'the user'")
+    (tmp_path / "late.py").write_text("WHOSE = 'the user'")
+    monkeypatch.syspath_prepend(str(libraries))
+    for name in ("plotting", "late"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    load(f"{factories}described")
+    assert importlib.import_module("plotting").WHOSE == "the library"
+    assert importlib.import_module("late").WHOSE == "the user", "the network may import later"
 
 
 def test_factory_may_describe_its_module(factories: str) -> None:

@@ -50,6 +50,11 @@ def _kept_open(path: str, written: tuple[int, int]) -> tuple[_Table, str]:
             f"{path} is a Hugging Face dataset, which needs the package datasets: "
             "install auditor[datasets]."
         ) from None
+    if not hasattr(datasets, "load_from_disk"):
+        raise ImagesError(
+            f"{path} needs the package datasets, and {getattr(datasets, '__file__', 'a module')} "
+            "has its name; rename that file."
+        )
     try:
         saved: _Table = datasets.load_from_disk(path)
         table = saved.with_format(None)  # labels as Python's numbers, and all columns
