@@ -34,6 +34,7 @@ PARTS = (
 )  # photos that other preprocessing is tried on; after each, the rest is dropped
 LEFT = 2  # readings, of those that are better, that all photos are spent on
 GAIN = 0.15  # in accuracy, from which another reading is far better
+LUCK = 0.05  # in accuracy on the first photos, by which a better reading may seem worse
 SLIGHT = 0.05  # in accuracy, from which it is worth a remark
 LEVEL = 0.001  # of McNemar's test, divided by the number of readings
 DOUBTFUL = 0.05  # the same, where the photos are too few to say so for sure
@@ -79,6 +80,11 @@ class Reading:
         """In accuracy, over the present reading or over chance, whichever is higher."""
         lower = max(float(self.before.mean()), chance(self.labels, self.predictions))
         return float(self.right.mean()) - lower
+
+    @property
+    def differs(self) -> bool:
+        """Whether the model is right for other photos by it."""
+        return bool((self.right != self.before).any())
 
     @property
     def p(self) -> float:
@@ -224,7 +230,7 @@ def _other_inputs(
     ]
     tried: dict[int, Reading] = {}
     alive = list(range(len(inputs)))
-    for part in filter(len, np.split(rows, PARTS[:-1])):
+    for turn, part in enumerate(filter(len, np.split(rows, PARTS[:-1]))):
         answers = _answers(classifier, [inputs[k] for k in alive], part, batch)
         for k, answer in zip(alive, answers, strict=True):
             seen = labels[part], answer, right[part]
@@ -234,8 +240,9 @@ def _other_inputs(
                 if k in tried
                 else Reading(each.words, each.advice, *seen)
             )
-        alive = [k for k in alive if tried[k].gain > 0]
-        if len(tried[alive[0]].labels if alive else ()) > PARTS[0]:
+        least = 0 if turn else -LUCK
+        alive = [k for k in alive if tried[k].gain > least and tried[k].differs]
+        if turn:
             alive = sorted(alive, key=lambda k: -tried[k].gain)[:LEFT]
     return list(tried.values())
 
