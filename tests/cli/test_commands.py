@@ -31,6 +31,7 @@ from auditor.config import AuditConfig
 from auditor.pipeline import runner
 from auditor.pipeline.run_folder import locked
 from auditor.record.schema import Audit, Remark
+from auditor.report import notes
 from auditor.report.pictures import Missing, Thumbnails
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
@@ -596,7 +597,7 @@ def test_nothing_found_says_what_would_have_been_found(run: Run) -> None:
     assert re.fullmatch(
         r"none by the score alone: \d+ random scores cannot give q < 1e-06 among "
         rf"{coverage.hypotheses} pairs; only photos could",
-        coverage.smallest_effect,
+        notes.smallest(coverage.smallest_effect),
     )
     assert f"None among the {coverage.hypotheses} hypotheses tested" in run.html
     assert "0 findings on photos, 0 suspected" in " ".join(run.done.err.split())

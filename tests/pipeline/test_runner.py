@@ -19,6 +19,7 @@ from auditor.errors import ConfigError, ImagesError
 from auditor.pipeline import run_folder, runner
 from auditor.prototypes import generation
 from auditor.record.schema import Audit
+from auditor.report import notes
 
 
 def without_times(path):
@@ -79,7 +80,7 @@ def test_a_user_error_is_one_sentence_and_exit_code_2(user, monkeypatch, capsys)
 def test_photos_that_the_pool_shares_are_said(user):
     def told():
         rows = runner.run(AuditConfig.model_validate(user)).coverage.not_tested
-        return [row.reason for row in rows if row.what == "an independent pool"]
+        return [notes.reason(row.reason) for row in rows if row.what == "independent_pool"]
 
     (reason,) = told()
     assert reason.startswith("24 audited photos are also in the pool")
@@ -197,17 +198,17 @@ def test_the_mode_of_prototypes_is_said_with_what_it_used(user, mode):
     made = audit.prototyping
     assert made is not None
     assert made.mode == mode
-    used = {"data-free": "collages", "paper": "alone", "patch": "put on"}
-    assert used[mode] in made.used
+    used = {"data-free": "collages", "paper": "model_alone", "patch": "patched_photos"}
+    assert made.used.code == used[mode]
     assert bool(made.layers_used) == (mode == "data-free")
     for audited in audit.classes:
         for prototype in audited.prototypes:
             assert prototype.region is not None
-            assert (Path(audit.spec.out) / prototype.region.file).exists()
+            assert (Path(audit.settings().out) / prototype.region.file).exists()
         for layer in audited.divergence.layers:
             assert layer.used == (layer.name in made.layers_used)
-    reasons = {row.what: row.reason for row in audit.coverage.not_tested}
-    assert "--second-model" in reasons["transfer of prototypes to a second model"]
+    reasons = {row.what: row.reason.code for row in audit.coverage.not_tested}
+    assert reasons["transfer"] == "no_second_model"
 
 
 def test_a_second_model_judges_the_prototypes(user):
