@@ -73,9 +73,10 @@ def _of_gap(gap: NotTested, indices: set[int], bank: set[str]) -> Iterator[str]:
 def _of_the_whole(audit: Audit) -> Iterator[str]:
     status, provenance = audit.verdict.status, audit.provenance
     yield from _twice("table", (table.name for table in audit.tables))
-    named = [c.index for c in (*audit.classes, *audit.other_classes)]
-    if audit.other_classes:
-        yield from _twice("named class index", named)
+    audited = {c.index for c in audit.classes}
+    if any(c.index in audited for c in audit.other_classes):
+        yield "a class that was audited is among the others"
+    yield from _twice("class index", (c.index for c in audit.other_classes))
     if status != "not_assessed" and not audit.verdict.reasons:
         yield f"the verdict is {status} without a criterion or reason"
     for what, time in (

@@ -127,7 +127,7 @@ RECORDS: tuple[Fault, ...] = (
                 "run/audit.json is not valid JSON (Expecting property name enclosed in double quotes: line",
             ),
             "NaN": (
-                '{"schema_version": "1.7", "x": NaN}',
+                '{"schema_version": "2.0", "x": NaN}',
                 "run/audit.json is not a valid audit: tool: Field required",
             ),
             "a list": (

@@ -240,7 +240,9 @@ def test_a_record_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert "it is no regular file" in refusal(tmp_path / "audit.json")
 
 
-@pytest.mark.parametrize("version", ["1", "1.x", "1.7.3", "01.7", " 1.7", "1.-1", "0.9", 1.7, [1], None])
+@pytest.mark.parametrize(
+    "version", ["1", "1.x", "1.7.3", "01.7", " 1.7", "1.-1", "0.9", 1.7, [1], None]
+)
 def test_a_version_that_is_none_is_told(version: object, tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(json.dumps(plain(audit()) | {"schema_version": version}))
     assert "has schema version" in refusal(tmp_path / "audit.json")
