@@ -161,7 +161,8 @@ def _others(
     inputs: Inputs, clusters: Sequence[Cluster], findings: Sequence[Finding]
 ) -> Iterator[OtherClass]:
     """The classes that were not audited and are shown all the same."""
-    pictures = [p for shown in (*clusters, *findings) for p in shown.pictures]
+    pictures = [p for cluster in clusters for p in cluster.pictures]
+    pictures += [p for finding in findings for p in finding.pictures]
     seen = {p.owner for p in pictures if p.owner is not None}
     seen |= {share.index for cluster in clusters for share in cluster.classes}
     for index in sorted(seen - set(inputs.classes)):

@@ -15,9 +15,10 @@ from auditor.cli import commands
 from auditor.concepts import banks
 from auditor.concepts.banks import Concept, ConceptBank
 from auditor.config import AuditConfig
-from auditor.errors import ConfigError, ImagesError
+from auditor.errors import ConfigError, ImagesError, RunError
 from auditor.pipeline import run_folder, runner
 from auditor.prototypes import generation
+from auditor.record import tables
 from auditor.record.schema import Audit
 from auditor.report import notes
 
@@ -52,6 +53,34 @@ def test_an_audit_is_whole_and_resumes_to_the_same(user, monkeypatch):
     Path("audit/audit.json").unlink()
     runner.run(AuditConfig.model_validate(user))
     assert without_times("audit/audit.json") == first
+
+
+def test_the_files_beside_the_record_are_its_own(user):
+    done = runner.run(AuditConfig.model_validate(user))
+    out = Path("audit")
+    assert [table.name for table in done.tables] == ["scores", "tests"]
+    scored = tables.read(out, done, "scores")
+    assert len(scored["concept"]) == sum(c.n_concepts for c in done.classes)
+    named = {(f.class_index, f.concept) for f in done.findings}
+    whole = tables.scores(out, done)
+    for row in done.classes:
+        every = whole[row.index]
+        ranks = [score.rank for score in every if score.rank is not None]
+        assert ranks == list(range(1, len(ranks) + 1))
+        assert row.concepts[:20] == every[:20]
+        assert len(row.concepts) >= min(20, len(every))
+        assert {concept for index, concept in named if index == row.index} <= {
+            score.concept for score in row.concepts
+        }
+        assert row.n_hypotheses <= sum(score.q is not None for score in every)
+    photos = tables.read(out, done, "tests")
+    assert set(photos["finding"]) <= {finding.id for finding in done.findings}
+    made = {(f.id, e.test) for f in done.findings for e in f.evidence if e.test != "naming"}
+    assert set(zip(photos["finding"], photos["test"], strict=True)) == made
+    assert set(photos["role"]) <= {"with", "without", "own", "drawn", "control", "middle"}
+    (out / "scores.parquet").write_bytes(b"another")
+    with pytest.raises(RunError, match="its SHA-256 differs"):
+        tables.scores(out, done)
 
 
 def test_the_report_escapes_class_names(user):
