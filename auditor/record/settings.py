@@ -42,7 +42,7 @@ def without(data: Any, places: list[tuple[int | str, ...]]) -> Any:
     if isinstance(data, dict):
         kept = [key for key in data if (key,) not in places]
     elif isinstance(data, list):
-        kept = list(range(len(data)))
+        kept = [place for place in range(len(data)) if (place,) not in places]
     else:
         return data
     inner = {key: [p[1:] for p in places if p and p[0] == key and len(p) > 1] for key in kept}

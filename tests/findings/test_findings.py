@@ -495,7 +495,13 @@ def test_associations_are_corrected_together() -> None:
 NAMES = ("husky", "carton", "traffic light", "safe")
 CLASSES = (2, 0)  # of the rows
 UNASSESSED = Divergence(
-    score=None, class_specific=None, rank=None, rank_low=None, rank_high=None, reason="", layers=()
+    score=None,
+    class_specific=None,
+    rank=None,
+    rank_low=None,
+    rank_high=None,
+    reason=None,
+    layers=(),
 )
 
 
