@@ -80,7 +80,7 @@ def test_the_files_beside_the_record_are_its_own(user):
     assert set(photos["role"]) <= {"with", "without", "own", "drawn", "control", "middle"}
     (out / "scores.parquet").write_bytes(b"another")
     with pytest.raises(RunError, match="its SHA-256 differs"):
-        tables.scores(out, done)
+        tables.read(out, done, "scores")
 
 
 def test_the_report_escapes_class_names(user):
