@@ -37,6 +37,7 @@ from auditor.models import hardware, loading
 from auditor.models.activations import find_layers
 from auditor.pipeline import runner
 from auditor.pipeline.observing import path_photos
+from auditor.record import tables
 from auditor.record.schema import Audit
 from benchmarks.observing import Observer
 from benchmarks.studies import Job, keep, unfinished
@@ -275,9 +276,10 @@ def baselines(
     names = probe.encode_texts([f"a photo of a {name}" for name in classifier.class_names]).numpy()
     column = {concept.name: j for j, concept in enumerate(bank.concepts)}
     found = []
+    scored = tables.scores(Path(config.out), audit)
     for planted in audit.planted or ():
         index = planted.class_index
-        listed = scoring.candidates(planted, audit)
+        listed = scoring.candidates(planted, audit, scored)
         wrong = (predicted == index) & (labels != index)
         right = (predicted == labels) & np.isin(labels, labels[wrong])
         places: dict[str, float | None] = {"candidates": len(listed)}

@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 from auditor.lab import example
 from auditor.models import hardware
 from auditor.pipeline import runner
+from auditor.record import tables
 from auditor.record.schema import Audit
 
 
@@ -60,8 +61,11 @@ def compared(first: tuple[Path, Audit], second: tuple[Path, Audit]) -> dict[str,
     """How near two audits are: of prototypes, divergence and concept scores."""
     (home, a), (folder, b) = first, second
     scores = [
-        [{c.concept: c.score for c in row.concepts if c.score is not None} for row in audit.classes]
-        for audit in (a, b)
+        [
+            {c.concept: c.score for c in concepts if c.score is not None}
+            for concepts in tables.scores(place, audit).values()
+        ]
+        for place, audit in (first, second)
     ]
     pairs = np.array(
         [

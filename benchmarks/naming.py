@@ -23,6 +23,7 @@ from auditor.cli.terminal import Bars
 from auditor.concepts import probes
 from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
 from auditor.pipeline import runner
+from auditor.record import tables
 from benchmarks.published import (
     Published,
     control,
@@ -64,20 +65,21 @@ def main() -> None:
         progress=Bars(),
     )
     wanted = dict(zip(published.indices, published.features, strict=True))
+    scored = tables.scores(given.out / "audit", audit)
     print(
         f"{len(wanted)} classes, {len(published.vocabulary)} names, "
         f"probe {audit.provenance.probe.name}"
     )
     for channel in CHANNELS:
         places = []
-        for audited in audit.classes:
+        for index, concepts in scored.items():
             values = {
                 c.concept.casefold(): c.score
                 if channel == "score"
                 else getattr(c.channels, channel)
-                for c in audited.concepts
+                for c in concepts
             }
-            places.append(place(values, wanted[audited.index].casefold()))
+            places.append(place(values, wanted[index].casefold()))
         report(channel, places)
     probe = probes.load(given.probe, device=torch.device("cpu"))
     report("control: class name", control(probe, published))

@@ -10,9 +10,12 @@ from PIL import Image
 
 from auditor.config import AuditConfig
 from auditor.core.estimates import Estimate
+from auditor.record.codes import PictureKind
 from auditor.record.schema import (
+    SCHEMA_VERSION,
     Audit,
     AuditedClass,
+    Caveat,
     Channels,
     Cluster,
     ClusterClass,
@@ -33,9 +36,12 @@ from auditor.record.schema import (
     Provenance,
     Quarantined,
     Rate,
+    Reason,
     SelfTest,
+    SmallestEffect,
     Tool,
     Verdict,
+    VerdictReason,
 )
 
 SCRIPT = '<script>alert("1")</script>'
@@ -57,6 +63,8 @@ CONCEPTS: tuple[tuple[str, str, bool, Literal["named", "drawn", "shown"]], ...] 
     ("ruler", "artefact", True, "shown"),
     ("blue cast", "colour", True, "drawn"),
 )
+FEW = Reason(code="few_photos", params={"photos": 4, "needed": 5})
+VAIN = Reason(code="text", params={"text": "no effect on the features"})
 LAYERS = tuple(f"features.{i}" for i in range(12))
 
 
@@ -78,16 +86,21 @@ def audit(
         concepts[2] = (LONG, "background", True, "named")
     bank = [concept for concept, *_ in concepts]
     return Audit(
-        schema_version="1.0",
+        schema_version=SCHEMA_VERSION,
         tool=Tool(name="auditor", version="0.1.0"),
         created="2026-11-23T10:00:00+00:00",
         title=(SCRIPT + LONG) if hostile else "MobileNetV2 before release 4",
         verdict=Verdict(
             status="not_met",
-            reasons=(
-                "1 confirmed finding; at most 0 are allowed.",
-                SCRIPT if hostile else "Worst class accuracy 0.62, at least 0.60 is asked: met.",
-                *((LONG, LONG, LONG) if hostile else ()),
+            reasons=tuple(
+                VerdictReason(code="text", params={"text": told})
+                for told in (
+                    "1 confirmed finding; at most 0 are allowed.",
+                    SCRIPT
+                    if hostile
+                    else "Worst class accuracy 0.62, at least 0.60 is asked: met.",
+                    *((LONG, LONG, LONG) if hostile else ()),
+                )
             ),
         ),
         spec=AuditConfig.model_validate(
@@ -104,7 +117,7 @@ def audit(
                     "exclusions": None if hostile else "Not for photos of people.",
                 },
             }
-        ),
+        ).model_dump(mode="json"),
         provenance=Provenance(
             weights_sha256="a" * 64,
             images_digest="b" * 64,
@@ -137,14 +150,20 @@ def audit(
                 Quarantined(id=RTL if hostile else "safe/0 bytes.png", reason="empty file"),
             ),
             not_tested=(
-                NotTested(what="safe", kind="class", reason="4 photos, at least 5 are needed"),
-                NotTested(what="blue cast", kind="concept", reason="no effect on the features"),
+                NotTested(what="divergence", kind="class", class_index=5, reason=FEW),
+                NotTested(what="concept", kind="concept", concept="blue cast", reason=VAIN),
                 *(
-                    NotTested(what=LONG, kind="stage", reason=f"{i} {LONG}")
+                    NotTested(
+                        what="text",
+                        kind="stage",
+                        reason=Reason(code="text", params={"what": LONG, "text": f"{i} {LONG}"}),
+                    )
                     for i in range(4 if hostile else 0)
                 ),
             ),
-            smallest_effect="0.8 in log-odds on 20 photos that show the concept",
+            smallest_effect=SmallestEffect(
+                score=3.6, random_scores=9999, hypotheses=48, q_level=0.05
+            ),
         ),
         divergence_and_harm=Correlation(rho=estimate(0.31, 0.45, 5), reason=None),
         concepts=tuple(
@@ -154,7 +173,7 @@ def audit(
                 extrinsic=extrinsic,
                 source=source,
                 n_photos=40,
-                reason="no effect on the features" if c == "blue cast" else None,
+                reason=VAIN if c == "blue cast" else None,
             )
             for c, category, extrinsic, source in concepts
         ),
@@ -225,9 +244,11 @@ def _class(
             rank=None,
             rank_low=None,
             rank_high=None,
-            reason="not tested: 4 photos, at least 5 are needed",
+            reason=FEW,
             layers=(),
         ),
+        n_concepts=len(concepts),
+        n_hypotheses=sum(extrinsic for _, _, extrinsic, _ in concepts),
         concepts=tuple(
             ConceptScore(
                 concept=concepts[which][0],
@@ -278,14 +299,16 @@ def _divergence(index: int, rng: random.Random) -> Divergence:
 
 
 def _findings(bank: list[str]) -> tuple[Finding, ...]:
-    def pictures(index: int, *kinds: str) -> tuple[Picture, ...]:
+    def pictures(index: int, *kinds: PictureKind) -> tuple[Picture, ...]:
         return tuple(
-            Picture.model_validate(
-                {
-                    "file": f"pictures/{index}/{kind}-{n}.png",
-                    "kind": kind,
-                    "caption": f"photo {n} of another class",
-                }
+            Picture(
+                file=f"pictures/{index}/{kind}-{n}.png",
+                kind=kind,
+                class_index=index,
+                probability=0.1 + 0.2 * n,
+                owner=4,
+                alike=40,
+                photos=60,
             )
             for kind in kinds
             for n in range(3)
@@ -298,7 +321,7 @@ def _findings(bank: list[str]) -> tuple[Finding, ...]:
         p=0.0004,
         q=0.004,
         n=5,
-        unit="standard deviations of the null",
+        unit="null_sd",
     )
     association = Evidence(
         test="association",
@@ -307,7 +330,7 @@ def _findings(bank: list[str]) -> tuple[Finding, ...]:
         p=0.002,
         q=0.011,
         n=22,
-        unit="log-odds of the class",
+        unit="log_odds",
     )
     insertion = Evidence(
         test="insertion",
@@ -316,7 +339,7 @@ def _findings(bank: list[str]) -> tuple[Finding, ...]:
         p=0.00001,
         q=0.0002,
         n=96,
-        unit="probability of the class",
+        unit="probability",
     )
     return (
         Finding(
@@ -325,9 +348,12 @@ def _findings(bank: list[str]) -> tuple[Finding, ...]:
             concept=bank[0],
             category="text",
             grade="confirmed",
+            basis="insertion",
             evidence=(naming, association, insertion),
-            caveats=("The watermark's wording was not varied.",),
-            pictures=pictures(0, "without", "edited", "control"),
+            caveats=(
+                Caveat(code="text", params={"text": "The watermark's wording was not varied."}),
+            ),
+            pictures=pictures(0, "plain", "edited", "control"),
         ),
         Finding(
             id="1a1b2c3d4e5f",
@@ -335,6 +361,7 @@ def _findings(bank: list[str]) -> tuple[Finding, ...]:
             concept=bank[1],
             category="weather",
             grade="corroborated",
+            basis="association",
             evidence=(naming, association),
             caveats=(),
             pictures=pictures(1, "with", "without"),
@@ -345,8 +372,9 @@ def _findings(bank: list[str]) -> tuple[Finding, ...]:
             concept=bank[2],
             category="background",
             grade="suspected",
+            basis="naming",
             evidence=(naming,),
-            caveats=("Not tested on photos of other classes: too few of them show the concept.",),
+            caveats=(Caveat(code="not_associated"),),
             pictures=(),
         ),
     )
@@ -363,7 +391,7 @@ def _clusters(bank: list[str]) -> tuple[Cluster, ...]:
             classes=tuple(ClusterClass(index=i, n_images=12, n_prototypes=1) for i in members),
             shared=len(members) > 1,
             pictures=tuple(
-                Picture(file=f"clusters/{identifier}/{n}.png", kind="photo", caption=f"photo {n}")
+                Picture(file=f"clusters/{identifier}/{n}.png", kind="photo", owner=members[0])
                 for n in range(4)
             ),
         )

@@ -18,14 +18,9 @@ MODULE_LINES = 400
 FUNCTION_LINES = 60  # without the docstring: what a function explains is not held against it
 
 # What is still to be mended. A mended entry fails its test until it is taken out here.
-LONG_MODULES = {
-    "auditor.record.schema",
-    "auditor.report.classes",
-    "auditor.report.view",
-}
+LONG_MODULES: set[str] = set()
 LONG_FUNCTIONS = {
     "auditor.cli.commands.audit",
-    "auditor.findings.deriving._finding",
 }
 
 

@@ -249,7 +249,7 @@ def selftest(
         audited = Audit.read(given / RECORD)
         record = (given / RECORD).read_bytes()
     if audited is not None:
-        config = audited.spec
+        config = audited.settings()
     elif given is not None:
         config = AuditConfig.load(given, {})
     else:

@@ -22,7 +22,6 @@ from rich.text import Text
 
 from auditor.cli.process import printable
 from auditor.record.schema import Audit
-from auditor.report.words import lead
 
 __all__ = ["STAGES", "Bars", "console", "summary"]
 
@@ -80,7 +79,7 @@ def summary(done: Audit) -> None:
         table.add_column(column)
     strong = [f for f in done.findings if f.grade != "suspected"]
     for finding in strong[:20]:
-        best = lead(finding)
+        best = finding.lead
         table.add_row(
             Text(printable(names[finding.class_index])), Text(printable(finding.concept)),
             finding.grade, best.test if best else "",

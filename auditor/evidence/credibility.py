@@ -29,6 +29,7 @@ from auditor.core.statistics import bootstrap_weights, interval, proportion
 from auditor.errors import ModelError
 from auditor.images.label_meaning import plain
 from auditor.models.loading import Classifier
+from auditor.record.notes import Reason
 
 __all__ = ["ToldApart", "Transfer", "match_classes", "randomised", "told_apart", "transfer"]
 
@@ -74,7 +75,7 @@ class ToldApart:
     """
 
     auc: Mapping[str, Estimate]
-    reason: str | None
+    reason: Reason | None
 
 
 def match_classes(first: Classifier, second: Classifier) -> dict[int, int]:
@@ -179,11 +180,8 @@ def told_apart(
     """
     classes = np.intersect1d(prototype_classes, photo_classes)
     if len(classes) < 2 * FOLDS:
-        return ToldApart(
-            {},
-            f"not tested: {len(classes)} classes have prototypes and photos, "
-            f"{2 * FOLDS} are needed",
-        )
+        reason = Reason(code="few_classes", params={"classes": len(classes), "needed": 2 * FOLDS})
+        return ToldApart({}, reason)
     rng = seeds.stream(seed, "told apart")
     fold_of_class = rng.permutation(np.arange(len(classes)) % FOLDS)
     weights = np.concatenate(

@@ -17,6 +17,7 @@ from auditor.core.vectors import unit_rows
 from auditor.evidence import scoring
 from auditor.evidence.members import DrawnPairs, ExamplePhotos, PoolPhotos
 from auditor.evidence.scoring import Directions, Naming
+from auditor.record.notes import Reason
 
 __all__ = ["Source", "Vocabulary"]
 
@@ -49,7 +50,7 @@ class Vocabulary:
     looks: Floats
     margin: Floats
     n_photos: NDArray[np.int64]
-    reasons: tuple[str | None, ...]
+    reasons: tuple[Reason | None, ...]
     mean: Floats
     scale: Floats
     q_level: float

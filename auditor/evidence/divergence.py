@@ -28,17 +28,12 @@ from scipy import stats
 from auditor.core import seeds
 from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, rank_rows
-from auditor.record.schema import Divergence, LayerDivergence
+from auditor.record.schema import Divergence, LayerDivergence, Reason
 
 __all__ = ["compare"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-ALIKE = (
-    "the photos of the class do not resemble each other more than photos of other classes in any "
-    "layer"
-)
 
 
 @dataclass(frozen=True)
@@ -114,13 +109,13 @@ def compare(
     """
     counted = [name for name in photos if name not in used]
     rng = seeds.stream(seed, "divergence")
-    reasons: dict[int, str] = {}
+    reasons: dict[int, Reason] = {}
     members: dict[int, _Members] = {}
     for c in classes:
         of_class, made_of_class = photo_classes == c, prototype_classes == c
         reason = _untestable(of_class, made_of_class, min_photos)
         if reason is None and not counted:
-            reason = "not tested: prototypes were held to photos in every layer"
+            reason = Reason(code="all_layers_held")
         if reason is None:
             members[c] = _Members.drawn(of_class, made_of_class, replicates, rng)
         else:
@@ -147,27 +142,27 @@ def compare(
             rank=rank,
             rank_low=low,
             rank_high=high,
-            reason=None if np.isfinite(score[0]) else ALIKE,
+            reason=None if np.isfinite(score[0]) else Reason(code="photos_unalike"),
             layers=tuple(layers[c]),
         )
     return {c: result[c] for c in classes}
 
 
-def _not_tested(reason: str) -> Divergence:
+def _not_tested(reason: Reason) -> Divergence:
     return Divergence(
         score=None, class_specific=None, rank=None, rank_low=None, rank_high=None,
         reason=reason, layers=(),
     )  # fmt: skip
 
 
-def _untestable(own: NDArray[np.bool_], made: NDArray[np.bool_], min_photos: int) -> str | None:
+def _untestable(own: NDArray[np.bool_], made: NDArray[np.bool_], min_photos: int) -> Reason | None:
     """Why a class with these photos and prototypes is not tested."""
     n = int(own.sum())
     if n < min_photos:
-        return f"not tested: {n} photos, at least {min_photos} are needed"
+        return Reason(code="few_photos", params={"photos": n, "needed": min_photos})
     if len(own) - n < min_photos:
-        return f"not tested: {len(own) - n} photos of other classes"
-    return None if made.any() else "not tested: no prototype"
+        return Reason(code="few_other_photos", params={"photos": len(own) - n})
+    return None if made.any() else Reason(code="no_prototype")
 
 
 def _paths(photos: Floats, prototypes: Floats, members: Mapping[int, _Members]) -> dict[int, _Path]:

@@ -20,6 +20,7 @@ from auditor.evidence import scoring
 from auditor.evidence.directions import Source, Vocabulary
 from auditor.evidence.insertion import Insertions
 from auditor.evidence.members import DrawnPairs, ExamplePhotos, PoolPhotos
+from auditor.record.notes import Reason
 
 __all__ = ["Drawings", "Evidence", "SeenExamples", "SeenPool", "learn"]
 
@@ -181,7 +182,7 @@ class _Found:
 
     counts: NDArray[np.int64]
     n_photos: NDArray[np.int64]
-    reasons: tuple[str | None, ...]
+    reasons: tuple[Reason | None, ...]
     given: Mapping[int, DrawnPairs | ExamplePhotos]
 
 
@@ -191,7 +192,7 @@ def _found(
     """The photos of each concept, of which `shown` says what photos of the pool show."""
     pool, seen = len(shown), shown.sum(0)
     counts, n_photos = np.zeros(len(seen), np.int64), np.zeros(len(seen), np.int64)
-    reasons: list[str | None] = [None] * len(seen)
+    reasons: list[Reason | None] = [None] * len(seen)
     given: dict[int, DrawnPairs | ExamplePhotos] = {}
     for j, concept in enumerate(bank.concepts):
         if concept.drawing is not None:
@@ -204,14 +205,19 @@ def _found(
             examples = evidence.examples[concept.name]
             n_photos[j] = len(examples.features)
             if n_photos[j] < least:
-                reasons[j] = f"{n_photos[j]} example photos, {least} are needed"
+                reasons[j] = Reason(
+                    code="few_examples", params={"photos": int(n_photos[j]), "needed": least}
+                )
                 n_photos[j] = 0
                 continue
             features = evidence.pool.standardised(examples.features)
             logits = _centred(examples.logits)[:, classes]
             given[j] = ExamplePhotos(features, logits, examples.own)
         elif seen[j] < least:
-            reasons[j] = f"{seen[j]} of {pool} pool photos show it by the probe, {least} are needed"
+            reasons[j] = Reason(
+                code="few_pool_photos",
+                params={"photos": int(seen[j]), "pool": pool, "needed": least},
+            )
         else:
             counts[j] = n_photos[j] = scoring.n_photos(int(seen[j]), pool)
     return _Found(counts, n_photos, tuple(reasons), given)

@@ -18,13 +18,15 @@ from auditor.drawing.drawings import DRAWINGS
 from auditor.evidence.directions import Vocabulary
 from auditor.evidence.scoring import Naming
 from auditor.findings import merging, testing
-from auditor.findings.grading import Pair, strength
+from auditor.findings.grading import Pair
 from auditor.findings.screening import Candidate, possible, screen, sketched
 from auditor.findings.testing import Levels, Observations, Tests
-from auditor.record.schema import Divergence
+from auditor.record.codes import strength
+from auditor.record.schema import Caveat, Divergence
 
 __all__ = ["Scored", "conclude"]
 
+DIGITS = 6  # of numbers beside a code, as of all that is saved
 WEAK_AUC = 0.75  # of the probe for a concept, below which the report warns
 
 
@@ -135,34 +137,29 @@ def _null(naming: Naming, row: int) -> Estimate:
 
 def _caveats(
     candidate: Candidate, scored: Scored, tests: Tests, seen: Observations, levels: Levels
-) -> Iterator[str]:
+) -> Iterator[Caveat]:
     """What a reader must know of a pair's evidence."""
     (row, j), concept = candidate.key, scored.vocabulary.concepts[candidate.column]
     index = scored.classes[row]
-    alike = [scored.vocabulary.concepts[k].name for k in candidate.alike]
+    alike = tuple(scored.vocabulary.concepts[k].name for k in candidate.alike)
     if alike:
-        more = f" and {len(alike) - 4} more" if len(alike) > 4 else ""
-        yield f"Not told apart from: {', '.join(alike[:4])}{more}."
+        yield Caveat(code="not_told_apart", params={"concepts": alike})
     auc, canvas = scored.quality.get(concept.name), int((seen.drawn.labels != index).sum())
     if concept.drawing is None:
         if auc is None:
-            yield "How well the probe recognises this concept is not known."
+            yield Caveat(code="probe_quality_unknown")
         elif auc < WEAK_AUC:
-            yield f"The probe recognises this concept poorly (AUC {auc:.2f})."
+            yield Caveat(code="probe_weak", params={"auc": round(auc, DIGITS)})
     elif canvas < levels.min_photos:
-        yield f"Not drawn on photos: {canvas} show another class, {levels.min_photos} are needed."
+        yield Caveat(code="not_drawn", params={"photos": canvas, "needed": levels.min_photos})
     if candidate.key in tests.prevalence and seen.photos.margin[j] > 0:
-        yield (
-            "For want of a pool, prevalence counts only what exceeds photos of other classes by a "
-            "quarter of what drawing it changes: the class's own object may do as much."
-        )
+        yield Caveat(code="prevalence_without_pool")
     specific = scored.divergence[index].class_specific
     if specific is not None and specific.high < 0.5:
-        yield (
-            "The prototypes run through the model unlike photos of the class "
-            f"(class-specific similarity {specific.value:.2f}, photos 1.00)."
+        yield Caveat(
+            code="prototypes_unlike_photos", params={"similarity": round(specific.value, DIGITS)}
         )
     channels = scored.naming.channels.items()
     against = sorted(name for name, of in channels if of[row, j] < 0 and name != "direct")
     if against:
-        yield f"Channels that speak against it: {', '.join(against)}."
+        yield Caveat(code="channels_against", params={"channels": tuple(against)})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from auditor.findings.grading import Pair, strength
-from auditor.record.schema import PREVALENT, Evidence, Finding, Grade, Picture
+from auditor.findings.grading import Association, Graded, Pair
+from auditor.record.codes import Grade, TestName, Unit, strength
+from auditor.record.schema import Caveat, Evidence, Finding, Picture
+from auditor.record.thresholds import PREVALENT
 
 __all__ = ["Pictures", "derive", "finding_id"]
 
 Pictures = Mapping[tuple[int, int], tuple[Picture, ...]]
+
+DIGITS = 6  # of numbers beside a code, as of all that is saved
 
 
 def derive(
@@ -24,7 +28,7 @@ def derive(
         q_level: of the grades.
         pictures: by row and column of a pair.
     """
-    graded = [(pair, pair.grade(q_level)) for pair in pairs]
+    graded = [(pair, pair.graded(q_level)) for pair in pairs]
     findings = [
         (_finding(pair, grade, pictures.get((pair.row, pair.column), ())), pair)
         for pair, grade in graded
@@ -42,79 +46,81 @@ def finding_id(class_index: int, class_name: str, concept: str) -> str:
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
 
 
-def _finding(pair: Pair, grade: Grade, pictures: tuple[Picture, ...]) -> Finding:
-    evidence = [
-        Evidence(
-            test="naming",
-            effect=pair.naming,
-            control=pair.null,
-            p=pair.p,
-            q=pair.q,
-            n=pair.naming.n,
-            unit="standard deviations of the null",
-        )
-    ]
-    caveats = list(pair.caveats)
-    for test, told, unit in (
-        ("association", pair.association, "log-odds of the class"),
-        ("surroundings", pair.surroundings, "log-odds of the class"),
-        ("prevalence", pair.prevalence, "area under the ROC curve"),
-    ):
-        if told is not None:
-            evidence.append(
-                Evidence(
-                    test=test,
-                    effect=told.estimate,
-                    control=None,
-                    p=told.p,
-                    q=told.q,
-                    n=told.estimate.n,
-                    unit=unit,
-                )
-            )
-    if pair.association is None:
-        caveats.append("Not tested on photos of other classes: too few of them show the concept.")
-    if pair.effect is not None:
-        evidence.append(
-            Evidence(
-                test="insertion",
-                effect=pair.effect.effect,
-                control=pair.effect.control,
-                p=pair.effect.p,
-                q=pair.effect_q,
-                n=pair.effect.effect.n,
-                unit="probability of the class",
-            )
-        )
-    if pair.explains:
-        caveats.append(
-            "Photos of the class show no more of these than it lets expect: "
-            f"{', '.join(pair.explains)}."
-        )
-    hides = "drawing it may raise the class only because it hides what speaks for the true one"
-    if pair.prevalence is None:
-        if pair.effect is not None:
-            why = f": {hides}" if pair.degrades else ""
-            caveats.append(f"Whether photos of the class show it is not known{why}.")
-    elif pair.prevalence.estimate.value < PREVALENT:
-        why = hides if pair.degrades else "the model may take it for the class's own object"
-        caveats.append(f"Photos of the class hardly show it more often than others: {why}.")
-    elif pair.effect is not None and pair.prevalence.estimate.low < PREVALENT:
-        caveats.append(
-            "That photos of the class show it more often than others is not sure "
-            f"({pair.prevalence.estimate.low:.2f} at least on {pair.prevalence.estimate.n} "
-            f"photos, {PREVALENT} is asked for; more photos would tell): drawing it "
-            + ("convicts nobody by itself." if grade == "suspected" else "confirms nothing.")
-        )
+def _finding(pair: Pair, graded: Graded, pictures: tuple[Picture, ...]) -> Finding:
     return Finding(
         id=finding_id(pair.class_index, pair.class_name, pair.concept),
         class_index=pair.class_index,
         concept=pair.concept,
         category=pair.category,
-        grade=grade,
-        evidence=tuple(evidence),
-        caveats=tuple(caveats),
+        grade=graded.grade,
+        basis=graded.basis,
+        evidence=tuple(_evidence(pair)),
+        caveats=(*pair.caveats, *_caveats(pair, graded.grade)),
         pictures=pictures,
         alike=pair.alike,
         explains=pair.explains,
     )
+
+
+def _evidence(pair: Pair) -> Iterator[Evidence]:
+    """Every test that the pair was put to."""
+    yield Evidence(
+        test="naming",
+        effect=pair.naming,
+        control=pair.null,
+        p=pair.p,
+        q=pair.q,
+        n=pair.naming.n,
+        unit="null_sd",
+    )
+    tests: tuple[tuple[TestName, Association | None, Unit], ...] = (
+        ("association", pair.association, "log_odds"),
+        ("surroundings", pair.surroundings, "log_odds"),
+        ("prevalence", pair.prevalence, "auc"),
+    )
+    for test, told, unit in tests:
+        if told is not None:
+            yield Evidence(
+                test=test,
+                effect=told.estimate,
+                control=None,
+                p=told.p,
+                q=told.q,
+                n=told.estimate.n,
+                unit=unit,
+            )
+    if pair.effect is not None:
+        yield Evidence(
+            test="insertion",
+            effect=pair.effect.effect,
+            control=pair.effect.control,
+            p=pair.effect.p,
+            q=pair.effect_q,
+            n=pair.effect.effect.n,
+            unit="probability",
+        )
+
+
+def _caveats(pair: Pair, grade: Grade) -> Iterator[Caveat]:
+    """What the tests leave open."""
+    if pair.association is None:
+        yield Caveat(code="not_associated")
+    if pair.explains:
+        yield Caveat(code="explains", params={"concepts": pair.explains})
+    if pair.prevalence is None:
+        if pair.effect is not None:
+            yield Caveat(code="prevalence_unknown", params={"hides": pair.degrades})
+        return
+    shown = pair.prevalence.estimate
+    if shown.value < PREVALENT:
+        yield Caveat(code="prevalence_low", params={"hides": pair.degrades})
+    elif pair.effect is not None and shown.low < PREVALENT:
+        yield Caveat(
+            code="prevalence_unsure",
+            params={
+                "low": round(shown.low, DIGITS),
+                "photos": shown.n,
+                "asked": PREVALENT,
+                "convicts": grade != "suspected",
+            },
+        )

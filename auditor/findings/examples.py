@@ -27,11 +27,6 @@ class Example:
     alike: int
     of: int
 
-    @property
-    def words(self) -> str:
-        """How the photo was chosen."""
-        return f"median of {self.alike} of {self.of} photos that go this way"
-
 
 def edit(plain: Floats, edited: Floats, control: Floats) -> Example | None:
     """The photo that shows what an edit does to a probability, against its control.

@@ -23,9 +23,11 @@ import numpy as np
 
 from auditor.core.estimates import Estimate
 from auditor.evidence.insertion import MATERIAL_LOG_ODDS, Effect
-from auditor.record.schema import PREVALENT, STRICTER, Grade
+from auditor.record.codes import Grade, TestName
+from auditor.record.notes import Caveat
+from auditor.record.thresholds import PREVALENT, STRICTER
 
-__all__ = ["Association", "Pair", "strength"]
+__all__ = ["Association", "Graded", "Pair"]
 
 # Not all that the probe takes for the concept is it, so of surroundings half the odds' gain is
 # asked for.
@@ -43,6 +45,14 @@ class Association:
     def corroborates(self, q_level: float, material: float = MATERIAL_LOG_ODDS) -> bool:
         """Significant after correction, its whole interval above 0, and material."""
         return self.q < q_level and self.estimate.low > 0 and self.estimate.value >= material
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A grade, and the test that it rests on."""
+
+    grade: Grade
+    basis: TestName
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Pair:
     association: Association | None
     effect: Effect | None
     effect_q: float | None
-    caveats: tuple[str, ...]
+    caveats: tuple[Caveat, ...]
     row: int = 0
     column: int = 0
     alike: tuple[str, ...] = ()
@@ -88,7 +98,14 @@ class Pair:
     explains: tuple[str, ...] = ()
 
     def grade(self, q_level: float) -> Grade | None:
+        """The grade alone, of `graded`."""
+        found = self.graded(q_level)
+        return None if found is None else found.grade
+
+    def graded(self, q_level: float) -> Graded | None:
         """The strongest grade that the evidence allows; none where nothing speaks for it.
+
+        Of tests that give the same grade it rests on the one with the lowest q.
 
         An experiment weighs more than an association: where a drawing excludes a material effect,
         the association does not count; where surroundings exclude a material effect, which they can
@@ -112,30 +129,44 @@ class Pair:
             surely = self.prevalence.estimate.low >= PREVALENT
         singled_out = self.p < q_level * STRICTER and self.p_model < q_level
         if moved and surely:
-            return "confirmed"
+            return Graded("confirmed", "insertion")
         vain = effect is not None and effect.excluded and not exceeded and not self.sketched
         against = vain or (around is not None and around.estimate.high < 0)
         associated = seen is not None and seen.corroborates(q_level) and not against
         excluded = around is not None and around.estimate.high < MATERIAL_AROUND
         upheld = seen is not None and (not excluded or seen.q < q_level * STRICTER)
-        if associated and upheld and learnable:
-            return "corroborated"
         transplanted = (
             around is not None
             and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
             and not (seen is not None and seen.estimate.high < 0)
         )
-        borne_out = exceeded and (surely or singled_out)
-        if goes_with and (borne_out or transplanted):
-            return "corroborated"
+        convicting: list[TestName] = []
+        if associated and upheld and learnable:
+            convicting.append("association")
+        if goes_with and transplanted:
+            convicting.append("surroundings")
+        if goes_with and exceeded and (surely or singled_out):
+            convicting.append("insertion")
+        if convicting:
+            return Graded("corroborated", min(convicting, key=self._q))
         named = self.q < q_level and self.p_model < q_level
         hidden = (
             self.degrades
             and self.prevalence is not None
             and self.prevalence.estimate.high < PREVALENT
         )
-        unsure = (moved and not hidden) or (exceeded and goes_with)
-        return "suspected" if named or associated or unsure else None
+        if (moved and not hidden) or (exceeded and goes_with):
+            return Graded("suspected", "insertion")
+        if associated and (not named or self._q("association") < self.q):
+            return Graded("suspected", "association")
+        return Graded("suspected", "naming") if named else None
+
+    def _q(self, test: TestName) -> float:
+        """The q-value of a test on photos that was made."""
+        if test == "insertion":
+            return 1.0 if self.effect_q is None else self.effect_q
+        told = self.association if test == "association" else self.surroundings
+        return 1.0 if told is None else told.q
 
     def prevalent(self, q_level: float) -> bool:
         """Whether photos of the class show the concept more than others, to the probe's eye."""
@@ -144,9 +175,3 @@ class Pair:
             and self.prevalence.q < q_level
             and self.prevalence.estimate.value >= PREVALENT
         )
-
-
-def strength(grade: Grade | None) -> int:
-    """0 for no finding, more for a stronger grade."""
-    order: tuple[Grade | None, ...] = (None, "not_tested", "suspected", "corroborated", "confirmed")
-    return order.index(grade)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.core.statistics import separation
-from auditor.findings.grading import Pair, strength
-from auditor.record.schema import PREVALENT
+from auditor.findings.grading import Pair
+from auditor.record.codes import strength
+from auditor.record.thresholds import PREVALENT
 
 __all__ = ["explained", "groups"]
 

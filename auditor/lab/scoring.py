@@ -9,20 +9,22 @@ named one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from auditor.core.estimates import Estimate
 from auditor.core.statistics import clustered_proportion, poisson_rate
-from auditor.findings.grading import strength
 from auditor.lab import plans
 from auditor.lab.plans import Plan
 from auditor.lab.training import LEARNED
-from auditor.record.schema import Audit, ConceptScore, Finding, Grade, Planted, Rate
+from auditor.record import tables
+from auditor.record.codes import FOUND, Grade, strength
+from auditor.record.schema import Audit, ConceptScore, Finding, Planted, Rate
 
 __all__ = ["GRADES", "Alarm", "Outcome", "Pair", "candidates", "rates", "score"]
 
-GRADES: tuple[Grade, ...] = ("suspected", "corroborated", "confirmed")
+GRADES = FOUND
 """From the weakest to the strongest."""
 
 
@@ -116,19 +118,24 @@ def reaches(grade: Grade | None, level: Grade) -> bool:
 def score(audit: Audit, plan: Plan) -> Outcome:
     """Hold a finished audit against the plan of its classifier.
 
+    Every concept of every class counts, so that the table of scores in its run folder is read.
+
     Args:
         audit: of the plan's classifier, with `planted` as the lab wrote it.
         plan: what the classifier learned from.
 
     Raises:
         ValueError: the audit is not of a classifier with this plan's shortcuts.
+        RunError: the table of scores is missing or another.
     """
     recorded = audit.planted or ()
     said = [(row.class_index, row.concept) for row in recorded]
     if said != [(s.class_index, s.concept) for s in plan.shortcuts]:
         raise ValueError(f"the audit knows the planted shortcuts {said}, the plan has others")
     extrinsic = {concept.name for concept in audit.concepts if concept.extrinsic}
-    pairs = tuple(_pair(row, candidates(row, audit), audit.findings) for row in recorded)
+    config = audit.settings()
+    scored = tables.scores(Path(config.out), audit)
+    pairs = tuple(_pair(row, candidates(row, audit, scored), audit.findings) for row in recorded)
     real = {p.class_index: set[str]() for p in pairs}
     for pair in pairs:
         if pair.learned:
@@ -141,11 +148,11 @@ def score(audit: Audit, plan: Plan) -> Outcome:
     clean = not any(pair.learned for pair in pairs)
     null = [
         row
-        for audited in audit.classes
-        for row in audited.concepts
+        for concepts in scored.values()
+        for row in concepts
         if clean and row.p is not None and not row.core and row.concept in extrinsic
     ]
-    level = audit.spec.statistics.q_level
+    level = config.statistics.q_level
     return Outcome(
         plan=plan.digest,
         seed=plan.seed,
@@ -169,13 +176,22 @@ def _alarm(finding: Finding, audit: Audit) -> Alarm:
     )
 
 
-def candidates(row: Planted, audit: Audit) -> list[ConceptScore]:
-    """The concepts of a planted concept's class among which it is ranked, best first."""
+def candidates(
+    row: Planted, audit: Audit, scored: Mapping[int, Sequence[ConceptScore]]
+) -> list[ConceptScore]:
+    """The concepts of a planted concept's class among which it is ranked, best first.
+
+    Args:
+        row: the planted concept.
+        audit: that ranked it.
+        scored: by the class's index, every concept, best first.
+    """
     extrinsic = {concept.name for concept in audit.concepts if concept.extrinsic}
     extrinsic -= _others(row, audit.planted or ())
-    audited = next(each for each in audit.classes if each.index == row.class_index)
     return [
-        c for c in audited.concepts if c.rank is not None and not c.core and c.concept in extrinsic
+        c
+        for c in scored[row.class_index]
+        if c.rank is not None and not c.core and c.concept in extrinsic
     ]
 
 

@@ -13,11 +13,20 @@ from auditor.pipeline.judging import Trust
 from auditor.pipeline.observing import Observed
 from auditor.pipeline.scoring import Scores
 from auditor.pipeline.testing import Tested
-from auditor.record.schema import Coverage, Finding, NotTested, Quarantined
+from auditor.record.codes import GapCode
+from auditor.record.schema import (
+    Coverage,
+    Finding,
+    NotTested,
+    Quarantined,
+    Reason,
+    SmallestEffect,
+)
 
 __all__ = ["cover"]
 
 NAMED = 8  # concepts that a reason names
+DIGITS = 6  # of saved numbers
 
 
 def cover(
@@ -33,7 +42,7 @@ def cover(
     quarantined = _quarantined(inputs.worker.photos)
     reasons = zip(inputs.bank.concepts, scores.vocabulary.reasons, strict=True)
     not_tested = [
-        NotTested(what=concept.name, kind="concept", reason=reason)
+        NotTested(what="concept", kind="concept", concept=concept.name, reason=reason)
         for concept, reason in reasons
         if reason is not None
     ]
@@ -65,48 +74,35 @@ def _quarantined(photos: Mapping[str, ImageSet]) -> dict[str, str]:
 def _of_stages(inputs: Inputs, trust: Trust) -> Iterator[NotTested]:
     """What was not tested of any class."""
     shared = len(set(inputs.images.identities) & set(inputs.pool.identities))
-    told = (
+    told: tuple[tuple[GapCode, Reason | None], ...] = (
         (
-            "an independent pool",
-            f"{shared} audited photos are also in the pool: a concept that always comes "
-            "with a class cannot be told from it, and associations were tested on photos that "
-            "helped to choose the concepts (give --pool other photos)"
-            if shared
-            else None,
+            "independent_pool",
+            Reason(code="shared_photos", params={"photos": shared}) if shared else None,
         ),
         (
-            "whether each class's photos show a concept more than others (prevalence)",
-            None
-            if inputs.config.representative
-            else "the photos are said to be unlike those that the "
-            "model learned from (--no-representative)",
+            "prevalence",
+            None if inputs.config.representative else Reason(code="not_representative"),
         ),
-        ("whether prototypes can be told from photos", trust.told_apart.reason),
-        (
-            "transfer of prototypes to a second model",
-            None if trust.transfer else "no second model was given (--second-model)",
-        ),
+        ("told_apart", trust.told_apart.reason),
+        ("transfer", None if trust.transfer else Reason(code="no_second_model")),
     )
     for what, reason in told:
         if reason is not None:
             yield NotTested(what=what, kind="stage", reason=reason)
 
 
-def _smallest_effect(inputs: Inputs, scores: Scores) -> str | None:
+def _smallest_effect(inputs: Inputs, scores: Scores) -> SmallestEffect | None:
     """The least score that could have been a finding."""
-    naming, q_level = scores.naming, inputs.config.statistics.q_level
+    naming = scores.naming
     hypotheses = int(np.isfinite(naming.p).sum())
     if not hypotheses:
         return None
-    if np.isfinite(naming.threshold):
-        return (
-            f"by the score alone, {naming.threshold:.1f} standard deviations of random "
-            f"concepts (q < {q_level:g} among {hypotheses:,} pairs); below that "
-            "only what was tested on photos, of which no smallest effect was estimated"
-        )
-    return (
-        f"none by the score alone: {naming.null.size} random scores cannot give "
-        f"q < {q_level:g} among {hypotheses:,} pairs; only photos could"
+    least = float(naming.threshold)
+    return SmallestEffect(
+        score=round(least, DIGITS) if np.isfinite(least) else None,
+        random_scores=naming.null.size,
+        hypotheses=hypotheses,
+        q_level=inputs.config.statistics.q_level,
     )
 
 
@@ -123,34 +119,26 @@ def _of_class(
     index, least = inputs.classes[row], inputs.config.statistics.min_photos
     labels, concepts = inputs.labels, inputs.bank.concepts
 
-    def gap(what: str, reason: str) -> NotTested:
-        return NotTested(what=f"{what} {inputs.names[index]}", kind="class", reason=reason)
+    def gap(what: GapCode, reason: Reason) -> NotTested:
+        return NotTested(what=what, kind="class", class_index=index, reason=reason)
 
     reason = trust.divergence[index].reason
     if reason is not None:
-        yield gap("divergence of", reason)
+        yield gap("divergence", reason)
     own = int((labels == index).sum())
     if inputs.config.representative and min(own, len(labels) - own) < least:
-        yield gap(
-            "prevalence of concepts in photos of",
-            f"{own} photos of the class and {len(labels) - own} of others, {least} of each "
-            "are needed",
-        )
+        counts = {"own": own, "others": len(labels) - own, "needed": least}
+        yield gap("prevalence", Reason(code="few_photos_of_each", params={**counts}))
     drawn = any(concept.drawing is not None for concept in concepts)
     others = int((tested.seen.drawn.labels != index).sum())
     if drawn and others < least:
-        yield gap(
-            "drawn concepts by experiment on",
-            f"{others} of the photos that are drawn on show another class, {least} are needed",
-        )
+        few = Reason(code="few_photos_to_draw_on", params={"photos": others, "needed": least})
+        yield gap("insertion", few)
     extrinsic = possible(concepts, scores.is_core)[row]
     short = int((scores.vocabulary.short(row) & extrinsic).sum())
     if short:
-        yield gap(
-            f"{short} concepts of",
-            f"fewer than {least} pool photos of other classes show them: they cannot be told from "
-            "the class (give --pool other photos)",
-        )
+        few = Reason(code="few_pool_photos_of_others", params={"concepts": short, "needed": least})
+        yield gap("concepts_of_class", few)
     told = {
         concept
         for finding in findings
@@ -163,7 +151,9 @@ def _of_class(
             if out and c.name not in told]  # fmt: skip
     if left:
         yield gap(
-            f"{len(left)} concepts that stand out of the null for",
-            f"only the first {PER_CLASS} groups of a class are put to the test: "
-            f"{', '.join(left[:NAMED])}{' and others' if len(left) > NAMED else ''}",
+            "concepts_standing_out",
+            Reason(
+                code="beyond_first_groups",
+                params={"groups": PER_CLASS, "concepts": len(left), "named": tuple(left[:NAMED])},
+            ),
         )

@@ -6,7 +6,6 @@ picture.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from auditor.pipeline.experimenting import Edits
 from auditor.pipeline.generating import Generated
 from auditor.pipeline.grouping import Clusters
 from auditor.pipeline.inputs import Inputs
-from auditor.pipeline.pictures import Kind, save_photo, save_prototype, save_region
+from auditor.pipeline.pictures import save_photo, save_prototype, save_region
 from auditor.pipeline.testing import Tested
 from auditor.prototypes import isolation
+from auditor.record.codes import PictureKind
 from auditor.record.schema import Picture
 
 __all__ = ["Shown", "illustrate"]
@@ -61,11 +61,6 @@ class _Stages:
     edits: Edits
     tested: Tested
     folder: Path
-
-    def chance(self, index: int, value: float) -> str:
-        """A class's probability in a caption; small ones keep a digit, to be told apart."""
-        shown = f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
-        return f"p({self.inputs.names[index]}) = {shown}"
 
 
 def illustrate(
@@ -114,7 +109,7 @@ def _of_pair(stages: _Stages, pair: Pair, files: Mapping[int, str]) -> Iterator[
     photos of other classes that do, each beside its like without.
     """
     best = files[stages.made.best_of(pair.class_index)]
-    yield Picture(file=best, kind="prototype", caption=f"Prototype of {pair.class_name}")
+    yield Picture(file=best, kind="prototype", owner=pair.class_index)
     if pair.effect is not None:
         yield from _drawn(stages, pair)
         return
@@ -138,11 +133,17 @@ def _drawn(stages: _Stages, pair: Pair) -> Iterator[Picture]:
     seed = insertion.photo_seed(stages.inputs.config.seed, place)
     edited = drawings.draw(drawing, photo, seed=seed)
     control = drawings.draw_control(drawing, photo, seed=seed)
-    save = functools.partial(save_photo, stages.folder)
-    plain, with_it, null = (stages.chance(index, float(p)) for p in chances[:, place])
-    yield save(photo, "without", f"{example.words.capitalize()}: {plain}")
-    yield save(edited, "edited", f"{pair.concept} drawn: {with_it}")
-    yield save(control, "control", f"Control edit: {null}")
+    kinds: tuple[PictureKind, ...] = ("plain", "edited", "control")
+    for kind, image, chance in zip(kinds, (photo, edited, control), chances[:, place], strict=True):
+        first = kind == "plain"
+        yield Picture(
+            file=save_photo(stages.folder, image),
+            kind=kind,
+            class_index=index,
+            probability=_significant(chance),
+            alike=example.alike if first else None,
+            photos=example.of if first else None,
+        )
 
 
 def _seen(stages: _Stages, pair: Pair) -> Iterator[Picture]:
@@ -170,13 +171,18 @@ def _seen(stages: _Stages, pair: Pair) -> Iterator[Picture]:
         without = int(others[np.argsort(np.abs(fit), kind="stable")][0])
     chances = special.expit(photos.log_odds[:, pair.row])
 
-    def saved(place: int, kind: Kind, words: str) -> Picture:
-        caption = f"Another class, {words}: {stages.chance(index, float(chances[place]))}"
-        return save_photo(stages.folder, stages.inputs.images.image(place), kind, caption)
+    def saved(place: int, kind: PictureKind) -> Picture:
+        return Picture(
+            file=save_photo(stages.folder, stages.inputs.images.image(place)),
+            kind=kind,
+            class_index=index,
+            probability=_significant(chances[place]),
+            owner=int(photos.labels[place]),
+        )
 
     for place in chosen:
-        yield saved(int(place), "with", f"{pair.concept} by the probe")
-    yield saved(without, "without", f"no sign of {pair.concept}")
+        yield saved(int(place), "with")
+    yield saved(without, "without")
 
 
 def _surrounded(stages: _Stages, pair: Pair) -> Iterator[Picture]:
@@ -205,11 +211,15 @@ def _surrounded(stages: _Stages, pair: Pair) -> Iterator[Picture]:
     example = examples.edit(chances[1], chances[0], chances[1])
     if example is None or chances[0, example.place] <= chances[1, example.place]:
         return
-    whose = inputs.names[int(labels[kept[example.place]])]
-    kinds: tuple[Kind, ...] = ("surrounded", "unsurrounded")
+    kinds: tuple[PictureKind, ...] = ("surrounded", "unsurrounded")
     for kind, image, chance in zip(kinds, composed, chances, strict=True):
-        caption = f"Around {whose}: {stages.chance(index, float(chance[example.place]))}"
-        yield save_photo(stages.folder, image[example.place], kind, caption)
+        yield Picture(
+            file=save_photo(stages.folder, image[example.place]),
+            kind=kind,
+            class_index=index,
+            probability=_significant(chance[example.place]),
+            owner=int(labels[kept[example.place]]),
+        )
 
 
 def _clusters(
@@ -221,15 +231,21 @@ def _clusters(
     for group in groups.groups:
         rows = groups.photos[list(group.photos[:CLUSTER_PHOTOS])]
         photos = [
-            save_photo(
-                stages.folder, inputs.images.image(int(i)), "photo",
-                inputs.names[int(inputs.labels[i])],
+            Picture(
+                file=save_photo(stages.folder, inputs.images.image(int(i))),
+                kind="photo",
+                owner=int(inputs.labels[i]),
             )
             for i in rows
-        ]  # fmt: skip
+        ]
         prototypes = [
-            Picture(file=files[place], kind="prototype", caption=inputs.names[owners[place]])
+            Picture(file=files[place], kind="prototype", owner=owners[place])
             for place in group.prototypes[:CLUSTER_PROTOTYPES]
         ]
         shown.append((*photos, *prototypes))
     return tuple(shown)
+
+
+def _significant(probability: float | np.floating) -> float:
+    """A probability to four digits: small ones are told apart too."""
+    return min(1.0, float(f"{float(probability):.4g}"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from auditor.core.storage import digest_bytes, write_atomically
-from auditor.record.schema import Picture
 
 __all__ = [
-    "Kind",
     "encoded_png",
     "save_photo",
     "save_prototype",
@@ -24,9 +21,6 @@ __all__ = [
 ]
 
 SIDE = 256  # pixels of the longer side
-Kind = Literal[
-    "prototype", "photo", "with", "without", "edited", "control", "surrounded", "unsurrounded"
-]
 
 
 def save_prototype(out: Path, class_index: int, n: int, pixels: NDArray[np.uint8]) -> str:
@@ -44,8 +38,12 @@ def _saved(out: Path, file: str, pixels: NDArray[np.uint8]) -> str:
     return file
 
 
-def save_photo(out: Path, image: Image.Image | Tensor, kind: Kind, caption: str) -> Picture:
-    """Write a small JPEG of a photo, or of float pixels of shape (3, H, W), without metadata."""
+def save_photo(out: Path, image: Image.Image | Tensor) -> str:
+    """Write a small JPEG of a photo, or of float pixels of shape (3, H, W), without metadata.
+
+    Returns:
+        Its place in the run folder.
+    """
     if isinstance(image, Tensor):
         pixels = image.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)
         image = Image.fromarray(pixels.numpy())
@@ -55,7 +53,7 @@ def save_photo(out: Path, image: Image.Image | Tensor, kind: Kind, caption: str)
     file = f"pictures/{digest_bytes(data)[:24]}.jpg"
     if not (out / file).exists():
         write_atomically(out / file, data)
-    return Picture(file=file, kind=kind, caption=caption)
+    return file
 
 
 def encoded_png(image: Image.Image) -> bytes:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from auditor.concepts.banks import ConceptBank
 from auditor.core.storage import read_text
 from auditor.errors import ConfigError
-from auditor.record.schema import AuditedClass, Finding, Planted
+from auditor.record.schema import Finding, Planted
 
 __all__ = ["found", "read"]
 
@@ -36,30 +35,24 @@ def read(path: str | None) -> list[Planted] | None:
 
 def found(
     listed: Sequence[Planted] | None,
-    bank: ConceptBank,
-    classes: Sequence[AuditedClass],
+    ranked: Mapping[int, Sequence[str]],
     findings: Sequence[Finding],
 ) -> tuple[Planted, ...] | None:
     """What a lab planted, beside the rank and grade that the audit gave it.
 
-    `found_rank` counts extrinsic concepts that are not core to the class.
+    Args:
+        listed: what was planted.
+        ranked: by the class's index, its extrinsic concepts that are not core to it, best first, of
+            all that were scored: among these is the rank.
+        findings: of the audit.
     """
     if listed is None:
         return None
     grades = {(f.class_index, f.concept.casefold()): f.grade for f in findings}
-    extrinsic = {c.name for c in bank.concepts if c.extrinsic}
-    ranked = {
-        audited.index: [
-            c.concept.casefold()
-            for c in audited.concepts
-            if c.rank is not None and not c.core and c.concept in extrinsic
-        ]
-        for audited in classes
-    }
     done = []
     for planted in listed:
         wanted = planted.concept.casefold()
-        order = ranked.get(planted.class_index, [])
+        order = [name.casefold() for name in ranked.get(planted.class_index, ())]
         rank = order.index(wanted) + 1 if wanted in order else None
         grade = grades.get((planted.class_index, wanted))
         done.append(planted.model_copy(update={"found_rank": rank, "found_grade": grade}))

@@ -1,12 +1,13 @@
-"""The last stage: the record of everything that was found, and from what."""
+"""The last stage: the record of everything that was found, from what, and the files beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,14 @@ from auditor.core.statistics import proportion, rank_correlation
 from auditor.core.storage import digest_package
 from auditor.evidence import credibility
 from auditor.findings.deriving import derive
+from auditor.findings.screening import possible
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware
 from auditor.models.loading import Classifier
 from auditor.pipeline import planted
 from auditor.pipeline.coverage import cover
 from auditor.pipeline.engine import Engine
+from auditor.pipeline.experimenting import Edits
 from auditor.pipeline.generating import Generated
 from auditor.pipeline.grouping import Clusters
 from auditor.pipeline.illustrating import Shown
@@ -31,7 +34,9 @@ from auditor.pipeline.inputs import Inputs, now
 from auditor.pipeline.judging import Trust
 from auditor.pipeline.observing import Observed
 from auditor.pipeline.scoring import Scores
+from auditor.pipeline.tables import ordered, score_columns, test_columns
 from auditor.pipeline.testing import Tested
+from auditor.record import tables
 from auditor.record.schema import (
     SCHEMA_VERSION,
     Audit,
@@ -42,25 +47,30 @@ from auditor.record.schema import (
     Concept,
     ConceptScore,
     Correlation,
+    Finding,
     ModelInput,
+    OtherClass,
     Probe,
     ProbeQuality,
     Prototype,
     Prototyping,
     Provenance,
+    Reason,
     Region,
     ToldApart,
     Tool,
     Transfer,
     Verdict,
+    VerdictReason,
 )
 
 __all__ = ["Stages", "record"]
 
+FIRST = 20  # concepts of each class in the record: all are in the table beside it
 DIGITS = 6  # of saved numbers: more would differ between runs on equal machines
 PACKAGES = (
     "auditor", "torch", "torchvision", "open_clip_torch", "timm", "transformers", "scikit-learn",
-    "scipy", "numpy", "pillow", "weasyprint",
+    "scipy", "numpy", "pyarrow", "pillow", "weasyprint",
 )  # fmt: skip
 
 
@@ -72,20 +82,24 @@ class Stages:
     observed: Observed
     made: Generated
     trust: Trust
+    edits: Edits
     scores: Scores
     tested: Tested
     groups: Clusters
     shown: Shown
 
 
-def record(stages: Stages, engine: Engine) -> Audit:
-    """Put the record together."""
+def record(stages: Stages, engine: Engine, folder: Path) -> Audit:
+    """Put the record together, and write the tables that belong to it into a folder."""
     inputs, config = stages.inputs, stages.inputs.config
     vocabulary = stages.scores.vocabulary
     findings = derive(
         stages.tested.pairs, q_level=config.statistics.q_level, pictures=stages.shown.findings
     )
-    ordered = tuple(_audited_class(stages, row) for row in range(len(inputs.classes)))
+    listed = planted.read(config.planted)
+    named = {(each.class_index, each.concept.casefold()) for each in (*findings, *(listed or ()))}
+    classes = tuple(_audited_class(stages, row, named) for row in range(len(inputs.classes)))
+    clusters = _clusters(stages)
     finished = now()
     return Audit(
         schema_version=SCHEMA_VERSION,
@@ -94,9 +108,9 @@ def record(stages: Stages, engine: Engine) -> Audit:
         title=config.scope.title or f"Audit of {inputs.classifier.name}",
         verdict=Verdict(
             status="not_assessed",
-            reasons=("No acceptance criteria were set for this audit.",),
+            reasons=(VerdictReason(code="no_criteria"),),
         ),
-        spec=config,
+        spec=config.model_dump(mode="json"),
         provenance=_provenance(stages, engine, finished),
         coverage=cover(
             inputs,
@@ -107,7 +121,7 @@ def record(stages: Stages, engine: Engine) -> Audit:
             findings=findings,
         ),
         prototyping=_prototyping(inputs, stages.made, stages.trust),
-        divergence_and_harm=_divergence_and_harm(ordered, config),
+        divergence_and_harm=_divergence_and_harm(classes, config),
         concepts=tuple(
             Concept(
                 name=concept.name,
@@ -119,12 +133,40 @@ def record(stages: Stages, engine: Engine) -> Audit:
             )
             for j, concept in enumerate(inputs.bank.concepts)
         ),
-        classes=ordered,
-        clusters=_clusters(stages),
+        classes=classes,
+        other_classes=tuple(_others(inputs, clusters, findings)),
+        clusters=clusters,
         findings=findings,
-        planted=planted.found(planted.read(config.planted), inputs.bank, ordered, findings),
+        planted=planted.found(listed, _ranked(stages), findings),
         self_test=None,
+        tables=(
+            tables.write(folder, "scores", score_columns(inputs, stages.scores)),
+            tables.write(folder, "tests", test_columns(inputs, stages.edits, stages.tested)),
+        ),
     )
+
+
+def _ranked(stages: Stages) -> dict[int, list[str]]:
+    """Extrinsic concepts that are not core to each class, best first, by the class's index."""
+    inputs, scores = stages.inputs, stages.scores
+    listed = inputs.bank.concepts
+    wanted = possible(listed, scores.is_core) & np.isfinite(scores.naming.score)
+    return {
+        index: [listed[j].name for j in ordered(scores, row) if wanted[row, j]]
+        for row, index in enumerate(inputs.classes)
+    }
+
+
+def _others(
+    inputs: Inputs, clusters: Sequence[Cluster], findings: Sequence[Finding]
+) -> Iterator[OtherClass]:
+    """The classes that were not audited and are shown all the same."""
+    pictures = [p for cluster in clusters for p in cluster.pictures]
+    pictures += [p for finding in findings for p in finding.pictures]
+    seen = {p.owner for p in pictures if p.owner is not None}
+    seen |= {share.index for cluster in clusters for share in cluster.classes}
+    for index in sorted(seen - set(inputs.classes)):
+        yield OtherClass(index=index, name=inputs.names[index])
 
 
 def _prototyping(inputs: Inputs, made: Generated, trust: Trust) -> Prototyping:
@@ -132,7 +174,7 @@ def _prototyping(inputs: Inputs, made: Generated, trust: Trust) -> Prototyping:
     return Prototyping(
         mode=made.recipe.mode,
         parameterisation=made.recipe.parameterisation,
-        used=made.constraints.words,
+        used=made.constraints.note,
         layers_used=made.constraints.layers,
         photos_copied=len(made.constraints.used),
         transfer=_transfer(inputs.second, trust.transfer),
@@ -154,12 +196,13 @@ def _transfer(second: Classifier | None, judged: credibility.Transfer | None) ->
     )
 
 
-def _audited_class(stages: Stages, row: int) -> AuditedClass:
-    inputs, made = stages.inputs, stages.made
+def _audited_class(stages: Stages, row: int, named: Set[tuple[int, str]]) -> AuditedClass:
+    inputs, made, scores = stages.inputs, stages.made, stages.scores
     index, classifier = inputs.classes[row], inputs.classifier
     members = inputs.labels == index
     n = int(members.sum())
     predicted = stages.observed.images.activations.logits[members].argmax(1)
+    tested = possible(inputs.bank.concepts, scores.is_core)[row] & np.isfinite(scores.naming.q[row])
     return AuditedClass(
         index=index,
         name=classifier.class_names[index],
@@ -168,7 +211,9 @@ def _audited_class(stages: Stages, row: int) -> AuditedClass:
         accuracy=proportion(int((predicted == index).sum()), n) if n else None,
         prototypes=tuple(_prototype(stages, place) for place in made.of_class(index)),
         divergence=stages.trust.divergence[index],
-        concepts=_concept_scores(inputs, stages.scores, row),
+        n_concepts=len(inputs.bank.concepts),
+        n_hypotheses=int(tested.sum()),
+        concepts=tuple(_concept_scores(inputs, scores, row, named)),
     )
 
 
@@ -198,14 +243,23 @@ def _region(stages: Stages, place: int) -> Region | None:
     )
 
 
-def _concept_scores(inputs: Inputs, scores: Scores, row: int) -> tuple[ConceptScore, ...]:
-    naming = scores.naming
+def _concept_scores(
+    inputs: Inputs, scores: Scores, row: int, named: Set[tuple[int, str]]
+) -> Iterator[ConceptScore]:
+    """The first concepts of a class, the first that can be a finding, and those that are named."""
+    naming, index = scores.naming, inputs.classes[row]
     own = naming.score[row]
-    order = np.argsort(-np.nan_to_num(own, nan=-np.inf), kind="stable")
-    return tuple(
-        ConceptScore(
-            concept=inputs.bank.concepts[j].name,
-            category=inputs.bank.concepts[j].category,
+    order = ordered(scores, row)
+    can_be = possible(inputs.bank.concepts, scores.is_core)[row] & np.isfinite(own)
+    best = next((int(j) for j in order if can_be[j]), None)
+    for place, j in enumerate(order):
+        concept = inputs.bank.concepts[j]
+        wanted = (index, concept.name.casefold()) in named
+        if place >= FIRST and int(j) != best and not wanted:
+            continue
+        yield ConceptScore(
+            concept=concept.name,
+            category=concept.category,
             core=bool(scores.is_core[row, j]),
             score=_optional(own[j]),
             rank=place + 1 if np.isfinite(own[j]) else None,
@@ -216,8 +270,6 @@ def _concept_scores(inputs: Inputs, scores: Scores, row: int) -> tuple[ConceptSc
                 **{key: _optional(values[row, j]) for key, values in naming.channels.items()}
             ),
         )
-        for place, j in enumerate(order)
-    )
 
 
 def _clusters(stages: Stages) -> tuple[Cluster, ...]:
@@ -311,7 +363,8 @@ def _divergence_and_harm(classes: Sequence[AuditedClass], config: AuditConfig) -
     rng = seeds.stream(config.seed, "divergence and harm")
     rho = rank_correlation(x, y, config.statistics.bootstrap, rng)
     if rho is None:
-        return Correlation(rho=None, reason=f"{len(pairs)} classes with both, or no variation")
+        reason = Reason(code="not_correlated", params={"classes": len(pairs)})
+        return Correlation(rho=None, reason=reason)
     return Correlation(rho=rho, reason=None)
 
 

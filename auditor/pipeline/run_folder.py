@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from auditor.core.storage import UNFINISHED, digest_file, read_bytes, write_atomically
 from auditor.errors import RunError
+from auditor.record import tables
 
 __all__ = ["PREVIOUS", "RECORD", "amend", "claim", "locked", "publish", "staging"]
 
@@ -36,7 +37,7 @@ LOCK = ".auditor.lock"
 MARK = "auditor: {}, format 1\n"
 RECORD = "audit.json"
 REPORTS = ("report.html", "report.pdf")
-PUBLISHED = (RECORD, *REPORTS, "prototypes", "pictures")
+PUBLISHED = (RECORD, *REPORTS, *tables.FILES.values(), "prototypes", "pictures")
 PREVIOUS = "previous"
 NEXT = ".next"  # an audit that is being put together
 CHANGE = ".change"  # a complete one, while it takes its place

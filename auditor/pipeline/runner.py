@@ -63,8 +63,8 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
     groups = cluster(inputs, observed, made, scores, engine)
     with run_folder.staging(out) as folder:
         shown = illustrate(inputs, made, edits, tested, groups, folder=folder, engine=engine)
-        stages = Stages(inputs, observed, made, trust, scores, tested, groups, shown)
-        return _publish(record(stages, engine), out, folder)
+        stages = Stages(inputs, observed, made, trust, edits, scores, tested, groups, shown)
+        return _publish(record(stages, engine, folder), out, folder)
 
 
 def _run_folder(config: AuditConfig) -> Path:

@@ -20,6 +20,7 @@ from auditor.prototypes.collages import collages
 from auditor.prototypes.expectations import Expectation, expected, with_batch_norm
 from auditor.prototypes.generation import Mode
 from auditor.prototypes.objectives import sorted_layers
+from auditor.record import notes
 
 __all__ = ["LEAST_PHOTOS", "Constraints", "gather", "known_labels", "least_left"]
 
@@ -28,6 +29,7 @@ BACKGROUNDS = 256  # photos that patches are put on
 COLLAGES = 256  # that stand in for photos
 REFERENCES = 16  # photos of a class that the mode `reference` may copy: at most half of them
 NOTHING = np.zeros(0, np.int64)
+ALONE = notes.Material(code="model_alone")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Constraints:
             on: they are held out of the divergence.
         layers: names of the layers that the optimisation held to anything, in path order.
         digest: of all of these.
-        words: what was used, in a sentence.
+        note: what was used, for the record.
     """
 
     expectation: Expectation | None
@@ -52,7 +54,7 @@ class Constraints:
     used: NDArray[np.int64]
     layers: tuple[str, ...]
     digest: str
-    words: str
+    note: notes.Material
 
     def of(self, classes: Collection[int]) -> Constraints:
         """What a few of the classes are held to, which is small enough to be sent elsewhere."""
@@ -104,7 +106,7 @@ def gather(
     sources = _Sources(classifier, layers, classes, images, pool, pooled, generic, batch)
     key: list[Any] = [mode, list(classes), seed]
     if mode == "paper":
-        return Constraints(None, (), {}, NOTHING, (), digest_value(key), "the model alone")
+        return Constraints(None, (), {}, NOTHING, (), digest_value(key), ALONE)
     if mode == "patch":
         return sources.patch(key)
     if mode == "data-free":
@@ -136,9 +138,9 @@ class _Sources:
         grounds = tuple((free if len(free) else rows)[:BACKGROUNDS].tolist())
         few = self.pool.subset(grounds)
         used = np.flatnonzero(np.isin(self.images.identities, few.identities))
-        words = f"the model, and {len(few)} photos of the pool that patches were put on"
+        note = notes.Material(code="patched_photos", params={"photos": len(few)})
         digest = digest_value([*key, few.digest])
-        return Constraints(None, grounds, {}, used, (), digest, words)
+        return Constraints(None, grounds, {}, used, (), digest, note)
 
     def data_free(self, key: list[Any], seed: int) -> Constraints:
         """What collages, and batch normalisation where the model has it, lead to expect."""
@@ -146,11 +148,12 @@ class _Sources:
         seen = collect(self.classifier, self.layers, torch.split(drawn, self.batch))
         of_collages = expected(seen, self.layers, self.classes)
         expectation = with_batch_norm(self.classifier, self.layers, of_collages, drawn)
-        words = f"{len(drawn)} collages of seven sample photos and drawn scenes"
-        if expectation is not of_collages:
-            words += " and what batch normalisation recorded in training"
+        note = notes.Material(
+            code="collages",
+            params={"collages": len(drawn), "batch_norm": expectation is not of_collages},
+        )
         digest = digest_value([*key, len(drawn)])
-        return Constraints(expectation, (), {}, NOTHING, tuple(expectation.layers), digest, words)
+        return Constraints(expectation, (), {}, NOTHING, tuple(expectation.layers), digest, note)
 
     def natural(self, key: list[Any], mode: Mode) -> Constraints:
         """What generic photos of the pool lead to expect of each class.
@@ -173,8 +176,8 @@ class _Sources:
             )
         expectation = expected(seen, self.layers, self.classes, labels=labels)
         digest = digest_value([*key, self.pool.subset(rows.tolist()).digest, labels.tolist()])
-        words = f"{len(rows)} photos of the pool, a class's own left out of its fit where known"
-        return Constraints(expectation, (), {}, NOTHING, tuple(expectation.layers), digest, words)
+        note = notes.Material(code="pool_photos", params={"photos": len(rows)})
+        return Constraints(expectation, (), {}, NOTHING, tuple(expectation.layers), digest, note)
 
     def reference(self, natural: Constraints) -> Constraints:
         """What `natural` gives, and audited photos of each class that are copied.
@@ -201,6 +204,8 @@ class _Sources:
             natural.expectation, (), {c: tuple(rows.tolist()) for c, rows in copied.items()}, used,
             tuple(name for name in self.layers.path if name in held),
             digest_value([natural.digest, self.images.subset(used.tolist()).digest]),
-            f"{natural.words}; and {len(used)} photos of the audited classes, whose activations "
-            "were copied",
+            notes.Material(
+                code="pool_and_copied_photos",
+                params={"photos": natural.note.count("photos"), "copied": len(used)},
+            ),
         )  # fmt: skip

@@ -12,14 +12,17 @@ import datetime
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from auditor.record.codes import ON_PHOTOS
+
 if TYPE_CHECKING:
     from auditor.core.estimates import Estimate
-    from auditor.record.schema import Audit, AuditedClass, Cluster, Evidence, Finding
+    from auditor.record.provenance import NotTested
+    from auditor.record.results import AuditedClass, Cluster, Evidence, Finding
+    from auditor.record.schema import Audit
 
 __all__ = ["contradictions"]
 
 ROUNDING = 1e-5  # saved numbers are rounded to 6 digits
-NOT_ON_PHOTOS = ("naming", "prevalence")  # tests of what is there, not of what it does
 SHARES = {"prevalence": (0.0, 1.0), "insertion": (-1.0, 1.0)}
 """What the effects of tests lie between: an area under a curve, a change of a probability."""
 
@@ -53,12 +56,28 @@ def contradictions(audit: Audit) -> Iterator[str]:
     for cluster in audit.clusters:
         told = _of_cluster(cluster, coverage.classes_of_model)
         yield from (f"cluster {cluster.id}: {why}" for why in told)
+    for gap in coverage.not_tested:
+        yield from _of_gap(gap, indices, bank)
     yield from _of_the_whole(audit)
+
+
+def _of_gap(gap: NotTested, indices: set[int], bank: set[str]) -> Iterator[str]:
+    if gap.class_index is not None and gap.class_index not in indices:
+        yield f"class {gap.class_index} was not audited and is said to lack {gap.what}"
+    if (gap.concept is not None) != (gap.kind == "concept"):
+        yield f"what was not tested ({gap.what}) names a concept or is one, not both"
+    elif gap.concept is not None and gap.concept not in bank:
+        yield f"concept {gap.concept[:40]!r}, which was not tested, is not in the bank"
 
 
 def _of_the_whole(audit: Audit) -> Iterator[str]:
     status, provenance = audit.verdict.status, audit.provenance
-    if status != "not_assessed" and not any(reason.strip() for reason in audit.verdict.reasons):
+    yield from _twice("table", (table.name for table in audit.tables))
+    audited = {c.index for c in audit.classes}
+    if any(c.index in audited for c in audit.other_classes):
+        yield "a class that was audited is among the others"
+    yield from _twice("class index", (c.index for c in audit.other_classes))
+    if status != "not_assessed" and not audit.verdict.reasons:
         yield f"the verdict is {status} without a criterion or reason"
     for what, time in (
         ("created", audit.created),
@@ -106,6 +125,11 @@ def _of_class(c: AuditedClass, classes: int, bank: set[str]) -> Iterator[str]:
             )
     elif d.score is not None:
         yield "it has a divergence and no rank"
+    if not max(len(c.concepts), c.n_hypotheses) <= c.n_concepts:
+        yield (
+            f"{c.n_concepts} concepts are said to be scored, {len(c.concepts)} are listed and "
+            f"{c.n_hypotheses} were tested"
+        )
     yield from _twice("concept", (score.concept for score in c.concepts))
     yield from _twice("rank", (score.rank for score in c.concepts if score.rank is not None))
     for score in c.concepts:
@@ -113,8 +137,8 @@ def _of_class(c: AuditedClass, classes: int, bank: set[str]) -> Iterator[str]:
             yield f"concept {score.concept[:40]!r} is not in the bank"
         if (score.score is None) != (score.rank is None):
             yield f"concept {score.concept[:40]!r} has a score or a rank alone"
-        if score.rank is not None and score.rank > len(c.concepts):
-            yield f"concept {score.concept[:40]!r} has rank {score.rank} of {len(c.concepts)}"
+        if score.rank is not None and score.rank > c.n_concepts:
+            yield f"concept {score.concept[:40]!r} has rank {score.rank} of {c.n_concepts}"
         if _below(score.q, score.p):
             yield f"concept {score.concept[:40]!r} has q below p"
 
@@ -127,9 +151,18 @@ def _of_finding(finding: Finding, bank: set[str]) -> Iterator[str]:
     if finding.grade != "not_tested" and not finding.evidence:
         yield f"it is {finding.grade} without evidence"
     elif finding.grade in ("corroborated", "confirmed"):
-        on_photos = [e for e in finding.evidence if e.test not in NOT_ON_PHOTOS]
-        if not any(_raises(e, surely=finding.grade == "confirmed") for e in on_photos):
+        surely = finding.grade == "confirmed"
+        on_photos = [e for e in finding.evidence if e.test in ON_PHOTOS]
+        if not any(_raises(e, surely=surely) for e in on_photos):
             yield f"it is {finding.grade} and no test on photos speaks for it"
+        elif finding.lead is not None and finding.lead not in on_photos:
+            yield f"it is {finding.grade} and rests on {finding.basis}, no test on photos"
+        elif finding.lead is not None and not _raises(finding.lead, surely=surely):
+            yield f"it is {finding.grade} and rests on {finding.basis}, which does not speak for it"
+    if (finding.basis is None) != (finding.grade == "not_tested"):
+        yield f"it is {finding.grade} and rests on {finding.basis or 'no test'}"
+    elif finding.basis is not None and finding.lead is None:
+        yield f"it rests on {finding.basis}, which is not among its evidence"
     for evidence in finding.evidence:
         if _below(evidence.q, evidence.p):
             yield f"{evidence.test[:40]} has q below p"

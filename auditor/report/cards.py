@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from auditor.record.codes import FOUND, PictureKind, TestName, strength
 from auditor.record.schema import Audit, Evidence, Finding
-from auditor.report import charts
+from auditor.report import charts, notes
+from auditor.report.claims import claim
 from auditor.report.names import Names
 from auditor.report.parts import KINDS, Gallery, Limits, Shot, galleries, prototype_shot
 from auditor.report.text import Name, estimate, name, number, probability, told
-from auditor.report.words import GRADES, TESTS, Badge, claim, lead
+from auditor.report.words import GRADES, TESTS, Badge
 
 __all__ = ["Card", "CardRow", "Planted", "card_rows", "cards", "planted", "strongest"]
 
 MOST = 12  # caveats, and tests, of one finding
-PICTURED = {"insertion": "edited", "surroundings": "surrounded", "association": "with"}
-COVERS = {
+PICTURED: Mapping[TestName, PictureKind] = {
+    "insertion": "edited",
+    "surroundings": "surrounded",
+    "association": "with",
+}
+COVERS: Mapping[PictureKind, str] = {
     "edited": "with the concept",
     "surrounded": "among what shows it",
     "with": "shows it by the probe",
 }
-FOUND = ("confirmed", "corroborated", "suspected")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def card_rows(audit: Audit, names: Names, limits: Limits) -> tuple[CardRow, ...]
     """A line for each finding that has no card."""
     rows = []
     for finding in audit.findings[limits.cards :][: limits.listed]:
-        evidence = lead(finding)
+        evidence = finding.lead
         rows.append(
             CardRow(
                 names[finding.class_index],
@@ -125,10 +130,9 @@ def card_rows(audit: Audit, names: Names, limits: Limits) -> tuple[CardRow, ...]
 def strongest(audit: Audit) -> dict[int, Finding]:
     """The strongest finding of each class that has one."""
     best: dict[int, Finding] = {}
-    order = list(GRADES)
     for finding in audit.findings:
         known = best.get(finding.class_index)
-        if known is None or order.index(finding.grade) < order.index(known.grade):
+        if known is None or strength(finding.grade) > strength(known.grade):
             best[finding.class_index] = finding
     return best
 
@@ -166,7 +170,13 @@ def planted(audit: Audit, names: Names) -> Planted | None:
 def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limits) -> Card:
     class_name, concept = names[finding.class_index], names.concept(finding.concept)
     groups = list(
-        galleries(finding.pictures, f"{concept} and {class_name}", names, limits.pictures)
+        galleries(
+            finding.pictures,
+            f"{concept} and {class_name}",
+            names,
+            limits.pictures,
+            concept=concept,
+        )
     )
     if not any(picture.kind == "prototype" for picture in finding.pictures):
         own = [
@@ -177,7 +187,7 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         ]
         if own:
             groups.insert(0, Gallery("Prototypes", tuple(own), ""))
-    evidence = lead(finding)
+    evidence = finding.lead
     drawn = evidence is not None and evidence.test == "insertion"
     return Card(
         anchor=f"finding-{place + 1}",
@@ -207,7 +217,7 @@ def _caveats(finding: Finding, names: Names) -> Iterator[str]:
         if test in tests and test == "insertion":
             break  # a drawn concept is shown by its drawing alone
     for caveat in finding.caveats[:MOST]:
-        yield told(names.within(caveat))
+        yield told(names.within(notes.caveat(caveat)))
     if len(finding.caveats) > MOST:
         yield f"{len(finding.caveats) - MOST:,} more are in audit.json."
 
@@ -229,27 +239,25 @@ def _cover(groups: list[Gallery], evidence: Evidence | None) -> tuple[Shot, ...]
 
 
 def _title(evidence: Evidence) -> str:
-    words = TESTS.get(evidence.test)
-    return name(evidence.test).short.capitalize() if words is None else words.title
+    return TESTS[evidence.test].title
 
 
 def _row(evidence: Evidence) -> EvidenceRow:
-    words = TESTS.get(evidence.test)
+    words, unit = TESTS[evidence.test], notes.unit(evidence.unit)
     control = "no control" if evidence.control is None else f"control {estimate(evidence.control)}"
     return EvidenceRow(
         title=_title(evidence),
-        meaning="" if words is None else words.effect,
-        control_meaning="" if words is None or evidence.control is None else words.control,
+        meaning=words.effect,
+        control_meaning="" if evidence.control is None else words.control,
         effect=estimate(evidence.effect),
         control=control,
-        unit=name(evidence.unit).short,
+        unit=unit,
         p=probability(evidence.p),
         q=probability(evidence.q),
-        n=f"{evidence.n:,} {'' if words is None else words.units}".rstrip(),
+        n=f"{evidence.n:,} {words.units}",
         chart=charts.comparison(
             evidence.effect,
             evidence.control,
-            f"{_title(evidence)}: effect {estimate(evidence.effect)}, {control}, "
-            f"in {name(evidence.unit)}",
+            f"{_title(evidence)}: effect {estimate(evidence.effect)}, {control}, in {unit}",
         ),
     )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from auditor.core.estimates import Estimate
-from auditor.record.schema import Grade, LayerDivergence
+from auditor.record.codes import Grade, strength
+from auditor.record.schema import LayerDivergence
 from auditor.report.text import name, number
 
 __all__ = [
@@ -270,8 +271,7 @@ def scatter(points: Sequence[Point], title: str, *, x_label: str, y_label: str) 
     drawing.text("k-label", left - 44, 12, y_label)
     drawing.text("k-label", end, height - 6, x_label, "end")
     taken: list[tuple[float, float, float, float]] = []
-    order = {None: 0, "not_tested": 1, "suspected": 2, "corroborated": 3, "confirmed": 4}
-    for point in sorted(points, key=lambda p: order[p.grade]):
+    for point in sorted(points, key=lambda p: strength(p.grade)):
         x, y = horizontal.at(point.x, left, end), vertical.at(point.y, floor, top)
         if point.grade is None:
             drawing.circle("k-faint-dot", x, y, 3)

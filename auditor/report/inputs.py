@@ -21,7 +21,7 @@ OUTPUTS = {
 
 def input_facts(audit: Audit) -> Iterator[tuple[str, str]]:
     """Labels and values; of an older record, what its configuration stated."""
-    found, stated = audit.provenance.model_input, audit.spec.model
+    found, stated = audit.provenance.model_input, audit.settings().model
     if found is not None:
         yield from _measured(found)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.record.schema import Audit, Prototyping, Transfer
+from auditor.report import notes
 from auditor.report.text import count, estimate, name, number, told
 
 __all__ = ["Making", "making"]
@@ -40,10 +41,10 @@ def making(audit: Audit) -> Making | None:
     facts = [
         ("Mode", MODES[made.mode]),
         ("Parameterisation", made.parameterisation),
-        ("Made from", told(made.used)),
+        ("Made from", told(notes.material(made.used))),
         ("Layers held", _layers(made)),
         (
-            f"Reached {audit.spec.prototypes.probability:g}",
+            f"Reached {audit.settings().prototypes.probability:g}",
             f"{sum(reached):,} of {count(len(reached), 'prototype')}",
         ),
         ("Transfer", _transfer(made.transfer)),

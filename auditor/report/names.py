@@ -22,6 +22,7 @@ class Names:
 
     def __init__(self, audit: Audit) -> None:
         classes = {c.index: (c.name, c.index) for c in audit.classes}
+        classes |= {c.index: (c.name, c.index) for c in audit.other_classes}
         self._classes = told_apart(classes)
         self._labels = told_apart(classes, LABEL)
         concepts = dict.fromkeys(
@@ -34,7 +35,7 @@ class Names:
         self._concepts = told_apart({c: (c, i) for i, c in enumerate(concepts, start=1)})
         layers = dict.fromkeys(x.name for c in audit.classes for x in c.divergence.layers)
         self._layers = told_apart({x: (x, i) for i, x in enumerate(layers, start=1)})
-        texts = [(c.name, self._classes[c.index]) for c in audit.classes]
+        texts = [(text, self._classes[index]) for text, index in classes.values()]
         texts += self._concepts.items()
         self._long = sorted(
             ((text, shown.short) for text, shown in texts if len(text) > len(shown.short)),

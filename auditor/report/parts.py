@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from auditor.record.schema import Audit, AuditedClass, Picture, Prototype
+from auditor.record.codes import PictureKind
+from auditor.record.schema import Audit, Picture, Prototype
+from auditor.report.captions import caption
 from auditor.report.names import Names
 from auditor.report.text import Name, name, number, told
 
@@ -18,19 +20,20 @@ __all__ = [
     "Shot",
     "galleries",
     "gallery",
-    "hypotheses",
     "intrinsic",
     "prototype_shot",
     "prototype_shots",
     "showing",
+    "whole",
 ]
 
-KINDS: Mapping[str, tuple[str, str]] = {
+KINDS: Mapping[PictureKind, tuple[str, str]] = {
     "prototype": ("Prototypes", "Prototype"),
     "with": (
         "Photos of other classes that show it by the probe, which may err",
         "Photo that shows the concept by the probe",
     ),
+    "plain": ("Photos without it", "Photo without the concept"),
     "without": ("Photos without it", "Photo without the concept"),
     "edited": ("Photos with the concept put in", "Photo with the concept put in"),
     "surrounded": (
@@ -116,12 +119,9 @@ def intrinsic(audit: Audit) -> frozenset[str]:
     return frozenset(concept.name for concept in audit.concepts if not concept.extrinsic)
 
 
-def hypotheses(c: AuditedClass, intrinsic: Set[str]) -> int:
-    """How many concepts were tested of a class that can be findings."""
-    return sum(
-        score.q is not None and not score.core and score.concept not in intrinsic
-        for score in c.concepts
-    )
+def whole(audit: Audit) -> str:
+    """The file that holds every score of every class."""
+    return next((t.file for t in audit.tables if t.name == "scores"), "audit.json")
 
 
 def showing(shown: int, total: int, noun: str) -> str:
@@ -136,15 +136,28 @@ def gallery(title: str, shots: Sequence[Shot], limit: int) -> Gallery:
 
 
 def galleries(
-    pictures: Sequence[Picture], subject: str, names: Names, limit: int
+    pictures: Sequence[Picture],
+    subject: str,
+    names: Names,
+    limit: int,
+    *,
+    concept: Name | None = None,
 ) -> tuple[Gallery, ...]:
-    """Pictures grouped by what they show, in the order in which they are read."""
+    """Pictures grouped by what they show, in the order in which they are read.
+
+    Args:
+        pictures: of a finding or a cluster.
+        subject: of both, in their alternative texts.
+        names: of the classes.
+        limit: pictures of a kind.
+        concept: of the finding.
+    """
     found = []
     for kind, (title, word) in KINDS.items():
-        captions = [(p.file, names.within(p.caption)) for p in pictures if p.kind == kind]
+        captions = [(p.file, caption(p, names, concept)) for p in pictures if p.kind == kind]
         shots = [
-            Shot(file, f"{word}, {subject}: {told(caption)}", name(caption, 60).short)
-            for file, caption in captions
+            Shot(file, f"{word}, {subject}: {told(words)}", name(words, 60).short)
+            for file, words in captions
         ]
         if shots:
             found.append(gallery(title, shots, limit))

@@ -15,6 +15,8 @@ from auditor.report.text import clean, name, number, told
 
 __all__ = ["Reproduction", "command", "config_digest", "digests", "reproduction", "settings"]
 
+Settings = Mapping[str, Any]  # of a record, by name
+
 FLAGS = {
     "model.spec": "--model",
     "model.arch": "--arch",
@@ -91,25 +93,25 @@ def digests(audit: Audit) -> tuple[tuple[str, str], ...]:
     )
 
 
-def config_digest(spec: AuditConfig) -> str:
+def config_digest(spec: Settings) -> str:
     """SHA-256 of the configuration's canonical JSON, without the output folder."""
-    return digest_value(spec.model_dump(mode="json", exclude={"out"}))
+    return digest_value({name: value for name, value in spec.items() if name != "out"})
 
 
-def command(spec: AuditConfig) -> str:
+def command(spec: Settings) -> str:
     """The command line; settings that have no flag are in a file, which it then names."""
     words = ["auditor", "audit"] + ([FILE] if settings(spec) else [])
-    flat = _flat(spec.model_dump(mode="json"))
+    flat = _flat(spec)
     defaults = _defaults()
     for key, flag in FLAGS.items():
-        if _as_flag(flat, key) and (key in ALWAYS or flat[key] != defaults.get(key)):
+        if _as_flag(flat, key) and (key in ALWAYS or flat.get(key) != defaults.get(key)):
             words += [flag, str(flat[key])]
     return shlex.join(words)
 
 
-def settings(spec: AuditConfig) -> str:
+def settings(spec: Settings) -> str:
     """TOML of every setting that differs from its default and is not on the command line."""
-    flat = _flat(spec.model_dump(mode="json"))
+    flat = _flat(spec)
     defaults = _defaults()
     tables: dict[str, list[str]] = {}
     for key, value in flat.items():
@@ -138,7 +140,8 @@ def _shown(text: str) -> str:
 
 def _as_flag(flat: Mapping[str, Any], key: str) -> bool:
     """Whether a value can stand on the command line as it is shown."""
-    return key in FLAGS and flat[key] is not None and clean(str(flat[key])) == str(flat[key])
+    text = flat.get(key)
+    return key in FLAGS and text is not None and clean(str(text)) == str(text)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,18 +1,19 @@
-"""The report's own words: verdicts, grades, tests, claims and limits.
+"""The report's own words: verdicts, grades, tests and limits.
 
-Every sentence that judges is written here, once, so that the wording can be reviewed in one place:
-a claim says no more than its grade, and "nothing found" never stands alone.
+With `auditor.report.claims` and `auditor.report.notes` this holds every sentence that judges, once,
+so that the wording can be reviewed: a claim says no more than its grade, and "nothing found" never
+stands alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from auditor.core.estimates import Estimate
-from auditor.record.schema import PREVALENT, Audit, Evidence, Finding, Grade, SelfTest
-from auditor.report.text import Name, count, estimate, name, number, probability, told
+from auditor.record.codes import Grade, Status, TestName
+from auditor.record.schema import Audit, SelfTest
+from auditor.report import notes
+from auditor.report.text import count, name, told
 
 __all__ = [
     "CHANNELS",
@@ -23,13 +24,9 @@ __all__ = [
     "Badge",
     "TestWords",
     "absence",
-    "claim",
     "detection_power",
-    "lead",
     "nothing_found",
 ]
-
-Status = Literal["met", "not_met", "inconclusive", "not_assessed"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class TestWords:
     units: str
 
 
-TESTS: Mapping[str, TestWords] = {
+TESTS: Mapping[TestName, TestWords] = {
     "naming": TestWords(
         "Naming",
         "How far prototypes, weights and photos of the class point to the concept",
@@ -169,131 +166,6 @@ LIMITS: tuple[tuple[str, str], ...] = (
 )
 
 
-ON_PHOTOS = ("association", "surroundings", "insertion")  # tests on photos of other classes
-
-
-def lead(finding: Finding) -> Evidence | None:
-    """The evidence that a finding's grade rests on; `None` where there is none.
-
-    Of the tests on photos that speak for a corroborated finding, the one with the lowest q.
-    """
-    for tests in {
-        "confirmed": (("insertion",), ON_PHOTOS, ("naming",)),
-        "corroborated": (ON_PHOTOS, ("naming",)),
-        "suspected": (("naming",),),
-        "not_tested": (),
-    }[finding.grade]:
-        found = [
-            evidence
-            for evidence in finding.evidence
-            if evidence.test in tests and (evidence.effect.low > 0 or len(tests) == 1)
-        ]
-        if found:
-            return min(found, key=lambda evidence: 1.0 if evidence.q is None else evidence.q)
-    return finding.evidence[0] if finding.evidence else None
-
-
-def claim(finding: Finding, class_name: Name, concept: Name) -> str:
-    """What is claimed, in a sentence that says no more than the grade."""
-    evidence = lead(finding)
-    if finding.grade == "not_tested" or evidence is None:
-        return f"Whether “{class_name}” relies on “{concept}” was not tested."
-    if finding.grade == "confirmed":
-        if evidence.test == "insertion":
-            return f"{_drawn(evidence, class_name, concept)}."
-        return (
-            f"In an experiment on photos, “{concept}” changed the answer “{class_name}” by "
-            f"{_size(evidence.effect)}{_against(evidence, 'its matched control by')}."
-        )
-    if finding.grade == "corroborated" and evidence.test == "insertion":
-        tested = {each.test: each for each in finding.evidence}
-        reserves = []
-        if evidence.control is not None and evidence.effect.low <= evidence.control.high:
-            reserves.append("the intervals overlap: part of it may be any mark in that place")
-        if "prevalence" in tested and tested["prevalence"].effect.low < PREVALENT:
-            reserves.append(
-                "that photos of the class show it more often than others is not sure (its score "
-                f"has p {probability(tested['naming'].p)})"
-            )
-        if not reserves:
-            reserves.append("this is less than a confirmation asks for")
-        return f"{_drawn(evidence, class_name, concept)}; but {', and '.join(reserves)}."
-    if finding.grade == "corroborated" and evidence.test == "surroundings":
-        return (
-            f"The surroundings of photos that show “{concept}”, put around objects of other "
-            f"classes, lean towards “{class_name}”: {_measured(evidence)}. What else these "
-            "surroundings have in common is not told apart from it."
-        )
-    if finding.grade == "corroborated":
-        return (
-            f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
-            f"{_measured(evidence)}. No experiment has shown a cause."
-        )
-    return _suspicion(finding, class_name, concept, evidence)
-
-
-def _suspicion(finding: Finding, class_name: Name, concept: Name, evidence: Evidence) -> str:
-    """What is claimed where no test on photos convicts; a test that speaks for it is told."""
-    on_photos = [e for e in finding.evidence if e.test in ON_PHOTOS]
-    by_score = 1.0 if evidence.q is None else evidence.q
-    shown = next((e.effect for e in finding.evidence if e.test == "prevalence"), None)
-    common = shown is not None and shown.value >= PREVALENT
-    for tested in reversed(on_photos):  # an experiment before an association
-        control = tested.control
-        if (
-            tested.test == "insertion"
-            and control is not None
-            and tested.effect.low > 0
-            and (
-                tested.effect.value > control.value if common else tested.effect.low > control.high
-            )
-        ):
-            return f"{_drawn(tested, class_name, concept)}; but " + (
-                "that photos of the class show it more often than others is not sure enough."
-                if common
-                else "photos of the class are not known to show it: it may look like the "
-                "class, or hide what speaks for the true one."
-            )
-        if tested.test == "association" and tested.effect.low > 0 and (tested.q or 0) < by_score:
-            return (
-                f"Photos of other classes that show “{concept}” lean towards “{class_name}”: "
-                f"{_measured(tested)}; but {_held_back(finding)}."
-            )
-    return (
-        f"Prototypes, weights and photos of “{class_name}” point to “{concept}”: "
-        f"{_measured(evidence)}. "
-        + (
-            "Tests on photos of other classes have not borne it out."
-            if on_photos
-            else "It was not tested on photos of other classes."
-        )
-    )
-
-
-def _held_back(finding: Finding) -> str:
-    """Why an association convicts nobody."""
-    beside = {evidence.test: evidence.effect for evidence in finding.evidence}
-    seen, around = beside.get("prevalence"), beside.get("surroundings")
-    if seen is None:
-        why = "whether photos of the class show it is not known"
-    elif seen.value < PREVALENT:
-        why = f"photos of the class hardly show it more often than others: {estimate(seen)}"
-    else:
-        why = "the tests beside it do not bear it out far enough"
-    if around is not None and around.low <= 0:
-        why += f"; surroundings that show it, put around other objects, do {estimate(around)}"
-    return why
-
-
-def unit(text: str) -> str:
-    """A unit in running text."""
-    return {
-        "log-odds of the class": "in log-odds",
-        "standard deviations of the null": "standard deviations of the null",
-        "probability of the class": "in probability",
-    }.get(text, name(text).short)
-
-
 def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
     """The sentence that goes with every absence of findings.
 
@@ -307,10 +179,11 @@ def nothing_found(audit: Audit, hypotheses: int, which: str = "") -> str:
             "No pair of a class and a concept could be tested; the reasons stand under Not "
             "assessed. This says nothing of what the model relies on."
         )
+    effect = audit.coverage.smallest_effect
     smallest = (
-        f"The smallest effect that would have been found: {told(audit.coverage.smallest_effect)}."
-        if audit.coverage.smallest_effect
-        else "The smallest effect that would have been found was not estimated."
+        "The smallest effect that would have been found was not estimated."
+        if effect is None
+        else f"The smallest effect that would have been found: {notes.smallest(effect)}."
     )
     power = "was not measured" if audit.self_test is None else "stands under Detection power"
     noun = f"{which} hypothesis".strip()
@@ -348,34 +221,3 @@ def detection_power(test: SelfTest) -> str:
         f"{text} These are small networks that tell drawn objects apart: the rates speak for the "
         "settings, not for the audited model."
     )
-
-
-def _drawn(evidence: Evidence, class_name: Name, concept: Name) -> str:
-    """What drawing a concept did, and its control."""
-    moves = "lowers" if evidence.effect.value < 0 else "raises"
-    return (
-        f"Drawn on photos of other classes, “{concept}” {moves} the probability of “{class_name}” "
-        f"by {_size(evidence.effect)}"
-        f"{_against(evidence, 'a matched edit without its meaning changes it by')}"
-    )
-
-
-def _size(effect: Estimate) -> str:
-    """Size and interval of an effect whose direction the sentence already tells."""
-    if effect.value >= 0:
-        return estimate(effect)
-    return f"{number(-effect.value)} ({number(-effect.high)} to {number(-effect.low)})"
-
-
-def _measured(evidence: Evidence) -> str:
-    sign = "+" if evidence.effect.value > 0 else ""
-    q = probability(evidence.q)
-    if evidence.q is not None:
-        q = f"q {q if q.startswith('<') else '= ' + q}".replace(" ", "\u00a0")
-    else:
-        q = "q not computed"
-    return f"{sign}{estimate(evidence.effect)} {unit(evidence.unit)}, {q}"
-
-
-def _against(evidence: Evidence, words: str) -> str:
-    return "" if evidence.control is None else f"; {words} {estimate(evidence.control)}"

@@ -32,6 +32,7 @@ from auditor.errors import RunError
 from auditor.pipeline import runner
 from auditor.pipeline.run_folder import locked
 from auditor.record.schema import Audit, Remark
+from auditor.report import notes
 from auditor.report.pictures import Missing, Thumbnails
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
@@ -571,7 +572,7 @@ def test_an_audit_of_hostile_names_is_whole(run: Run) -> None:
 def test_no_file_is_named_by_a_class_or_a_concept(run: Run) -> None:
     allowed = re.compile(
         r"audit\.json|report\.html|\.auditor|prototypes/[0-7]/0\.png|pictures/[0-9a-f]{24}\.jpg"
-        r"|work/[a-z]+/[0-9a-f]{32}\.safetensors"
+        r"|work/[a-z]+/[0-9a-f]{32}\.safetensors|(scores|tests)\.parquet"
     )
     made = files(run.home.parents[1]) - run.before
     made = {file for file in made if "__pycache__" not in file}
@@ -615,7 +616,7 @@ def test_nothing_found_says_what_would_have_been_found(run: Run) -> None:
     assert re.fullmatch(
         r"none by the score alone: \d+ random scores cannot give q < 1e-06 among "
         rf"{coverage.hypotheses} pairs; only photos could",
-        coverage.smallest_effect,
+        notes.smallest(coverage.smallest_effect),
     )
     assert f"None among the {coverage.hypotheses} hypotheses tested" in run.html
     assert "0 findings on photos, 0 suspected" in " ".join(run.done.err.split())

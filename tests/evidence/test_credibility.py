@@ -176,7 +176,8 @@ def test_too_few_classes_are_not_tested():
         {"a": synthetic}, owners, {"a": natural}, labels, replicates=10, seed=0
     )
     assert not found.auc
-    assert found.reason == "not tested: 9 classes have prototypes and photos, 10 are needed"
+    assert found.reason.code == "few_classes"
+    assert found.reason.params == {"classes": 9, "needed": 10}
 
 
 def test_comparisons_equal_counting_them():

@@ -86,5 +86,6 @@ def test_too_few_photos_are_not_tested_and_never_zero():
     result = compare(protos, [0, 1, 2])
     assert result[2].score is None
     assert result[2].rank is None
-    assert "3 photos" in result[2].reason
+    assert result[2].reason.code == "few_photos"
+    assert result[2].reason.count("photos") == 3
     assert result[0].rank_high <= 2

@@ -54,11 +54,11 @@ RECORDS: tuple[Fault, ...] = (
             ),
             "schema version 99": (
                 lambda t: t.update(schema_version="99.0"),
-                "run/audit.json has schema version '99.0', this program reads 1.7; render it with the",
+                "run/audit.json has schema version '99.0', this program reads 1.0 to 2.x; render it",
             ),
             "a list as schema version": (
                 lambda t: t.update(schema_version=[1]),
-                "run/audit.json has schema version [1], this program reads 1.7; render it with the version",
+                "run/audit.json has schema version [1], this program reads 1.0 to 2.x; render it",
             ),
             "no classes field": (
                 lambda t: t.pop("classes"),
@@ -127,16 +127,16 @@ RECORDS: tuple[Fault, ...] = (
                 "run/audit.json is not valid JSON (Expecting property name enclosed in double quotes: line",
             ),
             "NaN": (
-                '{"schema_version": "1.7", "x": NaN}',
+                '{"schema_version": "2.0", "x": NaN}',
                 "run/audit.json is not a valid audit: tool: Field required",
             ),
             "a list": (
                 "[]",
-                "run/audit.json has schema version None, this program reads 1.7; render it with the",
+                "run/audit.json has schema version None, this program reads 1.0 to 2.x; render it",
             ),
             "a number": (
                 "1",
-                "run/audit.json has schema version None, this program reads 1.7; render it with the",
+                "run/audit.json has schema version None, this program reads 1.0 to 2.x; render it",
             ),
             "100,000 deep": (
                 "[" * 10**5,

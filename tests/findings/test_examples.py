@@ -20,7 +20,7 @@ def test_the_photo_goes_the_way_of_the_mean_and_beyond_its_control() -> None:
     example = edit(plain, edited, control)
     assert example is not None
     assert example.place == 0
-    assert example.words == "median of 2 of 5 photos that go this way"
+    assert (example.alike, example.of) == (2, 5)
 
 
 def test_a_photo_that_falls_is_no_example_of_a_rise() -> None:

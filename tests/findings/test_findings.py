@@ -31,11 +31,14 @@ from auditor.findings.grading import (
     Pair,
 )
 from auditor.findings.testing import Drawn, Levels, Observations
-from auditor.record.schema import PREVALENT, STRICTER, Divergence, Finding, Picture
+from auditor.record.schema import Caveat, Divergence, Finding, Picture
+from auditor.record.thresholds import PREVALENT, STRICTER
+from auditor.report import notes
 
 LEVEL = 0.05
 BELOW = math.nextafter(LEVEL, 0)
-LATER = "Not tested on photos of other classes: too few of them show the concept."
+LATER = Caveat(code="not_associated")
+GIVEN = Caveat(code="text", params={"text": "Given."})
 
 
 def estimate(value: float, low: float, high: float, n: int = 40) -> Estimate:
@@ -75,9 +78,14 @@ def suspect(**changes: Any) -> Pair:
         association=None,
         effect=None,
         effect_q=None,
-        caveats=("Given.",),
+        caveats=(GIVEN,),
     )
     return dataclasses.replace(plain, **changes)
+
+
+def said(of: Pair | Finding) -> tuple[str, ...]:
+    """The caveats as the report words them."""
+    return tuple(notes.caveat(caveat) for caveat in of.caveats)
 
 
 def graded(**changes: Any) -> Finding:
@@ -92,7 +100,7 @@ def test_a_score_alone_is_suspected() -> None:
     finding = graded()
     assert finding.grade == "suspected"
     assert [e.test for e in finding.evidence] == ["naming"]
-    assert finding.caveats == ("Given.", LATER)
+    assert finding.caveats == (GIVEN, LATER)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ def test_corroborated_is_significant_positive_and_doubles_the_odds(
 ) -> None:
     finding = graded(association=given)
     assert finding.grade == grade
-    assert finding.caveats == ("Given.",)
+    assert finding.caveats == (GIVEN,)
     assert math.exp(MATERIAL_LOG_ODDS) == pytest.approx(2)
 
 
@@ -268,14 +276,14 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
     }
     unknown = graded(degrades=degrades, **strong)
     assert unknown.grade == ("suspected" if degrades else "confirmed"), "nothing is known of it"
-    assert any("is not known" in caveat for caveat in unknown.caveats)
+    assert any("is not known" in caveat for caveat in said(unknown))
     assert graded(degrades=degrades, prevalence=common(), **strong).grade == "confirmed"
     uncertain = Association(estimate(0.74, 0.45, 1.0), 0.2, 0.2)
     assert graded(degrades=degrades, prevalence=uncertain, **strong).grade == "suspected"
     even = graded(degrades=degrades, prevalence=common(0.5, q=0.6), **strong)
     assert even.grade == "suspected"
-    assert sum("Photos of the class" in caveat for caveat in even.caveats) == 1
-    assert any(why in caveat for caveat in even.caveats)
+    assert sum("Photos of the class" in caveat for caveat in said(even)) == 1
+    assert any(why in caveat for caveat in said(even))
     strong["association"] = None
     within = suspect(degrades=degrades, prevalence=common(0.5, q=0.6), q=LEVEL, **strong)
     assert within.grade(LEVEL) == (None if degrades else "suspected"), "what hides is no hint"
@@ -289,11 +297,11 @@ def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
     for unsure in (math.nextafter(PREVALENT, 0), PREVALENT + 0.04):
         assert graded(prevalence=common(unsure), **strong).grade == "suspected"
     unsure = "That photos of the class show it more often than others is not sure (0.74 at least"
-    lines = graded(prevalence=common(PREVALENT + 0.04), **strong).caveats
+    lines = said(graded(prevalence=common(PREVALENT + 0.04), **strong))
     assert [line for line in lines if line.startswith(unsure)]
     sure = graded(prevalence=common(PREVALENT + 0.06), **strong)
     assert sure.grade == "confirmed"
-    assert not [line for line in sure.caveats if "is not sure" in line]
+    assert not [line for line in said(sure) if "is not sure" in line]
 
 
 def test_where_prevalence_is_unsure_a_score_far_beyond_chance_corroborates() -> None:
@@ -301,7 +309,7 @@ def test_where_prevalence_is_unsure_a_score_far_beyond_chance_corroborates() -> 
     far = math.nextafter(LEVEL * STRICTER, 0)
     found = graded(p=far, **unsure)
     assert found.grade == "corroborated"
-    assert any(line.endswith("drawing it confirms nothing.") for line in found.caveats)
+    assert any(line.endswith("drawing it confirms nothing.") for line in said(found))
     assert suspect(p=LEVEL * STRICTER, **unsure).grade(LEVEL) == "suspected"
     assert suspect(p=far, p_model=LEVEL, **unsure).grade(LEVEL) == "suspected"
     unsure["prevalence"] = common(PREVALENT + 0.04, q=LEVEL)
@@ -322,9 +330,45 @@ def test_an_association_convicts_only_where_photos_of_the_class_show_it() -> Non
     assert suspect(prevalence=common(0.6), **given).grade(LEVEL) == "suspected"
 
 
+@pytest.mark.parametrize(
+    ("changes", "basis"),
+    [
+        ({}, "naming"),
+        ({"association": association()}, "association"),
+        ({"association": association(), "q": LEVEL, "prevalence": common(0.6)}, "association"),
+        ({"association": association(q=0.03), "prevalence": common(0.6)}, "naming"),
+        ({"effect": effect(), "effect_q": 0.001, "prevalence": common(0.6)}, "insertion"),
+        ({"effect": effect(), "effect_q": 0.001}, "insertion"),
+        (
+            {
+                "association": association(q=0.02),
+                "effect": weak(),
+                "effect_q": 0.001,
+                "prevalence": common(PREVALENT + 0.06),
+            },
+            "insertion",
+        ),
+        (
+            {
+                "association": association(q=1e-4),
+                "effect": weak(),
+                "effect_q": 0.001,
+                "prevalence": common(PREVALENT + 0.06),
+            },
+            "association",
+        ),
+    ],
+)
+def test_a_grade_names_the_test_that_it_rests_on(changes: dict[str, Any], basis: str) -> None:
+    finding = graded(**changes)
+    assert finding.basis == basis
+    assert finding.lead is not None
+    assert finding.lead.test == basis
+
+
 def test_evidence_carries_effect_interval_control_and_correction() -> None:
     given = suspect(association=association(p=0.002, q=0.011), effect=effect(p=1e-5), effect_q=2e-4)
-    pictures = (Picture(file="a.jpg", kind="with", caption="a"),)
+    pictures = (Picture(file="a.jpg", kind="with", class_index=3, probability=0.2),)
     (finding,) = deriving.derive([given], q_level=LEVEL, pictures={(0, 0): pictures})
     named, associated, inserted = finding.evidence
     assert (named.effect, named.control, named.p, named.q) == (
@@ -337,9 +381,7 @@ def test_evidence_carries_effect_interval_control_and_correction() -> None:
     assert (inserted.effect, inserted.control) == (given.effect.effect, given.effect.control)
     assert (inserted.p, inserted.q) == (1e-5, 2e-4)
     assert [e.n for e in finding.evidence] == [5, 22, 96]
-    assert [e.unit for e in finding.evidence] == [
-        "standard deviations of the null", "log-odds of the class", "probability of the class",
-    ]  # fmt: skip
+    assert [e.unit for e in finding.evidence] == ["null_sd", "log_odds", "probability"]
     assert finding.pictures == pictures
     assert (finding.class_index, finding.concept, finding.category) == (3, "snow", "weather")
 
@@ -453,7 +495,13 @@ def test_associations_are_corrected_together() -> None:
 NAMES = ("husky", "carton", "traffic light", "safe")
 CLASSES = (2, 0)  # of the rows
 UNASSESSED = Divergence(
-    score=None, class_specific=None, rank=None, rank_low=None, rank_high=None, reason="", layers=()
+    score=None,
+    class_specific=None,
+    rank=None,
+    rank_low=None,
+    rank_high=None,
+    reason=None,
+    layers=(),
 )
 
 
@@ -587,7 +635,7 @@ def test_photos_of_a_class_must_show_more_than_others_are_given() -> None:
         change[COLUMN["black border"]] = 5 * share
         shown = dataclasses.replace(photos, margin=change)
         one = suspected(named, shown=shown, insertions=inserted(0, 1.0))[0, "black border"]
-        assert any("For want of a pool" in caveat for caveat in one.caveats) == (share > 0)
+        assert any("For want of a pool" in caveat for caveat in said(one)) == (share > 0)
         return one
 
     for share, grade in ((0.0, "confirmed"), (1.1, "suspected")):
@@ -668,8 +716,8 @@ def test_concepts_that_are_not_told_apart_are_one_suspect() -> None:
     named = Scores.of({(1, "ice"): 4.0, (1, "snow"): 5.0, (1, "fog"): 3.0})
     found = suspected(named, cosines=cosines)
     assert set(found) == {(0, "snow"), (0, "fog")}
-    assert "Not told apart from: ice." in found[0, "snow"].caveats
-    assert not [c for c in found[0, "fog"].caveats if "Not told apart" in c]
+    assert "Not told apart from: ice." in said(found[0, "snow"])
+    assert not [c for c in said(found[0, "fog"]) if "Not told apart" in c]
 
 
 @pytest.mark.parametrize(("gain", "named"), [(1.0, "black border"), (0.0, "fog")])
@@ -815,7 +863,7 @@ def test_a_drawing_on_too_few_photos_of_other_classes_is_no_test(others: int, te
     )[0, "black border"]
     assert (found.effect is not None) == tested
     told = f"Not drawn on photos: {others} show another class, 5 are needed."
-    assert (told in found.caveats) != tested
+    assert (told in said(found)) != tested
 
 
 def test_caveats_tell_what_weakens_a_suspicion() -> None:
@@ -828,12 +876,12 @@ def test_caveats_tell_what_weakens_a_suspicion() -> None:
         "(class-specific similarity 0.20, photos 1.00)."
     )
     against = "Channels that speak against it: head."
-    assert found[0, "snow"].caveats == (poor, unlike, against)
-    assert found[0, "mud"].caveats == (unlike, against)
-    assert found[0, "black border"].caveats == (unlike, against)
+    assert said(found[0, "snow"]) == (poor, unlike, against)
+    assert said(found[0, "mud"]) == (unlike, against)
+    assert said(found[0, "black border"]) == (unlike, against)
     fair = UNASSESSED.model_copy(update={"class_specific": estimate(0.2, 0.1, 0.5)})
     unknown = "How well the probe recognises this concept is not known."
-    assert suspected(named, diverged=fair)[0, "snow"].caveats == (unknown, against)
+    assert said(suspected(named, diverged=fair)[0, "snow"]) == (unknown, against)
 
 
 # --- nothing found, at what detection power ---------------------------------------------------

@@ -12,6 +12,7 @@ from auditor.evidence.insertion import Effect
 from auditor.findings import merging
 from auditor.findings.deriving import derive
 from auditor.findings.grading import Association, Pair
+from auditor.record.notes import Caveat
 
 LEVEL = 0.05
 LABELS = np.repeat([0, 1, 2], 60)
@@ -79,8 +80,7 @@ def test_what_is_explained_is_a_caveat_and_a_field_of_the_finding() -> None:
     (finding,) = derive(tuple(kept.values()), q_level=LEVEL)
     assert finding.explains == ("letterbox",)
     assert finding.alike == ("black border's like",)
-    said = "Photos of the class show no more of these than it lets expect: letterbox."
-    assert said in finding.caveats
+    assert Caveat(code="explains", params={"concepts": ("letterbox",)}) in finding.caveats
 
 
 def test_what_an_experiment_confirms_stays_a_finding() -> None:

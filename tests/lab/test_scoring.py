@@ -173,11 +173,12 @@ def test_separation_is_the_share_of_pairs_in_order():
 
 def test_what_else_the_class_learned_takes_nobodys_place_and_what_it_did_not_does():
     saved = planted()
-    first = scoring.candidates(saved.planted[0], saved)
+    scored = {c.index: c.concepts for c in saved.classes}
+    first = scoring.candidates(saved.planted[0], saved, scored)
     other = next(c.concept for c in first if c.concept != "chinese watermark")
     for effect, counts in ((LEARNED, False), (NOT, True)):
         beside = saved.planted[0].model_copy(update={"concept": other, "learned": effect})
         both = saved.model_copy(update={"planted": (*saved.planted, beside)})
-        listed = [c.concept for c in scoring.candidates(both.planted[0], both)]
+        listed = [c.concept for c in scoring.candidates(both.planted[0], both, scored)]
         assert (other in listed) is counts
         assert len(listed) == len(first) - (not counts)

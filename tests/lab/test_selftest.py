@@ -227,4 +227,4 @@ def test_an_audit_that_asks_for_no_self_test_is_left_as_it_is():
     from audits import audit
 
     saved = audit()
-    assert selftest.attach(saved, saved.spec) is saved
+    assert selftest.attach(saved, saved.settings()) is saved

@@ -10,7 +10,8 @@ import pytest
 
 from auditor.findings.deriving import finding_id
 from auditor.pipeline.coverage import _of_class
-from auditor.record.schema import Finding
+from auditor.record.schema import Finding, Reason
+from auditor.report import notes
 
 BANK = (
     SimpleNamespace(name="snow", extrinsic=True, drawing=None),
@@ -57,7 +58,8 @@ def told(
     stages: Any = (given.inputs, given.trust, scores, given.tested)
     gaps = list(_of_class(*stages, 0, findings=findings))
     assert all(gap.kind == "class" for gap in gaps)
-    return [(gap.what, gap.reason) for gap in gaps]
+    assert all(gap.class_index == 3 for gap in gaps)
+    return [(gap.what, notes.reason(gap.reason)) for gap in gaps]
 
 
 def test_what_was_tested_whole_has_no_gap() -> None:
@@ -68,20 +70,20 @@ def test_what_was_tested_whole_has_no_gap() -> None:
 @pytest.mark.parametrize(
     ("changes", "what", "why"),
     [
-        ({"diverged": "2 photos"}, "divergence of husky", "2 photos"),
+        ({"diverged": Reason(code="no_prototype")}, "divergence", "not tested: no prototype"),
         (
             {"labels": np.repeat([0, 3], [16, 4])},
-            "prevalence of concepts in photos of husky",
+            "prevalence",
             "4 photos of the class and 16 of others",
         ),
         (
             {"drawn_on": np.repeat([0, 3], [4, 60])},
-            "drawn concepts by experiment on husky",
+            "insertion",
             "4 of the photos that are drawn on show another class",
         ),
         (
             {"short": np.array([True, True, False, True])},
-            "2 concepts of husky",
+            "concepts_of_class",
             "fewer than 5 pool photos of other classes show them",
         ),
     ],
@@ -97,11 +99,11 @@ def test_what_was_not_tested_of_a_class_is_told(
 def test_what_stands_out_and_was_not_followed_up_is_told() -> None:
     out = SimpleNamespace(q=np.full((1, 4), 0.01), p_model=np.array([[0.01, 0.01, 0.2, 0.01]]))
     ((what, reason),) = told(Given(naming=out))
-    assert what == "2 concepts that stand out of the null for husky"
+    assert what == "concepts_standing_out"
     assert reason.endswith("groups of a class are put to the test: snow, mud")
     finding = Finding(
         id=finding_id(3, "husky", "snow"), class_index=3, concept="snow", category="weather",
-        grade="suspected", evidence=(), caveats=(), pictures=(), alike=("mud",),
+        grade="suspected", basis="naming", evidence=(), caveats=(), pictures=(), alike=("mud",),
     )  # fmt: skip
     assert told(Given(naming=out), findings=(finding,)) == []
     assert told(Given(naming=out), core=(0, 1)) == []

@@ -15,10 +15,12 @@ from auditor.cli import commands
 from auditor.concepts import banks
 from auditor.concepts.banks import Concept, ConceptBank
 from auditor.config import AuditConfig
-from auditor.errors import ConfigError, ImagesError
+from auditor.errors import ConfigError, ImagesError, RunError
 from auditor.pipeline import run_folder, runner
 from auditor.prototypes import generation
+from auditor.record import tables
 from auditor.record.schema import Audit
+from auditor.report import notes
 
 
 def without_times(path):
@@ -53,6 +55,34 @@ def test_an_audit_is_whole_and_resumes_to_the_same(user, monkeypatch):
     assert without_times("audit/audit.json") == first
 
 
+def test_the_files_beside_the_record_are_its_own(user):
+    done = runner.run(AuditConfig.model_validate(user))
+    out = Path("audit")
+    assert [table.name for table in done.tables] == ["scores", "tests"]
+    scored = tables.read(out, done, "scores")
+    assert len(scored["concept"]) == sum(c.n_concepts for c in done.classes)
+    named = {(f.class_index, f.concept) for f in done.findings}
+    whole = tables.scores(out, done)
+    for row in done.classes:
+        every = whole[row.index]
+        ranks = [score.rank for score in every if score.rank is not None]
+        assert ranks == list(range(1, len(ranks) + 1))
+        assert row.concepts[:20] == every[:20]
+        assert len(row.concepts) >= min(20, len(every))
+        assert {concept for index, concept in named if index == row.index} <= {
+            score.concept for score in row.concepts
+        }
+        assert row.n_hypotheses <= sum(score.q is not None for score in every)
+    photos = tables.read(out, done, "tests")
+    assert set(photos["finding"]) <= {finding.id for finding in done.findings}
+    made = {(f.id, e.test) for f in done.findings for e in f.evidence if e.test != "naming"}
+    assert set(zip(photos["finding"], photos["test"], strict=True)) == made
+    assert set(photos["role"]) <= {"with", "without", "own", "drawn", "control", "middle"}
+    (out / "scores.parquet").write_bytes(b"another")
+    with pytest.raises(RunError, match="its SHA-256 differs"):
+        tables.read(out, done, "scores")
+
+
 def test_the_report_escapes_class_names(user):
     from auditor import report
 
@@ -79,7 +109,7 @@ def test_a_user_error_is_one_sentence_and_exit_code_2(user, monkeypatch, capsys)
 def test_photos_that_the_pool_shares_are_said(user):
     def told():
         rows = runner.run(AuditConfig.model_validate(user)).coverage.not_tested
-        return [row.reason for row in rows if row.what == "an independent pool"]
+        return [notes.reason(row.reason) for row in rows if row.what == "independent_pool"]
 
     (reason,) = told()
     assert reason.startswith("24 audited photos are also in the pool")
@@ -197,17 +227,17 @@ def test_the_mode_of_prototypes_is_said_with_what_it_used(user, mode):
     made = audit.prototyping
     assert made is not None
     assert made.mode == mode
-    used = {"data-free": "collages", "paper": "alone", "patch": "put on"}
-    assert used[mode] in made.used
+    used = {"data-free": "collages", "paper": "model_alone", "patch": "patched_photos"}
+    assert made.used.code == used[mode]
     assert bool(made.layers_used) == (mode == "data-free")
     for audited in audit.classes:
         for prototype in audited.prototypes:
             assert prototype.region is not None
-            assert (Path(audit.spec.out) / prototype.region.file).exists()
+            assert (Path(audit.settings().out) / prototype.region.file).exists()
         for layer in audited.divergence.layers:
             assert layer.used == (layer.name in made.layers_used)
-    reasons = {row.what: row.reason for row in audit.coverage.not_tested}
-    assert "--second-model" in reasons["transfer of prototypes to a second model"]
+    reasons = {row.what: row.reason.code for row in audit.coverage.not_tested}
+    assert reasons["transfer"] == "no_second_model"
 
 
 def test_a_second_model_judges_the_prototypes(user):

@@ -79,7 +79,8 @@ def test_changed_code_has_another_version(kind: type[Task]) -> None:
 
 
 def test_every_task_is_watched() -> None:
-    assert {value for value in vars(tasks).values() if hasattr(value, "version")} == set(CODE)
+    found = [value for value in vars(tasks).values() if isinstance(value, type)]
+    assert {value for value in found if hasattr(value, "version")} == set(CODE)
     assert len({kind.stage for kind in CODE}) == len(CODE)
 
 

@@ -31,8 +31,9 @@ from auditor import report
 from auditor.config import AuditConfig
 from auditor.core.estimates import Estimate
 from auditor.errors import RunError
-from auditor.record.schema import Audit, Evidence, ModelInput, NotTested, Remark
-from auditor.report import charts, html, pictures, reproduction, text, words
+from auditor.record.codes import TestName
+from auditor.record.schema import Audit, Evidence, ModelInput, NotTested, Reason, Remark
+from auditor.report import charts, claims, html, pictures, reproduction, text, words
 from auditor.report.parts import HTML, PDF
 from auditor.report.view import build
 
@@ -242,11 +243,12 @@ def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
     assert moved.test == "insertion"
     names = text.name("husky"), text.name("snow")
 
-    def claimed(*evidence: Evidence) -> str:
-        return words.claim(finding.model_copy(update={"evidence": evidence}), *names)
+    def claimed(basis: TestName, *evidence: Evidence) -> str:
+        changed = finding.model_copy(update={"evidence": evidence, "basis": basis})
+        return claims.claim(changed, *names)
 
-    assert claimed(naming).endswith("It was not tested on photos of other classes.")
-    told = claimed(naming, association)
+    assert claimed("naming", naming).endswith("It was not tested on photos of other classes.")
+    told = claimed("association", naming, association)
     assert told.startswith("Photos of other classes that show “snow” lean towards “husky”: +1.42")
     assert told.endswith("but whether photos of the class show it is not known.")
     around = association.model_copy(update={"test": "surroundings"})
@@ -254,21 +256,21 @@ def test_a_suspicion_tells_the_test_that_speaks_for_it() -> None:
     prevalent = association.model_copy(update={"test": "prevalence", "effect": common})
     still = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=20)})
     rare = prevalent.model_copy(update={"effect": Estimate(value=0.6, low=0.5, high=0.7, n=20)})
-    assert claimed(naming, association, still, rare).endswith(
+    assert claimed("association", naming, association, still, rare).endswith(
         "but photos of the class hardly show it more often than others: 0.60 (0.50 to 0.70); "
         "surroundings that show it, put around other objects, do 0.10 (−0.10 to 0.30)."
     )
     for evidence in ((association, prevalent), (association, around, prevalent)):
-        assert claimed(naming, *evidence).endswith("do not bear it out far enough.")
-    assert claimed(naming, association, moved).startswith(
+        assert claimed("association", naming, *evidence).endswith("do not bear it out far enough.")
+    assert claimed("insertion", naming, association, moved).startswith(
         "Drawn on photos of other classes, “snow”"
     )
-    assert claimed(naming, moved).endswith("or hide what speaks for the true one.")
+    assert claimed("insertion", naming, moved).endswith("or hide what speaks for the true one.")
     weak = moved.model_copy(update={"control": moved.effect.model_copy(update={"value": 0.29})})
-    assert claimed(naming, weak, prevalent).endswith("than others is not sure enough.")
-    assert claimed(naming, weak, rare).endswith("have not borne it out.")
+    assert claimed("insertion", naming, weak, prevalent).endswith("than others is not sure enough.")
+    assert claimed("naming", naming, weak, rare).endswith("have not borne it out.")
     vain = association.model_copy(update={"q": 0.9})
-    assert claimed(naming, vain).endswith("have not borne it out.")
+    assert claimed("naming", naming, vain).endswith("have not borne it out.")
 
 
 def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
@@ -278,29 +280,32 @@ def test_a_weak_experiment_is_told_with_what_may_explain_it() -> None:
     drawn = audit().findings[0].evidence[2].model_copy(update={"q": 1e-6})
     names = text.name("husky"), text.name("snow")
 
-    def claimed(*evidence: Evidence) -> str:
-        return words.claim(finding.model_copy(update={"evidence": evidence}), *names)
+    def claimed(basis: TestName, *evidence: Evidence) -> str:
+        changed = finding.model_copy(update={"evidence": evidence, "basis": basis})
+        return claims.claim(changed, *names)
 
-    assert claimed(naming, association, around).startswith(
+    assert claimed("surroundings", naming, association, around).startswith(
         "The surroundings of photos that show “snow”, put around objects of other classes, lean "
         "towards “husky”: +1.42 (0.92 to 1.92) in log-odds"
     )
-    told = claimed(naming, association, around, drawn)
+    told = claimed("insertion", naming, association, around, drawn)
     assert "a matched edit without its meaning changes it by 0.020 (−0.010 to 0.050); but" in told
     assert told.endswith("but this is less than a confirmation asks for.")
     rare = Estimate(value=0.85, low=0.7, high=0.95, n=12)
     unsure = association.model_copy(update={"test": "prevalence", "effect": rare})
-    told = claimed(naming.model_copy(update={"p": 2e-4}), unsure, drawn)
+    told = claimed("insertion", naming.model_copy(update={"p": 2e-4}), unsure, drawn)
     assert told.endswith("but that photos of the class show it more often than others is not sure "
                          "(its score has p < 0.001).")  # fmt: skip
     wide = Estimate(value=0.02, low=-0.25, high=0.29, n=9)
-    told = claimed(naming, association, drawn.model_copy(update={"control": wide}))
+    told = claimed("insertion", naming, association, drawn.model_copy(update={"control": wide}))
     assert "raises the probability of “husky” by 0.31 (0.25 to 0.37); a matched" in told
     assert "by 0.02 (−0.25 to 0.29); but the intervals overlap: part of it" in told
-    told = claimed(naming, unsure, drawn.model_copy(update={"control": wide}))
+    told = claimed("insertion", naming, unsure, drawn.model_copy(update={"control": wide}))
     assert "any mark in that place, and that photos of the class show it more often" in told
     vain = around.model_copy(update={"effect": Estimate(value=0.1, low=-0.1, high=0.3, n=9)})
-    assert claimed(naming, association, vain).startswith("Photos of other classes that show")
+    assert claimed("association", naming, association, vain).startswith(
+        "Photos of other classes that show"
+    )
 
 
 def test_a_lowered_probability_is_told_as_such() -> None:
@@ -309,7 +314,7 @@ def test_a_lowered_probability_is_told_as_such() -> None:
         update={"effect": Estimate(value=-0.2, low=-0.3, high=-0.1, n=9), "control": None}
     )
     changed = finding.model_copy(update={"evidence": (insertion,)})
-    sentence = words.claim(changed, text.name("carton"), text.name("mist"))
+    sentence = claims.claim(changed, text.name("carton"), text.name("mist"))
     assert "lowers the probability of “carton” by 0.20 (0.10 to 0.30)." in sentence
 
 
@@ -321,7 +326,7 @@ def test_nothing_found_never_stands_alone(tmp_path: Path) -> None:
         assert re.search(r"None among the \d+ hypotheses tested", follows)
         assert "smallest effect that would have been found" in follows
     assert "hypotheses tested, at a detection power that was not measured." in shown
-    assert "0.8 in log-odds on 20 photos" in shown
+    assert "by the score alone, 3.6 standard deviations of random concepts (q < 0.05" in shown
 
 
 def test_an_unknown_smallest_effect_is_said_to_be_unknown() -> None:
@@ -341,6 +346,7 @@ def test_hypotheses_are_those_that_can_be_findings(page: Element) -> None:
     ]  # fmt: skip
     tested = [s for c in saved.classes for s in c.concepts if s.q is not None]
     assert 0 < len(possible) < len(tested)
+    assert sum(c.n_hypotheses for c in saved.classes) == len(possible)
     assert f"Hypotheses tested {len(possible)}" in words_of(page)
     left = len(possible) - len(saved.findings)
     assert f"None among the {left} other hypotheses tested" in words_of(page)
@@ -558,7 +564,8 @@ def test_text_in_charts_is_escaped() -> None:
 
 @pytest.mark.parametrize("hostile", [False, True])
 def test_command_and_settings_give_the_configuration_back(hostile: bool) -> None:
-    spec = audit(hostile=hostile).spec
+    saved = audit(hostile=hostile)
+    spec = saved.spec
     line = shlex.split(reproduction.command(spec))
     assert line[:3] == ["auditor", "audit", "audit.toml"]
     flags = dict(zip(line[3::2], line[4::2], strict=True))
@@ -569,7 +576,7 @@ def test_command_and_settings_give_the_configuration_back(hostile: bool) -> None
     }
     merged["model"] = {"spec": overrides["model.spec"], **settings.get("model", {})}
     merged["seed"] = int(merged["seed"])
-    assert AuditConfig.model_validate(merged) == spec
+    assert AuditConfig.model_validate(merged) == saved.settings()
 
 
 @given(st.text(max_size=60))
@@ -582,7 +589,7 @@ def test_any_setting_survives_the_file(value: str) -> None:
             "expected": {value: [value]},
         }
     )
-    settings = tomllib.loads(reproduction.settings(spec))
+    settings = tomllib.loads(reproduction.settings(spec.model_dump(mode="json")))
     assert settings["expected"] == {value: [value]}
     assert settings["scope"]["title"] == value
 
@@ -788,12 +795,14 @@ def with_classes(first: str, second: str) -> Audit:
         for c, new in zip(classes[:2], (first, second), strict=True)
     ]
     gaps = tuple(
-        NotTested(what=f"divergence of {new}", kind="class", reason="none")
-        for new in (first, second)
+        NotTested(
+            what="divergence", kind="class", class_index=i, reason=Reason(code="no_prototype")
+        )
+        for i in range(2)
     )
     clusters = list(saved.clusters)
-    for i, new in enumerate((first, second)):
-        shown = [p.model_copy(update={"caption": new}) for p in clusters[i].pictures]
+    for i in range(2):
+        shown = [p.model_copy(update={"owner": i}) for p in clusters[i].pictures]
         clusters[i] = clusters[i].model_copy(update={"pictures": tuple(shown)})
     coverage = saved.coverage.model_copy(update={"not_tested": gaps})
     return saved.model_copy(
@@ -882,6 +891,11 @@ def test_a_long_text_is_cut_and_counted() -> None:
     assert len(text.name("\u0301" * 10**6 + "a" * 10**6).full) <= text.WHOLE
 
 
+def told(words: str, **values: str) -> dict[str, Any]:
+    """A note that has words alone."""
+    return {"code": "text", "params": {"text": words, **values}}
+
+
 TEXTS: dict[str, Callable[[dict[str, Any], str], object]] = {
     "title": lambda d, t: d.update(title=t),
     "intended use": lambda d, t: d["spec"]["scope"].update(intended_use=t),
@@ -893,25 +907,37 @@ TEXTS: dict[str, Callable[[dict[str, Any], str], object]] = {
     "expected": lambda d, t: d["spec"].update(expected={t: [t, t]}),
     "class": lambda d, t: d["classes"][0].update(name=t),
     "class id": lambda d, t: d["classes"][0].update(id=t),
-    "divergence reason": lambda d, t: d["classes"][5]["divergence"].update(reason=t),
+    "divergence reason": lambda d, t: d["classes"][5]["divergence"].update(reason=told(t)),
     "layer": lambda d, t: d["classes"][0]["divergence"]["layers"][0].update(name=t),
     "category": lambda d, t: d["findings"][0].update(category=t),
     "caption": lambda d, t: d["findings"][0]["pictures"][0].update(caption=t),
     "file": lambda d, t: d["findings"][0]["pictures"][0].update(file=t),
-    "caveat": lambda d, t: d["findings"][0].update(caveats=[t] * 20),
+    "caveat": lambda d, t: d["findings"][0].update(caveats=[told(t)] * 20),
     "finding id": lambda d, t: d["findings"][0].update(id=t),
     "alike": lambda d, t: d["findings"][1].update(alike=[t, t + "b", t + "c"]),
-    "unit": lambda d, t: d["findings"][0]["evidence"][0].update(unit=t),
-    "test": lambda d, t: d["findings"][0]["evidence"][0].update(test=t),
+    "other class": lambda d, t: d.update(other_classes=[{"index": 9, "name": t}]),
+    "names in a caveat": lambda d, t: d["findings"][1].update(
+        caveats=[{"code": "not_told_apart", "params": {"concepts": [t] * 9}}]
+    ),
+    "made from": lambda d, t: d.update(
+        prototyping={
+            "mode": "natural",
+            "parameterisation": "pixel",
+            "used": told(t),
+            "layers_used": [t],
+            "photos_copied": 0,
+        }
+    ),
     "cluster": lambda d, t: d["clusters"][0].update(name=t, id=t),
     "quarantined": lambda d, t: d["coverage"]["quarantined"][0].update(id=t, reason=t),
-    "not tested": lambda d, t: d["coverage"]["not_tested"][0].update(what=t, reason=t),
-    "smallest effect": lambda d, t: d["coverage"].update(smallest_effect=t),
+    "not tested": lambda d, t: d["coverage"]["not_tested"][0].update(
+        what="text", reason=told(t, what=t)
+    ),
     "remark": lambda d, t: d["coverage"].update(
         remarks=[{"code": t, "text": t, "serious": s} for s in (True, False)]
     ),
-    "reason": lambda d, t: d["verdict"].update(reasons=[t] * 5),
-    "concept reason": lambda d, t: d["concepts"][0].update(reason=t),
+    "reason": lambda d, t: d["verdict"].update(reasons=[told(t)] * 5),
+    "concept reason": lambda d, t: d["concepts"][0].update(reason=told(t)),
     "probe": lambda d, t: d["provenance"]["probe"].update(name=t, note=t, digest=t),
     "digest": lambda d, t: d["provenance"].update(weights_sha256=t),
     "device": lambda d, t: d["provenance"].update(device=t),
@@ -920,7 +946,7 @@ TEXTS: dict[str, Callable[[dict[str, Any], str], object]] = {
     "rate": lambda d, t: d["self_test"]["rates"][0].update(name=t),
     "family": lambda d, t: d["self_test"].update(families=[t]),
     "planted": lambda d, t: d["planted"][0].update(concept=t),
-    "harm": lambda d, t: d.update(divergence_and_harm={"rho": None, "reason": t}),
+    "harm": lambda d, t: d.update(divergence_and_harm={"rho": None, "reason": told(t)}),
     "tool": lambda d, t: d["tool"].update(version=t),
 }
 

@@ -1,0 +1,165 @@
+"""The ranking of the classes by divergence, beside the harm that they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from auditor.record.codes import Grade
+from auditor.record.schema import Audit, AuditedClass, Finding
+from auditor.report import charts, notes
+from auditor.report.cards import strongest
+from auditor.report.making import Making, making
+from auditor.report.names import Names
+from auditor.report.parts import Limits, showing
+from auditor.report.text import Name, count, estimate, number, told
+from auditor.report.words import GRADES, Badge
+
+__all__ = ["Ranking", "ranked", "ranking"]
+
+LABELS = 12  # classes named in the scatter
+
+
+@dataclass(frozen=True)
+class RankingRow:
+    """One class in the ranking; `forest` is missing where the divergence is."""
+
+    rank: str
+    rank_interval: str
+    class_name: Name
+    class_index: int
+    score: str
+    forest: Markup | None
+    class_specific: str
+    accuracy: str
+    photos: str
+    badge: Badge | None
+    reason: str
+    paged: bool
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranking table, and divergence against harm."""
+
+    rows: tuple[RankingRow, ...]
+    note: str
+    ruler: Markup | None
+    scatter: Markup | None
+    correlation: str
+    making: Making | None
+
+
+def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits) -> Ranking:
+    """Classes from the most divergent on; those without a divergence follow with the reason."""
+    best = strongest(audit)
+    ordered = ranked(audit)
+    scores = [c.divergence.score for c in ordered if c.divergence.score is not None]
+    axis = charts.scale([v for s in scores for v in (s.low, s.high)], ticks=4) if scores else None
+    rows = tuple(
+        _ranking_row(c, names, best.get(c.index), axis, c.index in paged)
+        for c in ordered[: limits.class_rows]
+    )
+    points = [
+        charts.Point(
+            c.divergence.score.value, 1 - c.accuracy.value, _grade(best.get(c.index)), None
+        )
+        for c in ordered
+        if c.divergence.score is not None and c.accuracy is not None
+    ]
+    correlation = _correlation(audit)
+    return Ranking(
+        rows,
+        showing(len(rows), len(ordered), "classes; all are in report.html or audit.json"),
+        None if axis is None else charts.ruler(axis, f"Scale of divergence, {_ends(axis)}"),
+        charts.scatter(
+            _labelled(points, ordered, names, best),
+            f"Divergence against 1 − accuracy for {count(len(points), 'class', 'classes')}. "
+            f"{correlation}",
+            x_label="divergence →",
+            y_label="1 − accuracy ↑",
+        )
+        if len(points) > 1
+        else None,
+        correlation,
+        making(audit),
+    )
+
+
+def ranked(audit: Audit) -> list[AuditedClass]:
+    """Classes from the most divergent on, then those without a divergence."""
+
+    def place(c: AuditedClass) -> tuple[bool, int, int]:
+        there = c.divergence.score is not None and c.divergence.rank is not None
+        return (not there, c.divergence.rank or 0 if there else 0, c.index)
+
+    return sorted(audit.classes, key=place)
+
+
+def _ranking_row(
+    c: AuditedClass,
+    names: Names,
+    finding: Finding | None,
+    axis: charts.Scale | None,
+    paged: bool,
+) -> RankingRow:
+    d = c.divergence
+    title = f"{names[c.index]}: divergence {estimate(d.score)}"
+    there = d.score is not None
+    return RankingRow(
+        rank=str(d.rank) if there and d.rank is not None else "–",
+        rank_interval=f"{d.rank_low}–{d.rank_high}" if there and d.rank_low is not None else "",
+        class_name=names[c.index],
+        class_index=c.index,
+        score=estimate(d.score),
+        forest=None if axis is None or d.score is None else charts.forest(d.score, axis, title),
+        class_specific=number(None if d.class_specific is None else d.class_specific.value),
+        accuracy=estimate(c.accuracy),
+        photos=f"{c.n_images:,}",
+        badge=None if finding is None else GRADES[finding.grade],
+        reason=""
+        if there
+        else told(names.within(notes.reason(d.reason) or "not tested: no reason was recorded")),
+        paged=paged,
+    )
+
+
+def _labelled(
+    points: Sequence[charts.Point],
+    ordered: Sequence[AuditedClass],
+    names: Names,
+    best: Mapping[int, Finding],
+) -> list[charts.Point]:
+    """The points with names at the classes with findings, then at the most divergent."""
+    with_points = [c for c in ordered if c.divergence.score is not None and c.accuracy is not None]
+    chosen = {c.index for c in sorted(with_points, key=lambda c: c.index not in best)[:LABELS]}
+    return [
+        charts.Point(p.x, p.y, p.grade, names.label(c.index)) if c.index in chosen else p
+        for p, c in zip(points, with_points, strict=True)
+    ]
+
+
+def _grade(finding: Finding | None) -> Grade | None:
+    return None if finding is None else finding.grade
+
+
+def _ends(axis: charts.Scale) -> str:
+    return f"from {number(axis.low)} to {number(axis.high)}"
+
+
+def _correlation(audit: Audit) -> str:
+    value = audit.divergence_and_harm
+    if value.rho is None:
+        reason = told(notes.reason(value.reason) or "no reason was recorded")
+        return f"Their rank correlation was not computed: {reason.rstrip('.')}."
+    reading = (
+        "the interval spans zero, so the order of the classes says nothing about harm here"
+        if value.rho.low <= 0 <= value.rho.high
+        else "an association over these classes, not a prediction for others"
+    )
+    return (
+        f"Rank correlation (Spearman) {estimate(value.rho)} over "
+        f"{count(value.rho.n, 'class', 'classes')}: {reading}."
+    )
