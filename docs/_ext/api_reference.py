@@ -26,7 +26,13 @@ SECTIONS = {"constants": "Constants", "classes": "Classes", "functions": "Functi
 
 @lru_cache(maxsize=1)
 def _package(root: Path) -> griffe.Module:
-    loaded = griffe.load(root.name, search_paths=[str(root.parent)], docstring_parser="google")
+    loaded = griffe.load(
+        root.name,
+        search_paths=[str(root.parent)],
+        docstring_parser="google",
+        docstring_options={"warnings": False},  # an entry may be of several names
+        allow_inspection=False,
+    )
     assert isinstance(loaded, griffe.Module)
     return loaded
 

@@ -55,16 +55,20 @@ def _type(value: dict[str, Any]) -> str:
         return "one of " + ", ".join(f"`{each}`" for each in value["enum"])
     if "const" in value:
         return f"`{value['const']}`"
+    return _plain(value)
+
+
+def _plain(value: dict[str, Any]) -> str:
+    """A type that is made of no others but its elements."""
     kind = value.get("type", "anything")
+    if kind == "array" and "prefixItems" in value:
+        return f"list of {len(value['prefixItems'])}: {_type(value['prefixItems'][0])}"
     if kind == "array":
-        if "prefixItems" in value:
-            return f"list of {len(value['prefixItems'])}: {_type(value['prefixItems'][0])}"
         return f"list of {_type(value.get('items', {}))}"
     if kind == "object" and isinstance(value.get("additionalProperties"), dict):
         return f"mapping from names to {_type(value['additionalProperties'])}"
-    return {"string": "text", "boolean": "true or false", "integer": "whole number"}.get(
-        kind, kind
-    ) + _bounds(value)
+    words = {"string": "text", "boolean": "true or false", "integer": "whole number"}
+    return words.get(kind, kind) + _bounds(value)
 
 
 def _bounds(value: dict[str, Any]) -> str:
