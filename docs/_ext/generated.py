@@ -1,8 +1,8 @@
 """Pages that are made from the program itself, so that they cannot fall behind it.
 
 Before Sphinx reads the pages, the API reference is written to `docs/reference/api/`, a page for
-each chapter of the package. A page of the documentation that holds one of these lines gets its content
-in that place:
+each chapter of the package. A page of the documentation that holds one of these lines gets its
+content in that place:
 
     <!-- generated: record -->      every object of `docs/audit.schema.json`
     <!-- generated: settings -->    every setting of `auditor.config`

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 
-from auditor.cli.commands import app
-from auditor.concepts import banks
-from auditor.config import AuditConfig
+# What the snippets use is imported where they run: the other tests need nothing of the program.
+
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -156,6 +154,10 @@ COMMANDS = commands()
 @pytest.mark.parametrize("given", [c for _, c in COMMANDS], ids=[c for c, _ in COMMANDS])
 def test_commands_are_understood(given: list[str]) -> None:
     """Parsed as the command line parses them; nothing runs."""
+    import typer
+
+    from auditor.cli.commands import app
+
     group = typer.main.get_command(app)
     if given == ["--help"]:
         return
@@ -179,6 +181,9 @@ SETTINGS = settings()
 
 @pytest.mark.parametrize(("head", "body"), [s[1:] for s in SETTINGS], ids=[s[0] for s in SETTINGS])
 def test_settings_and_banks_can_be_read(head: str, body: str, tmp_path: Path) -> None:
+    from auditor.concepts import banks
+    from auditor.config import AuditConfig
+
     file = tmp_path / "snippet.toml"
     file.write_text(body, encoding="utf-8")
     if head.startswith("# drawn"):
