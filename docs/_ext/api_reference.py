@@ -133,6 +133,8 @@ def _member(module: griffe.Module, name: str) -> str:
         return _directive("function", f"{name}{_signature(found)}", _docstring(found))
     if isinstance(found, griffe.Class):
         body = _docstring(found)
+        if not any(line.startswith("**Attributes**") for line in body):
+            body += _fields(found)
         for key, inner in found.members.items():
             if _private(key) or isinstance(inner, griffe.Alias) or inner.docstring is None:
                 continue
@@ -144,6 +146,19 @@ def _member(module: griffe.Module, name: str) -> str:
         return _directive("class", name, body)
     assert isinstance(found, griffe.Attribute)
     return _directive("data", name, _docstring(found))
+
+
+def _fields(found: griffe.Class) -> list[str]:
+    """The public fields of a value, with their types."""
+    lines = [
+        f"- `{key}`: `{value.annotation}`"
+        for key, value in found.members.items()
+        if isinstance(value, griffe.Attribute)
+        and value.annotation is not None
+        and "property" not in value.labels
+        and not _private(key)
+    ]
+    return ["**Attributes**", "", *lines, ""] if lines else []
 
 
 def _directive(kind: str, head: str, body: list[str]) -> str:
