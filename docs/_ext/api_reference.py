@@ -88,9 +88,52 @@ def settings(root: Path) -> str:
         for key, value in section.members.items():
             if isinstance(value, griffe.Attribute) and value.annotation and not _private(key):
                 default = "required" if value.value is None else f"`{value.value}`"
-                lines.append(f"| `{key}` | `{_cell(str(value.annotation))}` | {_cell(default)} |")
+                default = default.replace("`None`", "not set")
+                lines.append(f"| `{key}` | {_cell(_values(value))} | {_cell(default)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+TYPES = {"str": "text", "bool": "true or false", "int": "whole number", "float": "number"}
+SHORT = {"Unit": "number above 0 and below 1", "Sides": "one side, or height and width"}
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def _values(setting: griffe.Attribute) -> str:
+    """The values that a setting takes, in words."""
+    return " or ".join(_words(part) for part in _parts(ast.parse(str(setting.annotation)).body[0]))
+
+
+def _parts(node: ast.stmt | ast.expr) -> Iterator[ast.expr]:
+    """The members of a union, but for `None`, which is how a setting is left open."""
+    expression = node.value if isinstance(node, ast.Expr) else node
+    if isinstance(expression, ast.BinOp):
+        yield from _parts(expression.left)
+        yield from _parts(expression.right)
+    elif isinstance(expression, ast.expr) and ast.unparse(expression) != "None":
+        yield expression
+
+
+def _words(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    if not isinstance(node, ast.Subscript):
+        return TYPES.get(text) or SHORT.get(text) or f"`{text}`"
+    kind, inner = ast.unparse(node.value), node.slice
+    elements = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if kind == "Literal":
+        return ", ".join(f"`{ast.literal_eval(each)}`" for each in elements)
+    if kind == "tuple":
+        return f"list of {_words(elements[0])}"
+    if kind == "dict":
+        return f"mapping from {_words(elements[0])} to {_words(elements[1])}"
+    bounds = [
+        f"{BOUNDS[each.arg]} {eval(ast.unparse(each.value)):,}"
+        for field in elements[1:]
+        if isinstance(field, ast.Call)
+        for each in field.keywords
+        if each.arg in BOUNDS
+    ]
+    return " ".join([_words(elements[0]), " and ".join(bounds)]).strip()
 
 
 def drawings(root: Path) -> str:

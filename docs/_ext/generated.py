@@ -54,4 +54,7 @@ def _fill(app: Sphinx, name: str, source: list[str]) -> None:
         mark = f"<!-- generated: {what} -->"
         if mark in source[0] and not name.startswith("reference/api/"):
             source[0] = source[0].replace(mark, make())
-            app.env.note_dependency(str(SCHEMA if what == "record" else PACKAGE / "config.py"))
+            for file in (SCHEMA, *PACKAGE.glob("config.py"), *PACKAGE.glob("drawing/drawings.py")):
+                app.env.note_dependency(str(file))
+            for file in Path(__file__).parent.glob("*.py"):
+                app.env.note_dependency(str(file))
