@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check samples clean
+.PHONY: help setup demo test check docs samples clean
 
 help:
 	@echo "make demo     audit the embedded example (writes demo/audit/report.html)"
 	@echo "make test     check and test everything"
+	@echo "make docs     build the documentation (writes build/docs/index.html)"
 	@echo "make samples  regenerate sample_reports/"
 	@echo "make clean    remove what was made"
 
@@ -30,6 +31,17 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.ready-docs
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+	@echo "build/docs/index.html"
+
+# The site needs neither the program nor what it needs: signatures are read from the source.
+$(VENV)/.ready-docs: pyproject.toml
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check $$($(BIN)/python -c "import tomllib; \
+	    print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	@touch $@
 
 samples: setup
 	@$(BIN)/python tools/samples.py

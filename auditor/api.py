@@ -46,13 +46,13 @@ class AuditRun:
     def findings(self) -> pd.DataFrame:
         """One row for each finding, the best founded first.
 
-        Columns: id, class_index, class, concept, category, grade, test (the first of its evidence),
-        effect, low, high, n, q.
+        Columns: id, class_index, class, concept, category, grade, basis (the test that the grade
+        rests on), and of that test: effect with low and high, its unit, n, and q.
         """
         names = {c.index: c.name for c in self.audit.classes}
         rows = []
         for finding in self.audit.findings:
-            first = finding.evidence[0] if finding.evidence else None
+            lead = finding.lead
             rows.append(
                 {
                     "id": finding.id,
@@ -61,29 +61,54 @@ class AuditRun:
                     "concept": finding.concept,
                     "category": finding.category,
                     "grade": finding.grade,
-                    "test": first and first.test,
-                    "effect": first and first.effect.value,
-                    "low": first and first.effect.low,
-                    "high": first and first.effect.high,
-                    "n": first and first.n,
-                    "q": first and first.q,
+                    "basis": finding.basis,
+                    "effect": lead and lead.effect.value,
+                    "low": lead and lead.effect.low,
+                    "high": lead and lead.effect.high,
+                    "unit": lead and lead.unit,
+                    "n": lead and lead.n,
+                    "q": lead and lead.q,
                 }
             )
         return _frame(rows, FINDING_COLUMNS)
 
     def scores(self) -> pd.DataFrame:
-        """One row for each class and concept: its score, rank, p, q and channels."""
+        """One row for each class and concept, best first in each class.
+
+        Columns: class_index, class, and those of `auditor.record.tables.SCORES`.
+
+        Raises:
+            RunError: `scores.parquet` is not the table that the record was written with.
+        """
+        from auditor.record import tables
+
+        names = {c.index: c.name for c in self.audit.classes}
         rows = [
             {
-                "class_index": c.index,
-                "class": c.name,
+                "class_index": index,
+                "class": names[index],
                 **score.model_dump(exclude={"channels"}),
                 **score.channels.model_dump(),
             }
-            for c in self.audit.classes
-            for score in c.concepts
+            for index, scores in tables.scores(self.folder, self.audit).items()
+            for score in scores
         ]
-        return _frame(rows, ())
+        return _frame(rows, ("class_index", "class", *list(tables.SCORES)[1:]))
+
+    def tests(self) -> pd.DataFrame:
+        """One row for each photo behind a test of a finding.
+
+        Columns: those of `auditor.record.tables.TESTS`.
+
+        Raises:
+            RunError: the record is an older one, or `tests.parquet` is not the table that it was
+                written with.
+        """
+        from auditor.record import tables
+
+        columns = tables.read(self.folder, self.audit, "tests")
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return _frame(rows, tuple(tables.TESTS))
 
     def report(self, *, pdf: bool = True) -> list[Path]:
         """Write `report.html` and, unless `pdf` is false, `report.pdf` into the run folder.
@@ -103,8 +128,8 @@ class AuditRun:
 
 
 FINDING_COLUMNS = (
-    "id", "class_index", "class", "concept", "category", "grade", "test", "effect", "low", "high",
-    "n", "q",
+    "id", "class_index", "class", "concept", "category", "grade", "basis", "effect", "low",
+    "high", "unit", "n", "q",
 )  # fmt: skip
 
 
@@ -234,9 +259,9 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError:
         raise ConfigError("Data frames need the package pandas: install auditor[pandas].") from None
-    return pd.DataFrame(rows, columns=list(columns) or None)
+    return pd.DataFrame(rows, columns=list(columns))

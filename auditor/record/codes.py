@@ -1,7 +1,7 @@
 """Every code of a record: what programs compare and `auditor.report` turns into words.
 
 Each table has a line for each code of its kind: what the code means, and the values that stand
-beside it. `docs/record.md` holds the same tables, which a test compares.
+beside it. `docs/reference/record.md` holds the same tables, which a test compares.
 """
 
 from __future__ import annotations

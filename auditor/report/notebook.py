@@ -9,10 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from auditor.record.schema import Audit, Finding
+from auditor.report.captions import caption
+from auditor.report.claims import claim
 from auditor.report.names import Names
 from auditor.report.pictures import Thumbnail, Thumbnails
 from auditor.report.text import count, name
-from auditor.report.words import GRADES, claim, nothing_found
+from auditor.report.words import GRADES, nothing_found
 
 __all__ = ["render"]
 
@@ -61,14 +63,15 @@ def render(audit: Audit, folder: Path, *, most: int) -> str:
 
 def _row(finding: Finding, names: Names, thumbnails: Thumbnails) -> _Row:
     badge = GRADES[finding.grade]
+    concept = names.concept(finding.concept)
     picture = finding.pictures[0] if finding.pictures else None
     made = None if picture is None else thumbnails.get(picture.file)
     return _Row(
         glyph=badge.glyph,
         grade=badge.word,
-        claim=claim(finding, names[finding.class_index], names.concept(finding.concept)),
+        claim=claim(finding, names[finding.class_index], concept),
         picture=f"data:image/jpeg;base64,{base64.b64encode(made.jpeg).decode()}"
         if isinstance(made, Thumbnail)
         else None,
-        caption="" if picture is None else name(picture.caption).short,
+        caption="" if picture is None else caption(picture, names, concept),
     )

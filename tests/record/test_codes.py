@@ -15,7 +15,7 @@ from auditor.record import codes
 from auditor.record.notes import Caveat, Material, Note, Reason, VerdictReason
 from auditor.report import notes, parts, words
 
-PAGE = Path(__file__).parents[2] / "docs" / "record.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "record.md"
 VALUES: Mapping[str, Any] = {
     "count": 12, "number": 0.31, "flag": True, "text": "Any words.", "texts": ("snow", "mud"),
 }  # fmt: skip
