@@ -26,7 +26,6 @@ LONG_MODULES = {
     "auditor.report.view",
 }
 LONG_FUNCTIONS = {
-    "auditor.cli.commands.audit",
     "auditor.evidence.directions.build",
     "auditor.findings.grading._finding",
     "auditor.findings.screening.find",
