@@ -1,4 +1,7 @@
-"""The audit's configuration: a TOML or YAML file, with command-line flags over it."""
+"""The audit's configuration: a TOML or YAML file, with command-line flags over it.
+
+A setting's description is also the help of its option on the command line (`auditor.cli.options`).
+"""
 
 from __future__ import annotations
 
@@ -47,41 +50,66 @@ class ModelConfig(Section):
     from the usual value where there is one; what cannot be known is asked for.
 
     Attributes:
-        size: height and width of the network's input in pixels; one number for both.
-        resize: shorter side in pixels before the centre crop.
-        aspect: "crop" keeps the photo's proportions, "stretch" squeezes it to the input's.
-        interpolation: filter of the resizing.
+        size: height and width of the network's input; one number for both.
         mean: per channel in the order of `channels`, of pixels of 0 to 1 or of 0 to 255; one number
             makes the input grey.
         std: as `mean`.
-        pixel_range: whether the network's normalisation is of pixels of 0 to 1 or of 0 to 255.
-        channels: order of the channels of the network's input.
         background: what stands under transparent pixels: "drop" shows the colours that are stored
-            there, as torchvision, timm and transformers do; else "white", "black" or "#rrggbb".
-        bit_depth: bits that pictures of 16 bits use.
-        orientation: "exif" turns photos upright, "stored" leaves them as they lie in the file.
+            there, as torchvision, timm and transformers do.
         output: what the network gives; "auto" recognises probabilities and log-probabilities.
         trust_code: whether code that comes with the model may run (pickles, TorchScript operators
             that reach files, tokenizers and modelling code of a folder).
     """
 
     spec: str
-    arch: str | None = None
-    weights: str | None = None
-    size: Sides | None = None
-    resize: Annotated[int, Field(ge=1, le=4096)] | None = None
-    aspect: Literal["crop", "stretch"] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    pixel_range: Literal["0-1", "0-255"] | None = None
-    channels: Literal["rgb", "bgr"] | None = None
-    background: Annotated[str, Field(pattern=BACKGROUND)] | None = None
-    bit_depth: Annotated[int, Field(ge=8, le=16)] | None = None
-    orientation: Literal["exif", "stored"] | None = None
-    output: Literal["auto", "logits", "probabilities", "log-probabilities", "sigmoid"] = "auto"
-    class_names: str | None = None
-    layers: tuple[str, ...] | None = None
+    arch: str | None = Field(
+        default=None, description="Architecture of a weights file, such as torchvision:resnet50."
+    )
+    weights: str | None = Field(
+        default=None, description="Local weights of a named model; FILE#KEY where it holds several."
+    )
+    size: Sides | None = Field(
+        default=None, description="Model's input in pixels: one side, or HEIGHTxWIDTH."
+    )
+    resize: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="Shorter side in pixels before the centre crop."
+    )
+    aspect: Literal["crop", "stretch"] | None = Field(
+        default=None, description="crop, or stretch: photos squeezed to the input's shape."
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = Field(
+        default=None, description="nearest, bilinear, bicubic or lanczos."
+    )
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="Per channel, such as 0.485,0.456,0.406."
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="Per channel, such as 0.229,0.224,0.225."
+    )
+    pixel_range: Literal["0-1", "0-255"] | None = Field(
+        default=None, description="Of the pixels that are normalised: 0-1 or 0-255."
+    )
+    channels: Literal["rgb", "bgr"] | None = Field(
+        default=None, description="Order of the input: rgb or bgr."
+    )
+    background: Annotated[str, Field(pattern=BACKGROUND)] | None = Field(
+        default=None, description="Under transparency: drop (as stored), white, black, #rrggbb."
+    )
+    bit_depth: Annotated[int, Field(ge=8, le=16)] | None = Field(
+        default=None, description="Bits that pictures of 16 bits use, such as 12."
+    )
+    orientation: Literal["exif", "stored"] | None = Field(
+        default=None, description="exif turns photos upright, stored leaves them."
+    )
+    output: Literal["auto", "logits", "probabilities", "log-probabilities", "sigmoid"] = Field(
+        default="auto", description="auto, logits, probabilities, log-probabilities or sigmoid."
+    )
+    class_names: str | None = Field(
+        default=None, description="One name a line, or CSV or JSON with index, id and name."
+    )
+    layers: tuple[str, ...] | None = Field(
+        default=None, description="Layers of the activation path, separated by commas."
+    )
     trust_code: bool = False
 
     @model_validator(mode="before")
@@ -97,17 +125,24 @@ class ModelConfig(Section):
 class PrototypeConfig(Section):
     """How prototypes are generated (see `auditor.prototypes.generation`)."""
 
-    mode: Literal["auto", "natural", "data-free", "reference", "paper", "patch"] = "auto"
+    mode: Literal["auto", "natural", "data-free", "reference", "paper", "patch"] = Field(
+        default="auto",
+        description="Of prototypes: auto, natural, data-free, reference, paper or patch.",
+    )
     parameterisation: Literal["auto", "fourier", "pixel", "phase"] = "auto"
-    per_class: Annotated[int, Field(ge=1, le=64)] = 3
-    steps: Annotated[int, Field(ge=1, le=20000)] = 256
+    per_class: int = Field(default=3, ge=1, le=64, description="Prototypes of each class.")
+    steps: int = Field(
+        default=256, ge=1, le=20000, description="Optimisation steps of a prototype."
+    )
     probability: Unit = 0.9
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
     early: bool = False
     diversity: Annotated[float, Field(ge=0)] = 0.0
     patch: Annotated[float, Field(gt=0, le=1)] = 0.3
     compile: bool = False
-    isolate: bool = False
+    isolate: bool = Field(
+        default=False, description="Find the region of each prototype that carries its class."
+    )
 
 
 class StatisticsConfig(Section):
@@ -143,34 +178,61 @@ class AuditConfig(Section):
 
     `labels` says what numbers that label photos are: outputs of the model, folder ids, names, or
     places in the order of the folders' names as text ("folder-order"); "auto" asks where readings
-    differ. `label_column` names the column of a manifest. `anyway` audits a model whose accuracy on
-    the photos says that labels or preprocessing are wrong. `trust_code` is for the probe what
-    `ModelConfig.trust_code` is for the model.
+    differ. `trust_code` is for the probe what `ModelConfig.trust_code` is for the model.
     """
 
-    model: ModelConfig
-    images: str
-    labels: Literal["auto", "index", "id", "name", "folder-order"] = "auto"
-    label_column: str | None = None
-    pool: str | None = None
-    probe: str = "offline"
-    second_model: ModelConfig | None = None
-    concepts: str | None = None
-    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    representative: bool = True
-    anyway: bool = False
-    trust_code: bool = False
+    model: ModelConfig = Field(
+        description="torchvision:, timm:, hf:, mlflow:, file: or python: specification."
+    )
+    images: str = Field(
+        description="Labelled photos: class folders, a manifest, a data set, or .tar files."
+    )
+    labels: Literal["auto", "index", "id", "name", "folder-order"] = Field(
+        default="auto",
+        description="Meaning of numbers that label photos: auto, index, id, name, folder-order.",
+    )
+    label_column: str | None = Field(default=None, description="The manifest's column of labels.")
+    pool: str | None = Field(
+        default=None, description="Any photos, unlabelled, that concepts are learned from."
+    )
+    probe: str = Field(
+        default="offline", description="offline, or open_clip:MODEL/TAG, MODEL/TAG=FILE, FOLDER."
+    )
+    second_model: ModelConfig | None = Field(
+        default=None,
+        description="A model of the same classes that judges the prototypes, as --model.",
+    )
+    concepts: str | None = Field(default=None, description="One concept a line, or a TOML bank.")
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Indices, folder ids or names, separated by commas; or a file of them.",
+    )
+    representative: bool = Field(
+        default=True,
+        description="Whether the labelled photos are like those the model learned from.",
+    )
+    anyway: bool = Field(
+        default=False,
+        description="Go on where accuracy says that labels or preprocessing are wrong.",
+    )
+    trust_code: bool = Field(
+        default=False,
+        description="Run code that comes with the model or the probe, such as pickles.",
+    )
     expected: dict[str, tuple[str, ...]] = {}
-    out: str = "audit"
-    device: str = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    out: str = Field(default="audit", description="The run folder.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Decides every random number.")
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     prototypes: PrototypeConfig = PrototypeConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     scope: ScopeConfig = ScopeConfig()
-    self_test: SelfTestConfig = SelfTestConfig()
+    self_test: SelfTestConfig = Field(
+        default=SelfTestConfig(),
+        description="Try the settings on so many planted, and as many clean, lab models.",
+    )
     planted: str | None = None
-    pdf: Literal["auto", "no"] = "auto"
+    pdf: Literal["auto", "no"] = Field(default="auto", description="Write the PDF too.")
 
     @staticmethod
     def load(path: Path | None, overrides: Mapping[str, Any]) -> AuditConfig:

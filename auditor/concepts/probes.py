@@ -308,7 +308,7 @@ def _model(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep OpenCLIP's and transformers' chatter off the user's screen.
+    """Keep the messages of OpenCLIP and transformers off the user's terminal.
 
     OpenCLIP logs through the root logger, which installs a handler on it when it has none.
     """
@@ -326,10 +326,10 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _closed(*, network: bool) -> Iterator[None]:
-    """Let transformers ask nobody whether a model's code may run, and the hub only with a network.
+    """Keep transformers from asking whether code may run, and from the hub unless `network` is set.
 
-    Where code is met that was not allowed, transformers asks on the terminal; without a time to
-    wait it refuses.
+    Where a model brings code that was not allowed, transformers asks on the terminal and waits for
+    an answer; with no time to wait it refuses.
     """
     from huggingface_hub import constants
     from transformers import dynamic_module_utils

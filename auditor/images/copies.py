@@ -100,7 +100,7 @@ class Settled:
 def look(image: Image.Image) -> Look:
     """The look of a decoded RGB photo."""
     content = f"{image.width}x{image.height}:".encode() + image.tobytes()
-    # a triangle filter: of Pillow's, the box aliases where sizes are no multiples of each other
+    # Pillow's box filter aliases where sizes are no multiples of each other; its triangle does not
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return Look(hashlib.sha256(content).hexdigest(), np.asarray(small))
 
@@ -125,7 +125,7 @@ def firsts(looks: Looks) -> NDArray[np.int64]:
 
 
 def settle(source: str, ids: Sequence[str], labels: Sequence[int] | None, looks: Looks) -> Settled:
-    """Each picture once: of copies the first stays, and none whose copies stand in two classes.
+    """Keep each picture once: its first copy, or none if its copies are labelled as two classes.
 
     Args:
         source: what the photos came from, for the remarks.

@@ -223,9 +223,9 @@ class _Readings:
     def see_no_rival(self, reading: str) -> None:
         """See that no other reading that fits gives another class.
 
-        Names and ids that the model itself gives settle what a folder's place could mean. Against
-        an index speak also the labels that are names of other classes, though not all labels are
-        names.
+        Where labels are the model's own names or ids, the place of a folder in the order is no
+        rival. Where they are indices, it is one, and so is a label that is also the name or id of
+        another class, even if not all labels are names or ids.
         """
         classes = self.fitting[reading]
         rivals = [way for way in OWN if way in self.fitting]

@@ -25,7 +25,7 @@ __all__ = ["Activations", "Layers", "collect", "find_layers", "head_weights", "p
 
 Floats = NDArray[np.float32]
 
-MAX_LAYERS = 24  # beyond this a path has no room in a chart, and neighbours say the same
+MAX_LAYERS = 24  # a longer path does not fit a chart, and its neighbouring layers are much alike
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def recorded(net: nn.Module, layers: Layers) -> Iterator[dict[str, Tensor]]:
         if name not in layers.overwritten:
             values[name] = tensor
         elif name == "" and isinstance(value, Tensor):
-            values[name] = tensor  # gradients by the features are asked for: they stay on the way
+            # callers ask for gradients by this tensor: the network goes on with a copy of it
+            values[name] = tensor
             return tensor.clone()
         else:
             values[name] = tensor.clone()

@@ -54,8 +54,9 @@ PLAIN_USE = re.compile(
     rb"(?:\.(?!(?:from_file|save|autograd|PythonOp|rpc_\w+)\b)\w+)+"
     rb"|__torch__\.(?!torch$|torch\.classes\b(?!\.quantized\.))[\w.]+"
 )
-"""One operator or class by its full name: a namespace that is a value could give any other name.
-`torch.autograd` is such a value; `classes` are written in C++, those of other packages too."""
+"""A use is plain if it is the full name of one operator or class. A namespace that is used as a
+value, such as `torch.autograd`, could be asked for any other name. `classes` are written in C++,
+and other packages may add some."""
 
 CUSTOM_CLASS = re.compile(rb"torch[.\s]+classes\b(?![.\s]+quantized\b)")
 

@@ -85,7 +85,7 @@ def _watched(classifier: Classifier, axes: ChannelAxes | None) -> Trace:
                 executed.remove(name)  # a module run twice counts where it ran last
             executed.append(name)
             outputs[name] = _Seen(result, axes)
-            if outputs[name].axis is None:  # as what the last module inside it gave
+            if outputs[name].axis is None:  # then it is that of the last module inside it
                 inner = [k for k in reversed(executed) if k.startswith(f"{name}.")]
                 alike = (outputs[k].axis for k in inner if outputs[k].value.ndim == result.ndim)
                 outputs[name].axis = next(alike, None)

@@ -197,7 +197,7 @@ class _Sources:
             )
         rows = np.concatenate([*copied.values(), NOTHING])
         digests = self.images.digests
-        copies = {digests[int(i)] for i in rows}  # a photo listed twice is held out twice
+        copies = {digests[int(i)] for i in rows}  # a photo may be listed twice: both are held out
         used = np.flatnonzero([digest in copies for digest in digests])
         held = {*natural.layers, *sorted_layers(self.classifier, self.layers)}
         return Constraints(

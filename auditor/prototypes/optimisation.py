@@ -91,7 +91,7 @@ class _Image:
         return 1.0 if progress <= 0 else 0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1)))
 
     def until(self) -> int:
-        """Steps to its next look, on its own clock: neighbours do not decide when that is."""
+        """Steps to its next look, which is by its own clock and not by that of its neighbours."""
         return min(self.last, (self.step // BLOCK + 1) * BLOCK) - self.step
 
     def advance(self, steps: int, probability: float, *, early: bool) -> None:
@@ -263,7 +263,7 @@ class Loop:
         def noise(image: _Image) -> NDArray[np.float32]:
             return pink_noise(*self.side, np.random.default_rng(image.start_seed))
 
-        with ThreadPoolExecutor() as pool:  # or a GPU waits for them for as long as it works
+        with ThreadPoolExecutor() as pool:  # one after another, they take as long as a GPU computes
             start = torch.from_numpy(np.stack(list(pool.map(noise, entering)))).to(self.device)
         if self.recipe.mode != "paper":
             return start
