@@ -152,7 +152,11 @@ def kept(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def n_photos(shown: int, pool: int) -> int:
-    """How many of the best photos make a direction: those that show the concept, within bounds."""
+    """How many of the best photos make a direction: those that show the concept, within bounds.
+
+    >>> n_photos(shown=30, pool=400), n_photos(shown=3, pool=400)
+    (16, 3)
+    """
     return max(1, min(shown, round(TOP_SHARE * pool), pool - 1))
 
 
@@ -333,6 +337,10 @@ def _combined(channels: Mapping[str, Floats]) -> Floats:
 
 
 def unit(rows: Floats) -> Floats:
-    """Rows of norm 1; a row of zeros, which has no direction, becomes NaN."""
+    """Rows of norm 1; a row of zeros, which has no direction, becomes NaN.
+
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [nan, nan]]
+    """
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(np.divide(rows, norm, out=np.full_like(rows, np.nan), where=norm > 0))
