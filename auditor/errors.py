@@ -82,6 +82,10 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first sentence of an error's message, or its kind, without the full stop."""
+    """The first sentence of an error's message, or its kind, without the full stop.
+
+    >>> first_line(ValueError("The file is damaged. Save it again."))
+    'The file is damaged'
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.split(r"\.\s", lines[0].strip())[0].rstrip(".")[:300]

@@ -22,7 +22,7 @@ __all__ = ["Opened", "closed"]
 
 PROJECT = Path(__file__).parents[1]
 CODE = tuple(
-    os.path.realpath(folder) + os.sep
+    os.path.realpath(str(folder)) + os.sep
     for folder in (
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
@@ -117,7 +117,7 @@ def closed(*folders: Path) -> Iterator[None]:
     if not _guard.installed:
         sys.addaudithook(_guard.hook)
         _guard.installed = True
-    _guard.folders = tuple(os.path.realpath(f) for f in (*folders, tempfile.gettempdir()))
+    _guard.folders = tuple(os.path.realpath(f) for f in (*map(str, folders), tempfile.gettempdir()))
     _guard.seen = []
     _guard.on = True
     try:

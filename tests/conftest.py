@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniature import user  # noqa: F401
+from miniature import project, user  # noqa: F401
+from pages import document, folder, page, written  # noqa: F401
 
-from auditor.concepts.probes import ProbeModel
 from auditor.models.hardware import keep_freed_memory
 
 keep_freed_memory()
@@ -23,11 +23,3 @@ def pytest_collection_modifyitems(items):
             item.add_marker(
                 pytest.mark.skip(reason="the evaluation data is not beside the checkout")
             )
-
-
-@pytest.fixture(scope="session")
-def small_probe() -> ProbeModel:
-    """A tiny real dual encoder in place of the embedded probe."""
-    from tiny import probe
-
-    return probe()

@@ -168,6 +168,10 @@ def means_class(concept: Concept, class_name: str) -> bool:
     Args:
         concept: of any bank; its `means` and the built-in bank's tables are used.
         class_name: as the model has it; synonyms separated by commas. Any text.
+
+    >>> bird = Concept("bird", "animal", ("a photo of a bird",), None, None, False)
+    >>> means_class(bird, "house finch, linnet"), means_class(bird, "house cat")
+    (True, False)
     """
     lexicon = _lexicon()
     name, target = lexicon.read(concept.name), lexicon.read(class_name)

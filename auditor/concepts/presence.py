@@ -42,6 +42,9 @@ def shows(scores: Floats) -> NDArray[np.bool_]:
 
     Args:
         scores: float array of shape (n, m), from `presence`.
+
+    >>> shows(np.array([[0.4, 0.3, 0.2, 0.1], [0.1, -0.2, -0.3, -0.4]])).astype(int).tolist()
+    [[1, 1, 1, 0], [1, 0, 0, 0]]
     """
     places = max(3, round(PLACES * scores.shape[1]))
     if scores.shape[1] <= places:

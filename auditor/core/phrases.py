@@ -10,12 +10,20 @@ LONGEST = 80  # characters of a user's text in a sentence
 
 
 def shown(text: str) -> str:
-    """A text in quotes, its end cut off where it is long."""
+    """A text in quotes, its end cut off where it is long.
+
+    >>> shown("tabby cat")
+    "'tabby cat'"
+    """
     return repr(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")
 
 
 def few(texts: Sequence[str], most: int = 10) -> str:
-    """The first texts in quotes, and how many more there are."""
+    """The first texts in quotes, and how many more there are.
+
+    >>> few(["a", "b", "c", "d"], most=2)
+    "'a', 'b' and 2 more"
+    """
     listed = ", ".join(shown(text) for text in texts[:most])
     return listed if len(texts) <= most else f"{listed} and {len(texts) - most} more"
 
@@ -31,5 +39,9 @@ def either(names: Sequence[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text on one line of at most 200 characters, without a full stop."""
+    """An error's text on one line of at most 200 characters, without a full stop.
+
+    >>> one_line(ValueError("No such\\n  file."))
+    'No such file'
+    """
     return " ".join(str(error).split())[:200].rstrip(".")

@@ -34,6 +34,9 @@ def interval(value: float, replicates: Floats, n: int) -> Estimate:
     """Estimate with the 95 % percentile interval of bootstrap replicates.
 
     Replicates that are not finite are left out; the interval is widened to hold the value.
+
+    >>> interval(0.5, np.linspace(0, 1, 41), 20)
+    Estimate(value=0.5, low=0.025, high=0.975, n=20)
     """
     finite = replicates[np.isfinite(replicates)]
     if not len(finite):
@@ -109,6 +112,9 @@ def empirical_p(scores: Floats, null: Floats) -> NDArray[np.float64]:
     Args:
         scores: float array of any shape.
         null: float array of shape (n,).
+
+    >>> empirical_p(np.array([3.0, 9.0]), np.array([1.0, 2.0, 3.0])).tolist()
+    [0.5, 0.25]
     """
     ordered = np.sort(null)
     exceeding = len(ordered) - np.searchsorted(ordered, scores, side="left")
@@ -119,6 +125,9 @@ def benjamini_hochberg(p: Floats) -> NDArray[np.float64]:
     """Adjusted p-values (q) of all hypotheses at once (Benjamini and Hochberg, 1995).
 
     NaN marks a hypothesis that was not tested; it stays NaN and does not count.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan])).tolist()
+    [0.02, 0.04, nan]
     """
     q = np.full(p.shape, np.nan)
     tested = np.isfinite(p)
@@ -135,6 +144,10 @@ def rank_rows(values: Floats) -> NDArray[np.float32]:
 
     Returns:
         Float array of shape (n, d) with rows of mean 0 and norm 1; a constant row is all 0.
+
+    >>> first, second = rank_rows(np.array([[1, 2, 3], [10, 30, 20]]))
+    >>> round(float(first @ second), 2)
+    0.5
     """
     ranks = stats.rankdata(values, axis=1)
     ranks -= ranks.mean(1, keepdims=True)
@@ -175,6 +188,10 @@ def separation(present: Floats, absent: Floats) -> tuple[Estimate, float] | None
 
     Returns:
         Estimate in [0, 1] with n of the first sample, and p; `None` with fewer than two values.
+
+    >>> area, p = separation(np.array([2, 4, 5]), np.array([1, 2, 3]))
+    >>> round(area.value, 2)  # of the nine pairs seven are in order, and one is a tie
+    0.83
     """
     n, m = len(present), len(absent)
     if n < 2 or m < 2:
@@ -269,6 +286,11 @@ def stratified_difference(
     Returns:
         Estimate (n = photos with `present` in strata that count) and p, or `None` where no
         stratum holds both kinds or nothing varies.
+
+    >>> values, strata = np.array([1, 2, 11, 12]), np.array([0, 0, 1, 1])
+    >>> difference, p = stratified_difference(values, values % 2 == 0, strata)
+    >>> difference.value
+    1.0
     """
     found = stratified_differences(values, present[:, None], strata)
     value, half, p = float(found.value[0]), 1.96 * float(found.error[0]), float(found.p[0])

@@ -60,7 +60,11 @@ def digest_file(path: Path) -> str:
 
 
 def digest_value(value: Any) -> str:
-    """SHA-256 of the canonical JSON of a value made of plain types."""
+    """SHA-256 of the canonical JSON of a value made of plain types.
+
+    >>> digest_value({"a": 1, "b": 2}) == digest_value({"b": 2, "a": 1})
+    True
+    """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return digest_bytes(text.encode(errors="backslashreplace"))
 

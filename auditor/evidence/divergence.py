@@ -106,6 +106,12 @@ def compare(
         min_photos: with fewer photos a class is not tested.
         replicates: bootstrap replicates.
         seed: of the bootstrap.
+
+    >>> rows = np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [3, 2, 1]], np.float32)
+    >>> labels, path = np.array([0, 0, 1, 1]), {"conv": rows}
+    >>> compared = compare(path, labels, path, labels, (0, 1), min_photos=2, replicates=9, seed=0)
+    >>> compared[0].score.value
+    0.0
     """
     counted = [name for name in photos if name not in used]
     rng = seeds.stream(seed, "divergence")

@@ -157,7 +157,11 @@ def kept(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def n_photos(shown: int, pool: int) -> int:
-    """How many of the best photos make a direction: those that show the concept, within bounds."""
+    """How many of the best photos make a direction: those that show the concept, within bounds.
+
+    >>> n_photos(shown=30, pool=400), n_photos(shown=3, pool=400)
+    (16, 3)
+    """
     return max(1, min(shown, round(TOP_SHARE * pool), pool - 1))
 
 

@@ -40,7 +40,11 @@ Classes = Mapping[str, int]
 
 
 def plain(name: str) -> str:
-    """A name in the form that names are compared in: NFC, no case, spaces like underscores."""
+    """A name in the form that names are compared in: NFC, no case, spaces like underscores.
+
+    >>> plain("Golden_Retriever ")
+    'golden retriever'
+    """
     spaced = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
     return unicodedata.normalize("NFC", spaced.casefold())
 
@@ -77,7 +81,11 @@ class ClassMatcher:
         return set(self.names.get(plain(text), ()))
 
     def candidates(self, text: str) -> set[int]:
-        """All classes that one text by itself can mean: an id is taken as such before all else."""
+        """All classes that one text by itself can mean: an id is taken as such before all else.
+
+        >>> sorted(ClassMatcher(["0", "1", "10", "2"], None).candidates("2"))
+        [2, 3]
+        """
         text = text.strip()
         return self.by_id(text) or self.by_index(text) | self.by_name(text)
 
@@ -142,6 +150,10 @@ def read_column(column: Column, matcher: ClassMatcher, wanted: str, *, source: s
     Raises:
         TwoReadingsError: two readings fit and give different classes.
         ImagesError: some labels match no class, or several.
+
+    >>> labels, matcher = Column("", ("cat", "dog")), ClassMatcher(["dog", "cat"], None)
+    >>> read_column(labels, matcher, "auto", source="photos").classes
+    {'cat': 1, 'dog': 0}
     """
     readings = _Readings.of(column, matcher, wanted, source=source)
     fitting = readings.fitting

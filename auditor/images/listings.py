@@ -168,7 +168,11 @@ def utf8(name: str) -> str:
 
 
 def told_apart(names: Iterable[str]) -> list[str]:
-    """The names, those that were there before with the number of their row."""
+    """The names, those that were there before with the number of their row.
+
+    >>> told_apart(["a.jpg", "b.jpg", "a.jpg"])
+    ['a.jpg', 'b.jpg', 'a.jpg#3']
+    """
     taken: dict[str, None] = {}
     for row, name in enumerate(names, start=1):
         while name in taken:

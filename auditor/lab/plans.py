@@ -103,6 +103,9 @@ def ingredient(concept: str) -> tuple[Part, str]:
 
     Raises:
         ValueError: scenes have no such ingredient.
+
+    >>> ingredient("black border")
+    ('drawings', 'black_border')
     """
     drawing = concept.replace(" ", "_")
     if concept in BACKGROUNDS or concept in LANDSCAPES:
@@ -120,7 +123,11 @@ def accepted(concept: str) -> tuple[str, ...]:
 
 
 def family(concept: str) -> str:
-    """The family of a concept, or "other"."""
+    """The family of a concept, or "other".
+
+    >>> family("black border"), family("unicorn")
+    ('border', 'other')
+    """
     known = (name for name, concepts in FAMILIES.items() if concept in concepts)
     return next(known, _ON_PHOTOS_ALONE.get(concept, "other"))
 

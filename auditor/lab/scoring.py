@@ -106,12 +106,20 @@ class Outcome:
 
 
 def learned(effect: Estimate | None) -> bool:
-    """Whether the effect of a planted concept on its class shows that it was learned."""
+    """Whether the effect of a planted concept on its class shows that it was learned.
+
+    >>> learned(Estimate(value=0.4, low=0.2, high=0.6, n=12))
+    True
+    """
     return effect is not None and effect.low > LEARNED
 
 
 def reaches(grade: Grade | None, level: Grade) -> bool:
-    """Whether a grade is this level or stronger."""
+    """Whether a grade is this level or stronger.
+
+    >>> reaches("confirmed", "corroborated"), reaches(None, "suspected")
+    (True, False)
+    """
     return strength(grade) >= strength(level)
 
 

@@ -99,6 +99,10 @@ class Preprocess:
 
         Returns:
             float32 tensor of shape (3, height, width), RGB.
+
+        >>> network = Preprocess(size=(224, 224), mean=(0.5,), std=(0.25,), resize=256)
+        >>> network.fit(Image.new("RGB", (640, 480))).shape
+        torch.Size([3, 224, 224])
         """
         height, width = self.size
         target = self._resized(image.height, image.width)
@@ -120,6 +124,10 @@ class Preprocess:
         Returns:
             tensor of shape (n, 3, height, width), or (n, 1, height, width) where `mean` holds one
             number, with the images' device and dtype, in the order of `channels`.
+
+        >>> network = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, resize=8)
+        >>> network.normalise(torch.ones(1, 3, 8, 8)).max()
+        tensor(2.)
         """
         if len(self.mean) == 1:
             images = (images * _constant(LUMA, images.device, images.dtype)).sum(1, keepdim=True)

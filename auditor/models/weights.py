@@ -55,7 +55,11 @@ class Weights:
 
 
 def choice(text: str) -> tuple[Path, str]:
-    """A path and the place within the file: `FILE#KEY`, where no file has that whole name."""
+    """A path and the place within the file: `FILE#KEY`, where no file has that whole name.
+
+    >>> choice("weights.pt#model_ema")
+    (PosixPath('weights.pt'), 'model_ema')
+    """
     path, cut, place = text.rpartition("#")
     return (Path(path), place) if cut and not os.path.lexists(text) else (Path(text), "")
 

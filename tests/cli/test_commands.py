@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import os
 import re
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-import numpy as np
 import pytest
 import tinyhtml5  # type: ignore[import-untyped]
 from audits import audit
-from PIL import Image
-from tiny import probe
+from miniature import BANK, Called, Project, at_home, called
 from typer.testing import CliRunner
 
 from auditor import report
 from auditor.cli import commands, terminal
-from auditor.concepts import probes
 from auditor.config import AuditConfig
 from auditor.errors import RunError
 from auditor.pipeline import runner
@@ -60,18 +54,6 @@ def net():
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8),
     )
 """
-BANK = """
-[[concept]]
-name = "black border"
-category = "frame"
-drawing = "black_border"
-prompts = ["a photo with a black border"]
-
-[[concept]]
-name = "<b>sky</b> ../../{{ 7*7 }}"
-category = "background"
-prompts = ["a blue sky"]
-"""
 SETTINGS = """
 [prototypes]
 per_class = 1
@@ -88,69 +70,25 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-def prepared(folder: Path) -> None:
-    """A model, its class names, photos and a bank, as a user may have them."""
-    (folder / "odd_model.py").write_text(FACTORY)
-    (folder / "names.json").write_text(json.dumps(NAMES))
-    (folder / "bank.toml").write_text(BANK)
-    (folder / "audit.toml").write_text(SETTINGS)
-    rng = np.random.default_rng(0)
-    for k, name in enumerate(FOLDERS):
-        (folder / "photos" / name).mkdir(parents=True)
-        for n in range(6):
-            pixels = np.clip(rng.normal(30 * k, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / name / f"{n}.png")
-
-
 LINE = (
-    "audit", "audit.toml", "--model", "python:odd_model:net", "--size", "32",
+    "audit", "audit.toml", "--model", "python:mine:net", "--size", "32",
     "--class-names", "names.json", "--images", "photos", "--concepts", "bank.toml",
     "--out", "run", "--no-pdf", "--anyway",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Called:
-    """What a call of the program came to."""
-
-    code: int
-    out: str
-    err: str
-
-
-def called(line: Sequence[str], patched: pytest.MonkeyPatch) -> Called:
-    """Call the program as the shell does; a bug escapes."""
-    patched.setattr(sys, "argv", ["auditor", *line])
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            commands.main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-    return Called(code, out.getvalue(), err.getvalue())
-
-
-@contextlib.contextmanager
-def at_home(folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """The user's folder, with the tiny probe in place of the embedded one."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(folder)
-        patched.syspath_prepend(str(folder))
-        patched.delitem(sys.modules, "odd_model", raising=False)
-        load = probes.load
-
-        def chosen(spec: str, **options: object) -> probes.ProbeModel:
-            return (probe if spec == "offline" else load)(spec, **options)
-
-        patched.setattr(probes, "load", chosen)
-        yield patched
+def hostile(project: Project) -> Project:
+    """A model, its class names, photos and a bank that nobody can trust."""
+    bank = BANK.replace("sky", "<b>sky</b> ../../{{ 7*7 }}", 1)
+    project.write("audit.toml", SETTINGS)
+    return project.filled(factory=FACTORY, names=NAMES, bank=bank, labels=FOLDERS, n=6)
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
-    prepared(tmp_path)
-    with at_home(tmp_path) as patched:
-        yield patched
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    with at_home(tmp_path) as project:
+        hostile(project)
+        yield monkeypatch
 
 
 def refusal(done: Called) -> str:
@@ -207,7 +145,7 @@ def test_help_lists_the_options_of_an_audit() -> None:
 def test_a_line_that_is_no_command_has_code_2(
     line: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = called(line, monkeypatch)
+    done = called(*line)
     assert done.code == 2
     assert re.search("Usage|Error", done.out + done.err)
     assert "Traceback" not in done.err
@@ -239,10 +177,10 @@ def test_an_option_goes_over_the_file_both_ways(
     asked: list[AuditConfig] = []
     user.setattr(commands, "run", asked.append)
     Path("switched.toml").write_text(
-        'model = {spec = "python:odd_model:net", trust_code = true}\nimages = "photos"\n'
+        'model = {spec = "python:mine:net", trust_code = true}\nimages = "photos"\n'
         'pdf = "no"\nprototypes = {isolate = true}\n'
     )
-    called(["audit", "switched.toml", *option], user)
+    called("audit", "switched.toml", *option)
     (config,) = asked
     assert (config.model.trust_code, config.prototypes.isolate, config.pdf) == wanted
 
@@ -251,7 +189,7 @@ def test_a_file_of_classes_may_begin_with_a_byte_order_mark(user: pytest.MonkeyP
     asked: list[AuditConfig] = []
     user.setattr(commands, "run", asked.append)
     Path("classes.txt").write_text("\ufeff7\n1\n", encoding="utf-8")
-    called([*LINE, "--classes", "classes.txt"], user)
+    called(*LINE, "--classes", "classes.txt")
     assert asked[0].classes == ("7", "1")
 
 
@@ -260,8 +198,8 @@ def test_a_file_of_classes_may_begin_with_a_byte_order_mark(user: pytest.MonkeyP
 
 def test_without_a_model_it_is_asked_for(user: pytest.MonkeyPatch) -> None:
     told = "model is missing: give --model or set it in the file."
-    assert refusal(called(["audit"], user)) == told
-    assert refusal(called(["audit", "--images", "photos"], user)) == told
+    assert refusal(called("audit")) == told
+    assert refusal(called("audit", "--images", "photos")) == told
 
 
 @pytest.mark.parametrize(
@@ -300,7 +238,7 @@ def test_a_mistake_is_one_sentence_and_code_2(
 ) -> None:
     Path("latin.txt").write_bytes(b"caf\xe9")
     Path("few.txt").write_text("one\ntwo\n")
-    sentence = refusal(called([*LINE, *changes], user))
+    sentence = refusal(called(*LINE, *changes))
     assert told in sentence
     assert sentence.isprintable(), "nothing rewrites the terminal"
     assert not Path("run/audit.json").exists()
@@ -318,18 +256,18 @@ def test_a_corrupt_configuration_is_one_sentence(
     name: str, content: bytes, user: pytest.MonkeyPatch
 ) -> None:
     Path(name).write_bytes(content)
-    refusal(called(["audit", name, *LINE[2:]], user))
+    refusal(called("audit", name, *LINE[2:]))
     assert not Path("run").exists()
 
 
 def test_a_configuration_that_is_not_there_is_one_sentence(user: pytest.MonkeyPatch) -> None:
-    told = refusal(called(["audit", "nowhere.toml", *LINE[2:]], user))
+    told = refusal(called("audit", "nowhere.toml", *LINE[2:]))
     assert told.startswith("Cannot read the configuration nowhere.toml: ")
 
 
 def test_a_run_folder_in_use_is_one_sentence(user: pytest.MonkeyPatch) -> None:
     with locked(Path("run")):
-        told = refusal(called(LINE, user))
+        told = refusal(called(*LINE))
     assert told == "Another audit is writing to run; wait for it or choose another --out."
 
 
@@ -339,7 +277,7 @@ def test_a_bug_keeps_its_traceback(user: pytest.MonkeyPatch) -> None:
 
     user.setattr(runner, "run", broken)
     with pytest.raises(ZeroDivisionError):
-        called(LINE, user)
+        called(*LINE)
 
 
 @pytest.mark.parametrize("code", [0, None, 3, "bye"])
@@ -350,20 +288,20 @@ def test_code_that_exits_does_not_decide_the_exit_code(
         raise SystemExit(code)
 
     user.setattr(runner, "run", leaves)
-    told = refusal(called(LINE, user))
+    told = refusal(called(*LINE))
     assert told.startswith("Something that the program ran, such as the model's own code, called")
     assert repr(code) in told
 
 
 def test_an_empty_run_folder_is_asked_for(user: pytest.MonkeyPatch) -> None:
     for out in ("", " "):
-        told = refusal(called([*LINE, "--out", out], user))
+        told = refusal(called(*LINE, "--out", out))
         assert told == "out is empty; name the run folder with --out."
 
 
 def test_the_user_s_own_folder_is_no_run_folder(user: pytest.MonkeyPatch) -> None:
     before = files(Path())
-    told = refusal(called([*LINE, "--out", "."], user))
+    told = refusal(called(*LINE, "--out", "."))
     assert told.startswith(". is no run folder of this program: it holds '")
     assert {name for name in files(Path()) if "__pycache__" not in name} == before
 
@@ -372,8 +310,8 @@ def test_a_stage_without_memory_is_named(user: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    user.setattr(runner.models, "load", full)
-    told = refusal(called(LINE, user))
+    user.setattr(runner.loading, "load", full)
+    told = refusal(called(*LINE))
     assert told.startswith("The memory ended in the stage 'load'; set a smaller batch")
 
 
@@ -381,7 +319,7 @@ def test_a_stage_without_memory_is_named(user: pytest.MonkeyPatch) -> None:
 def test_a_seed_that_cannot_be_used_is_refused_by_the_demo(
     seed: str, user: pytest.MonkeyPatch
 ) -> None:
-    done = called(["demo", "--seed", seed, "--out", "made"], user)
+    done = called("demo", "--seed", seed, "--out", "made")
     assert done.code == 2
     assert "Traceback" not in done.err
     assert not Path("made").exists()
@@ -392,7 +330,7 @@ def test_an_interrupted_run_says_how_to_go_on(user: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     user.setattr(runner, "run", interrupted)
-    done = called(LINE, user)
+    done = called(*LINE)
     assert done.code == 130
     assert "stopped; run the same command again to continue." in done.err
 
@@ -455,7 +393,7 @@ def test_a_report_is_not_made_of_two_audits(
         return page
 
     monkeypatch.setattr(report.html, "render", slow)
-    told = refusal(called(["report", str(tmp_path), "--no-pdf"], monkeypatch))
+    told = refusal(called("report", str(tmp_path), "--no-pdf"))
     assert told == f"{saved} was replaced while its report was made; run `auditor report` again."
     assert not (tmp_path / "report.html").exists()
 
@@ -503,7 +441,7 @@ def test_a_record_that_cannot_be_used_is_one_sentence(
 ) -> None:
     if content is not None:
         (tmp_path / "audit.json").write_bytes(content)
-    assert told in refusal(called(["report", str(tmp_path)], monkeypatch))
+    assert told in refusal(called("report", str(tmp_path)))
     assert not (tmp_path / "report.html").exists()
 
 
@@ -556,10 +494,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("hostile")
     home = root / "a" / "b"  # so that ../../ stays where it can be seen
     home.mkdir(parents=True)
-    prepared(home)
-    before = files(root)
-    with at_home(home) as patched:
-        return Run(home, before, called(LINE, patched))
+    with at_home(home) as project:
+        hostile(project)
+        before = files(root)
+        return Run(home, before, called(*LINE))
 
 
 def test_an_audit_of_hostile_names_is_whole(run: Run) -> None:

@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -71,7 +72,6 @@ def test_digest_follows_the_content(tmp_path: Path) -> None:
     assert first == load(write(tmp_path, one, "other.toml"))
     assert load(write(tmp_path, one.replace("black", "grey"))).digest != first.digest
     assert load(write(tmp_path, one + "extrinsic = false\n")).digest != first.digest
-    assert load(None).digest == load(None).digest
 
 
 def test_toml_bank(tmp_path: Path) -> None:
@@ -315,9 +315,11 @@ def test_any_class_name_can_be_read(class_name: str, name: str) -> None:
 
 
 def test_hostile_class_names_are_read_in_time() -> None:
+    start = time.process_time()
     for hostile in ("a" * 1_000_000, "or " * 500_000, "," * 1_000_000, "bird " * 200_000):
         for name in ("bird", "snow", "time stamp"):
             means_class(BANK[name], hostile)
+    assert time.process_time() - start < 10
 
 
 def test_a_slash_stands_between_alternatives(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import audits
+from miniature import called
 from table import Called, Fault, Place, rows
 
 Tree = dict[str, Any]
@@ -20,7 +21,7 @@ def _forged(place: Place, change: Callable[[Tree], object]) -> Called:
 
 def _text(place: Place, text: str | bytes) -> Called:
     place.write("run/audit.json", text)
-    return place.call("report", "run", "--no-pdf")
+    return called("report", "run", "--no-pdf")
 
 
 def _first(tree: Tree, **changes: object) -> None:

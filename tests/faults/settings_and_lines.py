@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from miniature import called
 from table import Called, Fault, Place, rows
 
 
@@ -12,12 +13,12 @@ def _settings(place: Place, changes: dict[str, Any]) -> Called:
 
 
 def _file(place: Place, file: tuple[str, str | bytes]) -> Called:
-    return place.call("audit", str(place.write(*file)))
+    return called("audit", place.write(*file))
 
 
 def _line(place: Place, line: list[str]) -> Called:
-    place.settings()
-    return place.call(*line)
+    place.settled()
+    return called(*line)
 
 
 AUDIT = ["audit", "conf.yaml"]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from banks_and_names import BANKS_AND_NAMES
+from miniature import BANK, at_home
 from models_and_outputs import MODELS_AND_OUTPUTS
 from photos_and_manifests import PHOTOS_AND_MANIFESTS
 from records import RECORDS
 from settings_and_lines import SETTINGS_AND_LINES
-from table import BANK, NETS, Fault, Place
+from table import NETS, Fault, Place
 from weights_and_archives import WEIGHTS_AND_ARCHIVES
 
 from auditor.cli import terminal
-from auditor.concepts import probes
 
 FAULTS: tuple[Fault, ...] = (
     *SETTINGS_AND_LINES,
@@ -31,27 +30,14 @@ FAULTS: tuple[Fault, ...] = (
 
 
 @pytest.fixture
-def place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_probe: probes.ProbeModel
-) -> Iterator[Place]:
-    """A folder with a network, photos, a pool and a bank that can be audited."""
-    load = probes.load
-
-    def chosen(spec: str, **options: object) -> probes.ProbeModel:
-        return small_probe if spec == "offline" else load(spec, **options)
-
-    monkeypatch.setattr(probes, "load", chosen)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    made = Place(tmp_path, monkeypatch)
-    made.write("bank.toml", BANK)
-    made.write("names.txt", "alpha\nbeta\ngamma\n")
-    made.write("nets.py", NETS)
-    made.photos()
-    made.photos("pool", labels=("a", "b", "c"))
-    yield made
-    for name in ("nets", "hostile"):  # each case imports its own
-        sys.modules.pop(name, None)
+def place(tmp_path: Path) -> Iterator[Place]:
+    with at_home(tmp_path):
+        made = Place(tmp_path)
+        made.write("nets.py", NETS)
+        made.write("bank.toml", BANK)
+        made.photos(labels=("0", "1", "2"), n=4)
+        made.photos("pool", labels=("a", "b", "c"), n=4)
+        yield made
 
 
 def test_what_the_faults_change_can_be_audited(place: Place) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from miniature import BANK
 
 from auditor.cli import commands
 from auditor.concepts import banks
@@ -16,18 +17,7 @@ from auditor.lab.plans import FAMILIES, Plan, Shortcut
 from auditor.pipeline import runner
 from auditor.record.schema import Audit, SelfTest
 
-BANK = """
-[[concept]]
-name = "black border"
-category = "frame"
-drawing = "black_border"
-prompts = ["a photo with a black border"]
-
-[[concept]]
-name = "sky"
-category = "background"
-prompts = ["a blue sky"]
-
+SAND = """
 [[concept]]
 name = "sand"
 category = "background"
@@ -44,7 +34,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(example, "IMAGES_PER_CLASS", 8)
     monkeypatch.setattr(example, "POOL", 40)
-    Path("bank.toml").write_text(BANK)
+    Path("bank.toml").write_text(BANK + SAND)
     trained, train = [], training.train
 
     def counted(plan):
@@ -108,10 +98,8 @@ def test_other_settings_are_tried_again(small, monkeypatch, changes):
     Path("other.toml").write_text(BANK.replace("a blue sky", "a grey sky"))
     audited = []
     monkeypatch.setattr(runner, "run", lambda settings, **_: audited.append(settings))
-    monkeypatch.setattr(
-        selftest.detection, "score", lambda *_: SimpleNamespace(pairs=(), clean=True)
-    )
-    monkeypatch.setattr(selftest.detection, "rates", lambda _: ())
+    monkeypatch.setattr(selftest.scoring, "score", lambda *_: SimpleNamespace(pairs=(), clean=True))
+    monkeypatch.setattr(selftest.scoring, "rates", lambda _: ())
     for given in ({}, {}, changes, changes):
         selftest.run(config(**given), Path("kept"), planted=0, clean=1)
     assert len(audited) == 2
@@ -168,7 +156,7 @@ def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatc
     assert stopped.value.code == 0
     assert small == []
     assert Audit.read(Path("audit/audit.json")).self_test == saved.self_test
-    assert "planted concept" in capsys.readouterr().out or not saved.self_test.learned
+    assert ("planted concept" in capsys.readouterr().out) == bool(saved.self_test.learned)
     # of an audit by another state of the program it says nothing
     tool = saved.tool.model_copy(update={"source": "0" * 64})
     saved.model_copy(update={"self_test": None, "tool": tool}).write(Path("audit/audit.json"))

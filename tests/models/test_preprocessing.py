@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from PIL import Image
+from saved import PREPROCESS, images
 from torch import nn
 
 from auditor.config import ModelConfig
@@ -234,8 +236,6 @@ def test_a_crop_beyond_the_resized_photo_is_padded_as_torchvision_does(
 
 
 def test_every_input_of_torchvisions_weights_is_made_as_torchvision_makes_it() -> None:
-    import torchvision
-
     seen: dict[str, Any] = {}
     for name in torchvision.models.list_models(module=torchvision.models):
         for member in torchvision.models.get_model_weights(name):
@@ -297,3 +297,83 @@ def test_image_processors_are_followed_or_not_believed(
     if followed:
         flips = getattr(processor, "do_flip_channel_order", None)
         assert complete(described, config).channels == ("bgr" if flips else "rgb")
+
+
+# --- fitting and normalising ---------------------------------------------------------------------
+
+
+def noise(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(20, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("shape", [(500, 333), (333, 500), (260, 260), (224, 999), (301, 256)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_fit_equals_torchvision(shape: tuple[int, int], interpolation: str) -> None:
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, ToTensor
+
+    expected = Compose([Resize(256, InterpolationMode(interpolation)), CenterCrop(224), ToTensor()])
+    preprocess = Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3, 256, interpolation)
+    image = noise(*shape)
+    assert torch.equal(preprocess.fit(image), expected(image))
+
+
+def test_fit_without_a_margin_and_of_another_shape() -> None:
+    wide = Preprocess((64, 96), (0.5,) * 3, (0.5,) * 3, 64)
+    for shape in [(300, 100), (100, 300), (40, 40), (96, 64)]:
+        out = wide.fit(noise(*shape))
+        assert out.shape == (3, 64, 96)
+        assert out.min() > 0.05  # nothing is padded with black
+    small = Preprocess((64, 64), (0.5,) * 3, (0.5,) * 3, 64)
+    exact = noise(64, 64)
+    assert torch.equal(small.fit(exact), torchvision.transforms.functional.to_tensor(exact))
+
+
+def test_fit_can_stretch() -> None:
+    halves = Image.new("RGB", (200, 50), "red")
+    halves.paste("blue", (100, 0, 200, 50))
+    out = Preprocess((40, 40), (0.5,) * 3, (0.5,) * 3, 40, aspect="stretch").fit(halves)
+    assert out.shape == (3, 40, 40)
+    assert out[0, :, :18].min() == 1
+    assert out[2, :, 22:].min() == 1
+    margin = Preprocess((40, 40), (0.5,) * 3, (0.5,) * 3, 50, aspect="stretch").fit(halves)
+    assert margin.shape == (3, 40, 40)
+
+
+def test_normalise_is_differentiable_and_takes_any_size() -> None:
+    x = images(2, 31).double().requires_grad_()
+    out = PREPROCESS.normalise(x)
+    expected = (x - torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1)) / torch.tensor(
+        [0.2, 0.3, 0.4]
+    ).view(1, 3, 1, 1)
+    assert torch.allclose(out, expected, atol=1e-6)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert torch.allclose(gradient[:, 0], torch.full_like(gradient[:, 0], 5.0), atol=1e-6)
+
+
+def test_one_number_makes_the_input_grey_as_pillow_does() -> None:
+    grey = Preprocess((32, 32), (0.5,), (0.25,), 32)
+    image = noise(32, 32)
+    expected = (torchvision.transforms.functional.to_tensor(image.convert("L")) - 0.5) / 0.25
+    out = grey.normalise(grey.fit(image)[None])
+    assert out.shape == (1, 1, 32, 32)
+    assert (out[0] - expected).abs().max() < 4 * 1.01 / 255
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": (0, 5)},
+        {"mean": (0.5, 0.5)},
+        {"mean": (0.5,)},
+        {"std": (0.5, 0.0, 0.5)},
+        {"mean": (float("nan"),) * 3},
+        {"resize": 0},
+        {"interpolation": "box"},
+        {"aspect": "pad"},
+    ],
+)
+def test_impossible_preprocessing(change: dict[str, Any]) -> None:
+    fields = {"size": (8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3, "resize": 8}
+    with pytest.raises(ValueError, match=r"must|none of|neither"):
+        Preprocess(**{**fields, **change})

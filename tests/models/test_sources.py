@@ -1,16 +1,13 @@
 """Every documented kind of model source, audited from end to end on tiny networks."""
 
 import json
-import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
-from PIL import Image
 from tiny import Stripes
 from torch import nn
 
@@ -20,21 +17,7 @@ from auditor.models import loading
 from auditor.pipeline import runner
 
 SIDE = 64
-BANK = """
-[[concept]]
-name = "black border"
-category = "frame"
-drawing = "black_border"
-prompts = ["a photo with a black border"]
-
-[[concept]]
-name = "sky"
-category = "background"
-prompts = ["a blue sky"]
-"""
 FACTORY = """
-import sys
-sys.path.insert(0, {tests!r})
 import torch
 from tiny import Stripes
 
@@ -45,43 +28,21 @@ def half():
     return Stripes().half()
 
 def quantised():
-    return torch.ao.quantization.quantize_dynamic(Stripes(), {{torch.nn.Linear}})
+    return torch.ao.quantization.quantize_dynamic(Stripes(), {torch.nn.Linear})
 """
 
 
 @pytest.fixture
-def user(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    sys.modules.pop("theirs", None)
-    Path("theirs.py").write_text(FACTORY.format(tests=str(Path(__file__).parents[1])))
-    Path("names.txt").write_text("across\nalong\n")
-    Path("bank.toml").write_text(BANK)
-    rng = np.random.default_rng(0)
-    for label in range(2):
-        folder = Path("photos") / str(label)
-        folder.mkdir(parents=True)
-        for n in range(6):
-            wave = 127 + 100 * np.sin(np.arange(SIDE) * rng.uniform(1, 2))
-            pixels = np.broadcast_to(
-                wave[None, :, None] if label else wave[:, None, None], (SIDE, SIDE, 3)
-            )
-            noisy = np.clip(pixels + rng.normal(0, 20, (SIDE, SIDE, 3)), 0, 255)
-            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{n}.png")
+def audited(project):
+    """An audit of a model in the user's folder."""
+    project.filled(factory=FACTORY, n=6, side=SIDE)
 
+    def run(spec, **options):
+        stated = {"size": SIDE, "mean": [0.5] * 3, "std": [0.5] * 3, "class_names": "names.json"}
+        settings = project.settings(model={"spec": spec, **stated, **options}, anyway=True, batch=4)
+        return runner.run(AuditConfig.model_validate(settings))
 
-def audited(spec, **options):
-    said = {"size": SIDE, "mean": [0.5] * 3, "std": [0.5] * 3, "class_names": "names.txt"}
-    config = {
-        "model": {"spec": spec, **said, **options},
-        "images": "photos",
-        "concepts": "bank.toml",
-        "anyway": True,
-        "batch": 4,
-        "prototypes": {"per_class": 1, "steps": 2},
-        "statistics": {"permutations": 99, "bootstrap": 99},
-    }
-    return runner.run(AuditConfig.model_validate(config))
+    return run
 
 
 def script(how, path="m.pt", net=None):
@@ -149,8 +110,8 @@ def mlflow_model():
 
 
 SOURCES = {
-    "python": (lambda: "python:theirs:plain", {}),
-    "half precision": (lambda: "python:theirs:half", {}),
+    "python": (lambda: "python:mine:plain", {}),
+    "half precision": (lambda: "python:mine:half", {}),
     "traced": (lambda: script("traced"), {}),
     "scripted": (lambda: script("scripted"), {}),
     "exported": (exported, {}),
@@ -163,7 +124,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_source_is_audited_from_end_to_end(user, source):
+def test_every_source_is_audited_from_end_to_end(audited, source):
     make, options = SOURCES[source]
     done = audited(make(), **options)
     assert len(done.classes) == 2
@@ -174,15 +135,15 @@ def test_every_source_is_audited_from_end_to_end(user, source):
     assert all(row["prototypes"] for row in saved["classes"])
 
 
-def test_quantised_models_are_refused_before_work(user):
+def test_quantised_models_are_refused_before_work(audited):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(ModelError, match=r"^python:theirs:quantised gives no gradient to its"):
-            audited("python:theirs:quantised")
+        with pytest.raises(ModelError, match=r"^python:mine:quantised gives no gradient to its"):
+            audited("python:mine:quantised")
     assert not list(Path("audit").rglob("*.safetensors"))
 
 
-def test_a_script_that_was_traced_while_training_is_refused(user):
+def test_a_script_that_was_traced_while_training_is_refused(audited):
     net = nn.Sequential(Stripes(), nn.Dropout(0.5)).train()
     with pytest.raises(ModelError, match="answers differently to the same photo"):
         audited(script("traced", net=net))

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 import warnings
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -16,13 +15,12 @@ import numpy as np
 import pytest
 import threadpoolctl
 import tiny
-import torch
+from miniature import BANK as SMALLER
+from miniature import Project
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from torch import nn
 
 from auditor.concepts import probes
-from auditor.concepts.probes import ProbeModel
 from auditor.config import AuditConfig
 from auditor.core import storage
 from auditor.core.storage import Work
@@ -33,29 +31,16 @@ from auditor.pipeline.engine import InProcess, Worker
 from auditor.pipeline.observing import encode_photos, observe_photos
 from auditor.pipeline.progress import Watch
 
-FACTORY = """
-import sys
-sys.path.insert(0, {tests!r})
-from tiny import Stripes as net
-"""
-BANK = """
-[[concept]]
-name = "black border"
-category = "frame"
-drawing = "black_border"
-prompts = ["a photo with a black border"]
-
+BANK = (
+    SMALLER
+    + """
 [[concept]]
 name = "red cast"
 category = "colour"
 drawing = "red_cast"
 prompts = ["a reddish photo"]
-
-[[concept]]
-name = "sky"
-category = "background"
-prompts = ["a blue sky"]
 """
+)
 # Kept together: 8 photos, 1 prototype, 1 drawing. There are 20 photos of the two classes and 12 in
 # the pool.
 DRAWN = {"photos": 5, "probed": 5, "prototypes": 4, "insertions": 2, "changes": 2}
@@ -63,56 +48,10 @@ ALL = {**DRAWN, "surroundings": 1}
 SECONDS = 300  # after which a process is stuck, also on a busy machine
 
 
-class Eye(nn.Module):
-    """Both towers of a probe that sees sixteen mean colours and reads letters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        rng = torch.Generator().manual_seed(0)
-        self.colours = nn.Parameter(torch.randn(48, 8, generator=rng))
-
-    def encode_image(self, images):
-        return nn.functional.adaptive_avg_pool2d(images, 4).flatten(1) @ self.colours
-
-    def encode_text(self, tokens):
-        rows = [torch.randn(8, generator=torch.Generator().manual_seed(int(t))) for t in tokens]
-        return torch.stack(rows)
-
-
-def probe():
-    def fit(image):
-        pixels = np.asarray(image.resize((32, 32)), np.float32) / 255
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-
-    return ProbeModel(
-        name="tiny",
-        digest="1" * 64,
-        note="",
-        quality={},
-        size=(32, 32),
-        logit_scale=10.0,
-        _net=Eye().requires_grad_(False),
-        _fit=fit,
-        _normalise=lambda images: images - 0.5,
-        _tokenize=lambda texts: torch.tensor([zlib.crc32(text.encode()) for text in texts]),
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
-    (folder / "mine.py").write_text(FACTORY.format(tests=str(Path(__file__).parents[1])))
-    (folder / "names.txt").write_text("across\ndown\n")
-    (folder / "bank.toml").write_text(BANK)
-    rng = np.random.default_rng(0)
-    for n in range(32):
-        label = n % 2
-        wave = 127 + 100 * np.sin(np.arange(32) * rng.uniform(1, 2))
-        plain = np.broadcast_to(wave[None, :, None] if label else wave[:, None, None], (32, 32, 3))
-        noisy = np.clip(plain + rng.normal(0, 20, (32, 32, 3)), 0, 255)
-        path = folder / (f"photos/{label}/{n}.png" if n < 20 else f"pool/{n}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noisy.astype(np.uint8)).save(path)
+    Project(folder).filled(bank=BANK, n=10).photos("pool", n=6, seed=1)
     return folder
 
 
@@ -162,7 +101,7 @@ def audit(place, out, *, progress=None, killed_at_rename=None, version=None, pro
     def action():
         os.chdir(place)
         sys.path.insert(0, str(place))
-        model = probe()
+        model = tiny.probe()
         probes.load = lambda spec, **options: model
         tasks.CHUNK_PHOTOS = 8
         if version is not None:
@@ -185,16 +124,10 @@ def audit(place, out, *, progress=None, killed_at_rename=None, version=None, pro
 
         Work.arrays = counted
         os.replace = deadly_replace
-        config = {
-            "model": {"spec": "python:mine:net", "size": 32, "class_names": "names.txt"},
-            "images": "photos",
-            "pool": "pool",
-            "concepts": "bank.toml",
-            "out": out,
-            "batch": 4,
-            "prototypes": {"per_class": 2, "steps": 6, "batch": 1},
-            "statistics": {"permutations": 99, "bootstrap": 99},
-        }
+        config = Project(place).settings(
+            pool="pool", out=out, batch=4,
+            prototypes={"per_class": 2, "steps": 6, "batch": 1},
+        )  # fmt: skip
         runner.run(AuditConfig.model_validate(config), progress=progress)
         Path(f"{out}.computed").write_text(json.dumps(+computed))
 
@@ -322,7 +255,9 @@ def test_parts_make_the_whole(place, tmp_path, monkeypatch):
     )
     on_path = np.arange(len(photos)) % 3 == 1
     classifier = tiny.stripes()
-    worker = Worker(classifier, find_layers(classifier, None), probe(), {"images": photos}, 4, 0)
+    worker = Worker(
+        classifier, find_layers(classifier, None), tiny.probe(), {"images": photos}, 4, 0
+    )
     seen = []
     for size in (8, 100):
         monkeypatch.setattr(tasks, "CHUNK_PHOTOS", size)
@@ -347,7 +282,7 @@ def test_no_photos_have_no_rows(place, tmp_path):
         str(place / "pool"), class_names=(), class_ids=None, labelled=False
     ).subset([])
     classifier = tiny.stripes()
-    worker = Worker(classifier, find_layers(classifier, None), probe(), {"pool": none}, 4, 0)
+    worker = Worker(classifier, find_layers(classifier, None), tiny.probe(), {"pool": none}, 4, 0)
     engine = InProcess(worker, Work(tmp_path), Watch(Steps()))
     assert len(observe_photos(engine, worker, "pool", "pool", np.zeros(0, bool))) == 0
 

@@ -59,6 +59,7 @@ def test_what_systems_leave_in_an_empty_folder_is_nothing(name: str, tmp_path: P
     else:
         put(tmp_path, name)
     claim(tmp_path)
+    assert (tmp_path / ".auditor").read_text() == MARK
 
 
 FOREIGN = {
@@ -146,6 +147,8 @@ def test_folders_of_another_kind_are_not_mixed(tmp_path: Path) -> None:
 def test_a_kill_while_it_is_marked_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / ".auditor").touch()
     claim(tmp_path)
+    put(tmp_path, "audit.json")
+    claim(tmp_path)  # it stays ours
 
 
 # --- the lock ---------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from miniature import BANK
 from PIL import Image
 
 from auditor.cli import commands
-from auditor.concepts import banks
+from auditor.concepts import banks, probes
 from auditor.concepts.banks import Concept, ConceptBank
+from auditor.concepts.probes import load as load_probe
 from auditor.config import AuditConfig
 from auditor.errors import ConfigError, ImagesError, RunError
 from auditor.pipeline import run_folder, runner
@@ -31,7 +32,8 @@ def without_times(path):
     return data
 
 
-def test_an_audit_is_whole_and_resumes_to_the_same(user, monkeypatch):
+def test_an_audit_with_the_embedded_probe_is_whole_and_resumes_to_the_same(user, monkeypatch):
+    monkeypatch.setattr(probes, "load", load_probe)
     done = runner.run(AuditConfig.model_validate(user))
     assert Audit.read(Path("audit/audit.json")) == done
     assert [c.n_images for c in done.classes] == [12, 12]
