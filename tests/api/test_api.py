@@ -13,7 +13,7 @@ import pytest
 import torch
 from miniature import BANK
 from PIL import Image
-from tiny import Stripes
+from tiny import Stripes, probe
 
 import auditor
 from auditor.concepts import probes
@@ -25,9 +25,9 @@ HALF = (0.5, 0.5, 0.5)
 
 
 @pytest.fixture
-def pairs(monkeypatch: pytest.MonkeyPatch, small_probe: probes.ProbeModel) -> list[tuple[Any, int]]:
+def pairs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int]]:
     """Striped pictures with their classes."""
-    monkeypatch.setattr(probes, "load", lambda *_, **__: small_probe)
+    monkeypatch.setattr(probes, "load", lambda *_, **__: probe())
     rng = np.random.default_rng(0)
     made = []
     for label in (0, 1):
@@ -58,7 +58,7 @@ def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
     run = audited(tmp_path, pairs)
     assert [c.n_images for c in run.audit.classes] == [12, 12]
     assert [c.name for c in run.audit.classes] == ["across", "along"]
-    assert run.audit.spec.images == "24 photos given in Python as list"
+    assert run.audit.settings().images == "24 photos given in Python as list"
     assert auditor.load(tmp_path / "out").audit == run.audit
     for row, (picture, label) in enumerate(pairs):
         place = tmp_path / "photos" / str(label) / f"{row:02}.png"
@@ -71,10 +71,11 @@ def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("mine", None)
-    spec = run.audit.spec.model_copy(
+    settings = run.audit.settings()
+    spec = settings.model_copy(
         update={
             "images": "photos", "out": "named",
-            "model": run.audit.spec.model.model_copy(
+            "model": settings.model.model_copy(
                 update={"spec": "python:mine:net", "class_names": "names.txt"}
             ),
         }
@@ -126,7 +127,7 @@ def test_yours_stays_as_it_is(tmp_path: Path, pairs: list[tuple[Any, int]]) -> N
     before = {name: value.clone() for name, value in net.state_dict().items()}
     torch.manual_seed(7)
     np.random.seed(7)
-    expected = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    expected = torch.random.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
     paths, level = list(sys.path), logging.root.manager.disable
     audited(tmp_path, pairs, net)
     assert net.training
@@ -134,7 +135,7 @@ def test_yours_stays_as_it_is(tmp_path: Path, pairs: list[tuple[Any, int]]) -> N
     assert not net._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), expected[0])
-    assert np.array_equal(np.random.get_state()[1], expected[1])
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], expected[1])
     assert (list(sys.path), logging.root.manager.disable) == (paths, level)
 
 

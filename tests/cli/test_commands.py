@@ -310,7 +310,7 @@ def test_a_stage_without_memory_is_named(user: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    user.setattr(runner.loading, "load", full)
+    user.setattr("auditor.models.loading.load", full)
     told = refusal(called(*LINE))
     assert told.startswith("The memory ended in the stage 'load'; set a smaller batch")
 

@@ -441,16 +441,6 @@ def test_objects_are_not_kept(work: Work) -> None:
     assert not work.path("photos", 0).exists()
 
 
-def test_what_another_state_of_the_program_computed_is_computed_again(
-    work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = Stage(ARRAYS)
-    work.arrays("photos", ["digest", 1], stage)
-    monkeypatch.setattr(storage, "digest_package", lambda: "another")
-    work.arrays("photos", ["digest", 1], stage)
-    assert stage.times == 2
-
-
 def test_the_program_s_digest_is_of_its_files() -> None:
     found = storage.digest_package()
     assert re.fullmatch("[0-9a-f]{64}", found)

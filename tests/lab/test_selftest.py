@@ -12,9 +12,10 @@ from auditor.cli import commands
 from auditor.concepts import banks
 from auditor.config import AuditConfig
 from auditor.errors import ConfigError
-from auditor.lab import example, selftest, training
+from auditor.lab import example, scoring, selftest, training
 from auditor.lab.plans import FAMILIES, Plan, Shortcut
 from auditor.pipeline import runner
+from auditor.pipeline.progress import Silent
 from auditor.record.schema import Audit, SelfTest
 
 SAND = """
@@ -98,8 +99,8 @@ def test_other_settings_are_tried_again(small, monkeypatch, changes):
     Path("other.toml").write_text(BANK.replace("a blue sky", "a grey sky"))
     audited = []
     monkeypatch.setattr(runner, "run", lambda settings, **_: audited.append(settings))
-    monkeypatch.setattr(selftest.scoring, "score", lambda *_: SimpleNamespace(pairs=(), clean=True))
-    monkeypatch.setattr(selftest.scoring, "rates", lambda _: ())
+    monkeypatch.setattr(scoring, "score", lambda *_: SimpleNamespace(pairs=(), clean=True))
+    monkeypatch.setattr(scoring, "rates", lambda _: ())
     for given in ({}, {}, changes, changes):
         selftest.run(config(**given), Path("kept"), planted=0, clean=1)
     assert len(audited) == 2
@@ -131,7 +132,7 @@ def test_it_has_as_many_photos_as_the_audit(small, monkeypatch):
 
 
 def test_an_audit_carries_its_self_test_into_record_and_report(small, monkeypatch, capsys):
-    audited = example.equip(Path("mine"), CLEAN, progress=runner.Silent())
+    audited = example.equip(Path("mine"), CLEAN, progress=Silent())
     own = config(
         model=audited.model.model_dump(), images=audited.images, pool=audited.pool,
         self_test={"planted": 1, "clean": 0}, pdf="no", labels="index", anyway=True,

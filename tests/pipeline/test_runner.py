@@ -17,7 +17,7 @@ from auditor.concepts.banks import Concept, ConceptBank
 from auditor.concepts.probes import load as load_probe
 from auditor.config import AuditConfig
 from auditor.errors import ConfigError, ImagesError, RunError
-from auditor.pipeline import run_folder, runner
+from auditor.pipeline import run_folder, runner, selection
 from auditor.prototypes import generation
 from auditor.record import tables
 from auditor.record.schema import Audit
@@ -158,10 +158,10 @@ def named(names, ids=None):
 def test_classes_are_told_by_index_id_or_name(texts, found):
     classifier = named(("tench", "shark", "crane"), ("n0", "n1", "n2"))
     if isinstance(found, tuple):
-        assert runner.select_classes(texts, classifier) == found
+        assert selection.select_classes(texts, classifier) == found
         return
     with pytest.raises(ConfigError, match=found):
-        runner.select_classes(texts, classifier)
+        selection.select_classes(texts, classifier)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_a_text_that_means_two_classes_is_asked_about():
     bank = banks.load(None)
     for classifier, text, told in ((digits, "10", "2, 10"), (twins, "crane", "0, 1")):
         with pytest.raises(ConfigError, match=f"classes names '{text}', .* classes {told};"):
-            runner.select_classes((text,), classifier)
+            selection.select_classes((text,), classifier)
         with pytest.raises(ConfigError, match=f"expected names '{text}', .* classes {told};"):
-            runner.settle_expected({text: ("snow",)}, classifier, bank)
-    assert runner.select_classes(("010", "02", "1"), digits) == (10, 2, 1)
+            selection.settle_expected({text: ("snow",)}, classifier, bank)
+    assert selection.select_classes(("010", "02", "1"), digits) == (10, 2, 1)
     with pytest.raises(ConfigError, match="means class 10, whose name and index"):
-        runner.settle_expected({"010": ("snow",)}, digits, bank)
+        selection.settle_expected({"010": ("snow",)}, digits, bank)
 
 
 def test_what_is_expected_goes_by_a_name_that_only_the_class_has():
@@ -195,7 +195,7 @@ def test_what_is_expected_goes_by_a_name_that_only_the_class_has():
     bank = ConceptBank(
         tuple(Concept(text, "object", (text,), None, None, True) for (text,) in wanted.values()), ""
     )
-    assert runner.settle_expected(wanted, classifier, bank) == {
+    assert selection.settle_expected(wanted, classifier, bank) == {
         "tench": ("snow", "fog"), "1": ("rain",), "0": ("dust",),
     }  # fmt: skip
 
@@ -258,7 +258,10 @@ def test_a_second_model_judges_the_prototypes(user):
         text = Path("other.py").read_text()
         Path("other.py").write_text(f"TURNED = {turned}\n" + text)
         audit = runner.run(AuditConfig.model_validate(user | settings))
+        assert audit.prototyping is not None
         judged = audit.prototyping.transfer
+        assert judged is not None
+        assert judged.first is not None
         assert judged.unmatched == 0
         assert judged.weights_sha256 != audit.provenance.weights_sha256
         assert judged.first.value == (0 if turned else 1)  # the turned one sees the other class

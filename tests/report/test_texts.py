@@ -275,7 +275,7 @@ def test_no_text_of_the_user_is_laid_out_whole(long: str, limits: Any) -> None:
     assert len(source) < 900_000
     whole = "4,000" if long.startswith("x") else r"3,99\d"  # words are not divided
     for which in ("intended use", "exclusions"):
-        of = f"{len(f'{which} {long}'.rstrip()):,}"
+        of = f"{len(f'{which} {long}'):,}"
         assert re.search(rf"\(shown: {whole} of {of} characters; all are in audit\.json\)", source)
     settings = [words_of(pre) for pre in root.iter("pre")]
     assert all(len(shown) <= 17_000 for shown in settings)
