@@ -22,7 +22,7 @@ from auditor.images.copies import Look, Looks
 from auditor.images.decoding import AS_STORED, Decoding, Note, UnreadablePhoto, decode, room
 from auditor.images.label_columns import Labelling
 from auditor.images.label_meaning import ClassMatcher
-from auditor.images.listings import Rows
+from auditor.images.listings import Listing, Rows
 from auditor.images.sources.forms import list_photos
 from auditor.images.sources.objects import Photos, list_objects
 from auditor.record.schema import Remark
@@ -203,35 +203,19 @@ def load(
     total = len(listing.ids)
     if total == 0:
         raise ImagesError(f"{spec} holds no photos; check the path.")
-    kept: list[int] = []
-    digests: list[str] = []
-    looks: list[Look] = []
-    quarantined: list[tuple[str, str]] = []
-    noted: list[tuple[str, frozenset[Note], int | None]] = []
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-    try:
-        for i, seen in enumerate(pool.map(_Check(listing.read, decoding), range(total))):
-            if seen.look is None:
-                quarantined.append((listing.ids[i], seen.fault))
-            else:
-                kept.append(i)
-                digests.append(seen.digest)
-                looks.append(seen.look)
-                if seen.notes:
-                    noted.append((listing.ids[i], seen.notes, seen.peak))
-            if on_progress is not None:
-                on_progress(i + 1, total)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    seen = _checked(listing, decoding, on_progress)
+    kept = [i for i, each in enumerate(seen) if each.look is not None]
+    quarantined = [(listing.ids[i], each.fault) for i, each in enumerate(seen) if each.look is None]
     if not kept:
         name, reason = quarantined[0]
         raise ImagesError(f"No photo of {spec} can be read; the first, {name}: {reason}.")
+    noted = [(listing.ids[i], seen[i].notes, seen[i].peak) for i in kept if seen[i].notes]
     if quarantined:
         logger.warning("%d of %d photos of %s cannot be used.", len(quarantined), total, spec)
     found = ImageSet(
         ids=tuple(listing.ids[i] for i in kept),
         labels=None if listing.labels is None else tuple(listing.labels[i] for i in kept),
-        digests=tuple(digests),
+        digests=tuple(seen[i].digest for i in kept),
         quarantined=tuple(quarantined),
         read=Rows(listing.read, tuple(kept)),
         remarks=(
@@ -240,9 +224,26 @@ def load(
         ),
         readings=_at(listing.readings, kept),
         decoding=decoding,
-        looks=Looks.of(looks),
+        looks=Looks.of([each.look for each in seen if each.look is not None]),
     )
     return _each_once(spec, found)
+
+
+def _checked(
+    listing: Listing, decoding: Decoding, on_progress: Callable[[int, int], None] | None
+) -> list[_Seen]:
+    """Every photo of a listing, read and decoded once."""
+    total = len(listing.ids)
+    seen = []
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    try:
+        for each in pool.map(_Check(listing.read, decoding), range(total)):
+            seen.append(each)
+            if on_progress is not None:
+                on_progress(len(seen), total)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return seen
 
 
 def recognised(pool: ImageSet, images: ImageSet) -> ImageSet:
