@@ -23,7 +23,7 @@ demo: setup
 	@echo "Training a small classifier with planted shortcuts, then auditing it (some minutes)."
 	@$(BIN)/auditor demo --out demo
 
-test: setup check
+test: setup check docs
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: setup
