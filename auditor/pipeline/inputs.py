@@ -184,9 +184,9 @@ def _photos(
             decoding=decoding,
         )
 
-    images = of_config(given.images or config.images, labelled=True)
+    images = of_config(config.images if given.images is None else given.images, labelled=True)
     pool = images
-    named_pool = given.pool or config.pool
+    named_pool = config.pool if given.pool is None else given.pool
     if named_pool is not None:
         pool = image_set.recognised(of_config(named_pool, labelled=False), images)
     examples = {

@@ -28,7 +28,7 @@ from auditor.core.storage import UNFINISHED, digest_file, read_bytes, write_atom
 from auditor.errors import RunError
 from auditor.record import tables
 
-__all__ = ["PREVIOUS", "RECORD", "amend", "claim", "locked", "publish", "staging"]
+__all__ = ["LOCK", "PREVIOUS", "RECORD", "amend", "claim", "locked", "publish", "staging"]
 
 Kind = Literal["run folder", "example", "self-test"]
 
@@ -238,7 +238,7 @@ def _mark(folder: Path) -> str | None:
 def _foreign(folder: Path, kind: Kind) -> str | None:
     """A name in an unmarked folder that no earlier version wrote there, if there is one."""
     found = sorted(entry.name for entry in folder.iterdir())
-    names = [n for n in found if n not in EMPTY and not n.startswith(UNFINISHED)]
+    names = [n for n in found if n not in {*EMPTY, LOCK} and not n.startswith(UNFINISHED)]
     for name in names:  # before whole trees are looked through
         known = FOLDERS[kind] if _is_folder(folder / name) else FILES[kind]
         if not re.fullmatch(known, name) or (folder / name).is_symlink():

@@ -127,7 +127,10 @@ def test_yours_stays_as_it_is(tmp_path: Path, pairs: list[tuple[Any, int]]) -> N
     before = {name: value.clone() for name, value in net.state_dict().items()}
     torch.manual_seed(7)
     np.random.seed(7)
-    expected = torch.random.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
+    expected = (
+        torch.random.get_rng_state(),
+        np.random.get_state(legacy=False)["state"]["key"].copy(),
+    )
     paths, level = list(sys.path), logging.root.manager.disable
     audited(tmp_path, pairs, net)
     assert net.training

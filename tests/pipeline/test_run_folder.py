@@ -18,17 +18,17 @@ from audits import audit, run_folder
 
 from auditor.cli import commands
 from auditor.errors import RunError
-from auditor.pipeline.run_folder import amend, claim, locked, publish, staging
+from auditor.pipeline.run_folder import LOCK, amend, claim, locked, publish, staging
 
 MARK = "auditor: run folder, format 1\n"
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, with its content."""
+    """Every file below a folder but its lock, with its content."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != LOCK
     }
 
 
