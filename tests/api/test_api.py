@@ -116,8 +116,10 @@ def test_a_data_set_of_torchvision_gives_its_files_and_its_names(
         picture.save(place)
     normalise = torchvision.transforms.Normalize(HALF, HALF)  # which is not applied to files
     data = torchvision.datasets.ImageFolder(str(tmp_path / "set"), transform=normalise)
-    names = ["along", "across"]  # in another order than the set's, which are told by name
-    run = audited(tmp_path, data, class_names=names, anyway=True)
+    names = ["along", "across"]  # in another order than the set's: which is meant is asked
+    with pytest.raises(ImagesError, match="--labels name or --labels index"):
+        audited(tmp_path, data, class_names=names)
+    run = audited(tmp_path, data, class_names=names, labels="name", anyway=True)
     assert {c.name: c.n_images for c in run.audit.classes} == {"across": 12, "along": 12}
     assert all(c.accuracy is not None and c.accuracy.value == 0 for c in run.audit.classes)
 
@@ -127,18 +129,16 @@ def test_yours_stays_as_it_is(tmp_path: Path, pairs: list[tuple[Any, int]]) -> N
     before = {name: value.clone() for name, value in net.state_dict().items()}
     torch.manual_seed(7)
     np.random.seed(7)
-    expected = (
-        torch.random.get_rng_state(),
-        np.random.get_state(legacy=False)["state"]["key"].copy(),
-    )
+    drawn = np.random.get_state(legacy=False)["state"]["key"].copy()
+    state = torch.random.get_rng_state()
     paths, level = list(sys.path), logging.root.manager.disable
     audited(tmp_path, pairs, net)
     assert net.training
     assert all(value.requires_grad for value in net.parameters())
     assert not net._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert torch.equal(torch.random.get_rng_state(), expected[0])
-    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], expected[1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], drawn)
     assert (list(sys.path), logging.root.manager.disable) == (paths, level)
 
 
