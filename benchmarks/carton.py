@@ -28,6 +28,7 @@ from auditor.images import image_set
 from auditor.lab import scoring
 from auditor.models import hardware, loading
 from auditor.pipeline import runner
+from auditor.record import tables
 
 MODELS = ("mobilenet_v2", "efficientnet_lite0")
 CONCEPTS = ("chinese_watermark", "chinese_caption", "latin_watermark", "black_border")
@@ -117,8 +118,9 @@ def audit(name: str, data: Path, out: Path) -> None:
     )
     done = runner.run(config, progress=Bars())
     carton = next(c for c in done.classes if c.index == CARTON)
+    every = tables.scores(Path(config.out), done)[CARTON]
     extrinsic = {concept.name for concept in done.concepts if concept.extrinsic}
-    first = [c for c in carton.concepts if c.rank is not None and not c.core]
+    first = [c for c in every if c.rank is not None and not c.core]
     first = [c for c in first if c.concept in extrinsic][:10]
     print(f"{name}: carton has {carton.n_images} photos; its first extrinsic concepts:")
     for place, c in enumerate(first, start=1):

@@ -1,9 +1,9 @@
-"""Tables and charts of the study of detection power, into `docs/detection.md`.
+"""Tables and charts of the study of detection power, into `docs/notes/detection.md`.
 
-    python -m benchmarks.detection_report --cache CACHE --docs docs
+    python -m benchmarks.detection_report --cache CACHE --docs docs/notes
 
 Reads the JSON lines that `benchmarks.detection` and `benchmarks.planting` left in CACHE and
-replaces what stands between the two marks in `docs/detection.md`; the words around them are
+replaces what stands between the two marks in `docs/notes/detection.md`; the words around them are
 written by hand.
 Shares carry 95 % Wilson intervals; where a second interval stands, it is a bootstrap over
 classifiers, since the shortcuts of one are not independent. Numbers per classifier carry exact
@@ -421,7 +421,7 @@ def on_photos(results: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, default=Path("out/detection"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/notes"))
     parser.add_argument("--label", default="study")
     given = parser.parse_args()
     halves = {

@@ -1,6 +1,6 @@
 """The modes and parameterisations of prototypes side by side, as one picture.
 
-    python -m benchmarks.gallery DATA --out docs/prototypes.jpg
+    python -m benchmarks.gallery DATA --out docs/notes/prototypes.jpg
 
 DATA as for `benchmarks.naming`. One prototype of each of a few ImageNet classes by MobileNetV2 in
 every mode, from the photos that an audit of these classes would use; a photo of each class on top.
@@ -97,7 +97,7 @@ def _photos(
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/prototypes.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("docs/notes/prototypes.jpg"))
     parser.add_argument("--classes", nargs="+", default=CLASSES)
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)

@@ -6,7 +6,7 @@ DATA as for `benchmarks.naming`; FOLDER as `benchmarks.peers` says. For the real
 SqueezeNet and EfficientNet-Lite0: one prototype of each class by each tool at its defaults and at
 as many steps as this engine's, made in turns (seconds, as ratio to this engine's in the same
 turn), and judged as 8-bit images at the network's input size: class probability, normalised and
-class-specific path similarity per layer (docs/method.md), the same in a network with random
+class-specific path similarity per layer (docs/notes/method.md), the same in a network with random
 weights, how well prototypes are told from photos, where the other two models put the class, and how
 often the published spurious feature is named. ResNet-18 with random weights is for speed alone.
 

@@ -1,7 +1,7 @@
 """Path similarity of prototypes over many classes, layer by layer.
 
 Per class c and layer, with rho the mean Spearman correlation of pooled channel vectors over pairs
-of images, same-image pairs left out (Geirhos et al., arXiv 2306.04719, and docs/method.md):
+of images, same-image pairs left out (Geirhos et al., arXiv 2306.04719, and docs/notes/method.md):
 
     normalised      rho(proto_c, nat_c) - rho(nat_c, nat_other)
     specific        rho(proto_c, nat_c) - rho(proto_c, nat_other)
