@@ -100,8 +100,8 @@ def insertion(name: str, data: Path, count: int) -> None:
 def audit(name: str, data: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     images, pool = out / "images.csv", out / "pool.csv"
-    tables = ((images, "imagenet-ccby"), (pool, "imagenet-extra"))
-    for table, folder in tables:
+    listed = ((images, "imagenet-ccby"), (pool, "imagenet-extra"))
+    for table, folder in listed:
         with table.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "label"] if table == images else ["path"])

@@ -44,8 +44,8 @@ from auditor.core.storage import write_atomically
 from auditor.lab import scoring
 from auditor.models import hardware, loading
 from auditor.pipeline import runner
-from auditor.pipeline.progress import Silent
 from auditor.pipeline.pictures import encoded_png
+from auditor.pipeline.progress import Silent
 from benchmarks import mobilenet_v2
 from benchmarks.detection import FOURTH, HELD_OUT, _plain, baselines
 from benchmarks.planted_photos import (
