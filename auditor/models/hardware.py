@@ -89,9 +89,9 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
     *Measured* forward and backward per image: on one busy core MobileNetV2 32.6 ms, folded 26.6,
     and ResNet-18 in bfloat16 25.4 and 23.2; on two quiet ones hardly any gain
     (docs/notes/performance.md). Pairs are found by one forward pass: a batch normalisation whose
-    input is what a convolution just gave. If the copy's logits differ from the network's by more than
-    rounding, because something else uses that output too, the network itself is returned; so it is
-    where the classifier's `shortcuts` are off.
+    input is what a convolution just gave. If the copy's logits differ from the network's by more
+    than rounding, because something else uses that output too, the network itself is returned; so
+    it is where the classifier's `shortcuts` are off.
 
     Args:
         classifier: as it is; it stays so.
