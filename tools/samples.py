@@ -7,9 +7,10 @@ from pathlib import Path
 
 from auditor.cli import commands, terminal
 from auditor.lab import example
+from auditor.record import tables
 
 SAMPLES = Path("sample_reports/example")
-FILES = ("audit.json", "report.html", "report.pdf")
+FILES = ("audit.json", *tables.FILES.values(), "report.html", "report.pdf")
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ def interval(value: float, replicates: Floats, n: int) -> Estimate:
 
     Replicates that are not finite are left out; the interval is widened to hold the value.
 
-    >>> interval(0.5, np.linspace(0, 1, 41), 20)
-    Estimate(value=0.5, low=0.025, high=0.975, n=20)
+    >>> interval(20.0, np.arange(41.0), 20)
+    Estimate(value=20.0, low=1.0, high=39.0, n=20)
     """
     finite = replicates[np.isfinite(replicates)]
     if not len(finite):

@@ -509,7 +509,7 @@ def test_an_audit_of_hostile_names_is_whole(run: Run) -> None:
 
 def test_no_file_is_named_by_a_class_or_a_concept(run: Run) -> None:
     allowed = re.compile(
-        r"audit\.json|report\.html|\.auditor|prototypes/[0-7]/0\.png|pictures/[0-9a-f]{24}\.jpg"
+        r"audit\.json|report\.html|\.auditor(\.lock)?|prototypes/[0-7]/0\.png|pictures/[0-9a-f]{24}\.jpg"
         r"|work/[a-z]+/[0-9a-f]{32}\.safetensors|(scores|tests)\.parquet"
     )
     made = files(run.home.parents[1]) - run.before
