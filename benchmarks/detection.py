@@ -37,6 +37,7 @@ from auditor.models import hardware, loading
 from auditor.models.activations import find_layers
 from auditor.pipeline import runner
 from auditor.pipeline.observing import path_photos
+from auditor.pipeline.progress import Silent
 from auditor.record import tables
 from auditor.record.schema import Audit
 from benchmarks.observing import Observer
@@ -198,7 +199,7 @@ def run(
     pool or, as most users have it, with these photos alone. Baselines know the pool.
     """
     folder = cache / "models" / f"{job.plan.digest[:16]}{'-biased' if job.photos else ''}"
-    silent = runner.Silent()
+    silent = Silent()
     start = time.perf_counter()
     equipped = example.equip(folder, job.plan, progress=silent, photos_plan=job.photos)
     trained = time.perf_counter()

@@ -45,6 +45,7 @@ from auditor.lab import scoring
 from auditor.models import hardware, loading
 from auditor.pipeline import runner
 from auditor.pipeline.pictures import encoded_png
+from auditor.pipeline.progress import Silent
 from benchmarks import mobilenet_v2
 from benchmarks.detection import FOURTH, HELD_OUT, _plain, baselines
 from benchmarks.planted_photos import (
@@ -272,7 +273,7 @@ def run(job: Job[Plan], data: Path, cache: Path) -> dict[str, Any]:
     folder = cache / "models" / f"photos-{job.plan.digest[:16]}"
     config = equip(folder, job.plan, data)
     trained = time.perf_counter()
-    audit = runner.run(config, progress=runner.Silent())
+    audit = runner.run(config, progress=Silent())
     seconds = time.perf_counter() - trained
     outcome = scoring.score(audit, job.plan)  # type: ignore[arg-type]
     shots = pool(job.plan, split(data, job.plan.classes, job.plan.seed))
