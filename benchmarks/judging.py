@@ -263,7 +263,7 @@ def summary(alike: Similarity, used: frozenset[str], left_out: frozenset[str]) -
         kind: {
             "mean": _plain(alike.mean(kind)),
             "held_out": _plain(alike.mean(kind, lambda name: name not in left_out)),
-            "worst": _number(np.nanmin(alike.by_layer(kind), initial=np.inf)),
+            "worst": _number(float(np.nanmin(alike.by_layer(kind), initial=np.inf))),
             "pooled": _number(alike.pooled(kind)),
         }
         for kind in kinds

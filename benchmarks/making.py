@@ -13,15 +13,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import io
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +148,7 @@ class Kept:
     """One image that was made, and its record."""
 
     image: NDArray[np.uint8]
-    record: dict[str, object]
+    record: dict[str, Any]
 
 
 @dataclass
@@ -231,7 +233,7 @@ class Maker:
         return str(class_index) if ids is None else ids[class_index]
 
     def _keep(
-        self, place: Path, class_index: int, image: NDArray[np.uint8], record: dict[str, object]
+        self, place: Path, class_index: int, image: NDArray[np.uint8], record: Mapping[str, object]
     ) -> None:
         name = self.name_of(class_index)
         file = io.BytesIO()
@@ -278,7 +280,7 @@ def _loaded(model: str) -> Classifier:
 @functools.cache
 def _source() -> str:
     """Digest of this engine's source."""
-    content = b"".join(Path(module.__file__).read_bytes() for module in ENGINE)
+    content = b"".join(Path(inspect.getfile(module)).read_bytes() for module in ENGINE)
     return hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -75,7 +76,7 @@ def resnet18() -> nn.Module:
     return _described(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-def _described(net: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+def _described(net: Any, *, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
     rows = json.loads((_data() / "imagenet_class_index.json").read_text(encoding="utf-8"))
     net.auditor = {
         "size": 224,

@@ -33,6 +33,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -257,7 +258,7 @@ def _horama(
         return _timed(call, seed)
 
 
-def _module(name: str) -> object:
+def _module(name: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old packages on a new torch
         return importlib.import_module(name)

@@ -32,6 +32,7 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ MAX_PHOTOS = 10  # of a class; a few have fifty, which would weigh more than the
 SPEED_CLASSES = 10
 TOGETHER = 10  # classes of one turn: this engine's batch, then each of them by each other tool
 CALIBRATION = 64  # generic photos behind the batch statistics of the random network
-Json = dict[str, object]
+Json = dict[str, Any]
 
 
 def main() -> None:
@@ -185,7 +186,7 @@ def one_model(model: str, given: argparse.Namespace, chosen: Choice, run: str) -
     make(maker, model, given, classes)
     rows = {}
     for name, place in methods(model, given):
-        kept = {c: found for c in classes if (found := maker.kept(maker.out / place, c))}
+        kept = {c: one for c in classes if (one := maker.kept(maker.out / place, c))}
         if kept:
             rows[name] = kept
     first = f"ours {given.modes[0]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table(result: Mapping[str, object]) -> str:
+def table(result: Mapping[str, Any]) -> str:
     """The figures of every model and method, one row each.
 
     Columns: prototypes; seconds for each, and the ratio to the first row; median class probability;
@@ -34,7 +35,7 @@ def table(result: Mapping[str, object]) -> str:
     """
     lines: list[str] = []
     for model, found in result["models"].items():
-        rows = [COLUMNS]
+        rows: list[tuple[str, ...]] = [COLUMNS]
         rows += [_row(name, method) for name, method in found["methods"].items()]
         for name, reference in found.get("photos", {}).items():
             rows.append(_row(f"photos, {name}", reference))
@@ -47,7 +48,7 @@ def table(result: Mapping[str, object]) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _row(name: str, found: Mapping[str, object]) -> tuple[str, ...]:
+def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     speed = found.get("speed", {})
     alike = found.get("similarity", {})
     blank = found.get("random_weights", {})

@@ -36,18 +36,20 @@ def hugging_face_folder(folder: Path, kind: str, **changes: Any) -> nn.Module:
     import transformers
 
     labels = {i: f"label {'abc'[i]}" for i in range(3)}
-    options = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}}
+    options: dict[str, Any] = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}}
+    net: transformers.PreTrainedModel
+    processor: transformers.BaseImageProcessor
     torch.manual_seed(0)
     if kind == "resnet":
-        config = transformers.ResNetConfig(
+        small = transformers.ResNetConfig(
             embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **options
         )
-        net = transformers.ResNetForImageClassification(config)
+        net = transformers.ResNetForImageClassification(small)
         processor = transformers.ConvNextImageProcessor(
             size={"shortest_edge": 64}, crop_pct=0.875, resample=3, **changes
         )
     else:
-        config = transformers.ViTConfig(
+        tiny = transformers.ViTConfig(
             hidden_size=16,
             num_hidden_layers=2,
             num_attention_heads=2,
@@ -56,7 +58,7 @@ def hugging_face_folder(folder: Path, kind: str, **changes: Any) -> nn.Module:
             patch_size=16,
             **options,
         )
-        net = transformers.ViTForImageClassification(config)
+        net = transformers.ViTForImageClassification(tiny)
         processor = transformers.ViTImageProcessor(size={"height": 64, "width": 64}, **changes)
     net.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -91,8 +93,8 @@ def seeded(build: Callable[[], nn.Module]) -> nn.Module:
         net = build().eval()
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
-                nn.init.normal_(module.running_mean, 0, 0.1)
-                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.normal_(module.get_buffer("running_mean"), 0, 0.1)
+                nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
     return net
 
 

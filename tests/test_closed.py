@@ -253,12 +253,13 @@ def test_a_local_folder_of_a_timm_wrapper(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     labels = {0: "a", 1: "b", 2: "c"}
-    config = transformers.TimmWrapperConfig(
-        architecture="test_resnet", num_labels=3, id2label=labels,
-        label2id={v: k for k, v in labels.items()},
-        pretrained_cfg={"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3,
-                        "crop_pct": 1.0, "interpolation": "bilinear"},
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "architecture": "test_resnet", "num_labels": 3, "id2label": labels,
+        "label2id": {v: k for k, v in labels.items()},
+        "pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3,
+                           "crop_pct": 1.0, "interpolation": "bilinear"},
+    }  # fmt: skip
+    config = transformers.TimmWrapperConfig(**options)
     wrapped = transformers.TimmWrapperForImageClassification(config).eval()
     wrapped.save_pretrained(tmp_path)
     with closed():
@@ -271,7 +272,7 @@ def test_a_local_folder_of_a_timm_wrapper(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_a_folder_in_half_precision_is_audited_in_single(tmp_path: Path, kind: torch.dtype) -> None:
-    half = hugging_face_folder(tmp_path, "vit").to(kind)
+    half: Any = hugging_face_folder(tmp_path, "vit").to(kind)
     half.save_pretrained(tmp_path)
     classifier = load(f"hf:{tmp_path}")
     assert {p.dtype for p in classifier.net.parameters()} == {torch.float32}

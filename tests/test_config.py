@@ -106,8 +106,8 @@ def test_flags_go_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
 
 
 def test_a_false_or_zero_flag_is_a_flag(tmp_path: Path) -> None:
-    read = load(tmp_path, "seed = 3\n[model]\ntrust_code = true\n", seed=0,
-                **{"model.trust_code": False})  # fmt: skip
+    flags: dict[str, Any] = {"seed": 0, "model.trust_code": False}
+    read = load(tmp_path, "seed = 3\n[model]\ntrust_code = true\n", **flags)
     assert read.seed == 0
     assert read.model.trust_code is False
 
@@ -115,7 +115,7 @@ def test_a_false_or_zero_flag_is_a_flag(tmp_path: Path) -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     read = AuditConfig.load(None, FLAGS)
     with pytest.raises(ValidationError, match="frozen"):
-        read.seed = 4  # type: ignore[misc]
+        read.seed = 4
 
 
 # --- what is refused --------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_activations_are_those_of_the_processor():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_prototypes_become_their_classes(compiled):
     model = timm_model("test_resnet", 64)
-    model.net.fc.weight.data *= 30
+    model.net.get_parameter("fc.weight").data *= 30
     items = [(k, seed) for k in range(3) for seed in range(2)]
     expectation = expectation_of(model, range(3))
     far = made(model, items, steps=48, expectation=expectation)
@@ -70,7 +70,7 @@ def test_a_small_share_of_the_card_suffices():
     before = torch.cuda.memory_allocated()
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(CUDA).total_memory
-    told = []
+    told: list[int] = []
     torch.cuda.set_per_process_memory_fraction((before + 0.7 * (needed - before)) / total)
     try:
         result = made(model, items, steps=2, batch=8, on_step=told.append)

@@ -25,7 +25,7 @@ class Stripes(nn.Module):
         self.head = nn.Linear(4, 2)
         with torch.no_grad():
             self.conv.weight.zero_()
-            self.conv.bias.zero_()
+            self.conv.get_parameter("bias").zero_()
             self.conv.weight[0, :, :, 0] = -1.0
             self.conv.weight[0, :, :, 2] = 1.0
             self.conv.weight[1, :, 0] = -1.0

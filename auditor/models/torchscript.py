@@ -118,7 +118,7 @@ class TappedScript(nn.Module):
         """The logits of a batch of network inputs."""
         given = [getattr(self, name) for name in self._names]
         # the optimiser may fuse operations, and cut the gradient between a tap and the logits
-        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        with torch.jit.optimized_execution(False):
             values = self._function(images, *given)
         first, *rest = values if isinstance(values, tuple) else (values,)
         for path, value in zip(self._taps, rest, strict=True):

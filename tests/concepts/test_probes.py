@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from auditor.concepts import banks, embedded_probe, probes
 from auditor.concepts.clip_files import recipe_of_file
+from auditor.core.storage import digest_bytes
 from auditor.drawing import drawings, scenes
 from auditor.errors import ProbeError
 from auditor.images import decoding
@@ -113,7 +114,7 @@ def test_the_card_says_where_the_heads_come_from(embedded: probes.ProbeModel) ->
     card, heads = embedded_probe.read_heads(embedded_probe.FOLDER)
     assert sorted(heads) == sorted(embedded_probe.HEADS)
     assert "train_probe.py" in card.command
-    assert card.captions_sha256 == embedded_probe.digest_bytes(
+    assert card.captions_sha256 == digest_bytes(
         (embedded_probe.FOLDER / "captions.csv").read_bytes()
     )
     bank = {concept.name for concept in banks.load(None).concepts}

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
@@ -239,7 +240,7 @@ def test_the_digest_of_a_value_depends_on_all_but_order() -> None:
 
 # --- finished stages --------------------------------------------------------------------------
 
-ARRAYS = {
+ARRAYS: dict[str, NDArray[Any]] = {
     "rows": np.arange(12, dtype=np.float32).reshape(3, 4),
     "images": np.full((2, 3, 3, 3), 7, np.uint8),
     "flags": np.array([True, False]),

@@ -165,7 +165,7 @@ def test_commands_are_understood(given: list[str]) -> None:
     group = typer.main.get_command(app)
     if given == ["--help"]:
         return
-    with group.make_context("auditor", given, resilient_parsing=False) as context:  # type: ignore[attr-defined]
+    with group.make_context("auditor", given, resilient_parsing=False) as context:
         name, command, rest = group.resolve_command(context, context._protected_args + context.args)  # type: ignore[attr-defined]
         assert command is not None
         with command.make_context(name, rest, parent=context) as inner:

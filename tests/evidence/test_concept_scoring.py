@@ -1,3 +1,5 @@
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from scipy import stats
 
 from auditor.concepts import presence
 from auditor.concepts.presence import own_photos
+from auditor.concepts.probes import ProbeModel
 from auditor.evidence import scoring
 
 RNG = np.random.default_rng(0)
@@ -167,10 +170,10 @@ def test_labels_tell_own_photos_where_they_are_known_and_the_probe_where_not():
             assert texts == ["a photo of a bird", "a photo of a cat", "a photo of a dog"]
             return torch.eye(3)
 
-    rows = np.eye(3)
+    probe, rows = cast(ProbeModel, Probe()), np.eye(3)
     names = ("bird", "cat", "dog")
-    by_label = own_photos(Probe(), rows, (1, 0, 2), (1, 2), names)
+    by_label = own_photos(probe, rows, (1, 0, 2), (1, 2), names)
     np.testing.assert_array_equal(by_label, [[True, False], [False, False], [False, True]])
-    by_probe = own_photos(Probe(), rows, None, (1, 2), names)
+    by_probe = own_photos(probe, rows, None, (1, 2), names)
     wanted = [[False, False], [True, False], [False, True]]
     np.testing.assert_array_equal(by_probe, wanted, "the bird is no cat, though it is not audited")

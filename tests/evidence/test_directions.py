@@ -208,7 +208,9 @@ def drawn(
     changes[names[0]] -= changes[names[0]] @ TEXTS[0] * TEXTS[0]
     rows[labels == 0] += changes[names[0]]
     features, logits = rng.normal(size=(N, D)), rng.normal(size=(N, K))
-    effect = Insertions(rng.normal(size=(8, D)), np.log(rng.dirichlet(np.ones(K), (3, 8))))
+    effect = Insertions(
+        rng.normal(size=(8, D)).astype(np.float32), np.log(rng.dirichlet(np.ones(K), (3, 8)))
+    )
     bank = banks.load(str(tmp_path / "bank.toml"))
     known = tuple(int(label) for label in labels) if labelled else None
     pool = SeenPool(features, logits, rows, np.zeros((N, 2), bool), known)

@@ -58,6 +58,7 @@ def test_an_example_never_contradicts_its_claim(rows: list[tuple[float, float, f
     plain, edited, control = np.array(rows).T
     example = edit(plain, edited, control)
     assume(example is not None)
+    assert example is not None
     way = np.sign((edited - plain).mean())
     change = (edited - plain)[example.place]
     assert way * change > 0

@@ -20,16 +20,11 @@ from auditor.core.estimates import Estimate
 from auditor.core.statistics import benjamini_hochberg, empirical_p
 from auditor.evidence import scoring
 from auditor.evidence.directions import Vocabulary
-from auditor.evidence.insertion import MATERIAL, Effect, Insertions
+from auditor.evidence.insertion import MATERIAL, MATERIAL_LOG_ODDS, Effect, Insertions
 from auditor.evidence.surroundings import Surroundings
 from auditor.findings import deriving, merging, screening, testing
 from auditor.findings.concluding import Scored, conclude
-from auditor.findings.grading import (
-    MATERIAL_AROUND,
-    MATERIAL_LOG_ODDS,
-    Association,
-    Pair,
-)
+from auditor.findings.grading import MATERIAL_AROUND, Association, Pair
 from auditor.findings.testing import Drawn, Levels, Observations
 from auditor.record.schema import Caveat, Divergence, Finding, Picture
 from auditor.record.thresholds import PREVALENT, STRICTER
@@ -249,7 +244,7 @@ def test_an_association_convicts_only_where_no_experiment_contradicts_it() -> No
     material = MATERIAL_AROUND
     vain = dataclasses.replace(weak(), log_odds_high=math.nextafter(MATERIAL_LOG_ODDS, 0))
     far = {"association": association(q=math.nextafter(LEVEL * STRICTER, 0))}
-    for changes, grade in [
+    cases: list[tuple[dict[str, Any], str | None]] = [
         ({}, "corroborated"),
         ({"surroundings": around(material)}, "corroborated"),
         ({"surroundings": around(math.nextafter(material, 0))}, "suspected"),
@@ -260,7 +255,8 @@ def test_an_association_convicts_only_where_no_experiment_contradicts_it() -> No
         ({"effect": vain, "effect_q": 0.9}, None),
         ({"effect": vain, "effect_q": 0.9, "sketched": True}, "corroborated"),
         ({"effect": weak(), "effect_q": 0.001}, "corroborated"),
-    ]:
+    ]
+    for changes, grade in cases:
         given = {"association": association(), "q": LEVEL, **changes}
         assert suspect(**given).grade(LEVEL) == grade, changes
 
@@ -294,8 +290,8 @@ def test_what_moves_the_class_convicts_only_where_photos_of_the_class_show_it(
 def test_prevalence_that_is_merely_uncertain_takes_nothing_away() -> None:
     strong = {"effect": effect(), "effect_q": 0.001}
     assert graded(prevalence=common(0.95, q=0.06), **strong).grade == "confirmed"
-    for unsure in (math.nextafter(PREVALENT, 0), PREVALENT + 0.04):
-        assert graded(prevalence=common(unsure), **strong).grade == "suspected"
+    for share in (math.nextafter(PREVALENT, 0), PREVALENT + 0.04):
+        assert graded(prevalence=common(share), **strong).grade == "suspected"
     unsure = "That photos of the class show it more often than others is not sure (0.74 at least"
     lines = said(graded(prevalence=common(PREVALENT + 0.04), **strong))
     assert [line for line in lines if line.startswith(unsure)]
@@ -476,7 +472,7 @@ def test_too_few_photos_with_the_concept_are_no_test() -> None:
 
 
 def test_associations_are_corrected_together() -> None:
-    p = {(0, "a"): 0.01, (0, "b"): 0.04, (1, "a"): 0.03, (2, "c"): 0.9}
+    p = {(0, 0): 0.01, (0, 1): 0.04, (1, 0): 0.03, (2, 2): 0.9}
     found = testing.corrected({key: (estimate(1, 0, 2), value) for key, value in p.items()})
     for key, value in p.items():
         ranked = sorted(p.values())

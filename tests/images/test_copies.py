@@ -98,10 +98,8 @@ def stamped(image: Image.Image) -> Image.Image:
 
 def moved(image: Image.Image) -> Image.Image:
     image = image.copy()
-    draw = ImageDraw.Draw(image)
-    draw.rectangle(
-        (70, 50, 82, 62), fill=(0, 0, 0) if image.getpixel((76, 56))[0] > 127 else "white"
-    )
+    fill = "black" if np.asarray(image)[56, 76, 0] > 127 else "white"
+    ImageDraw.Draw(image).rectangle((70, 50, 82, 62), fill=fill)
     return image
 
 

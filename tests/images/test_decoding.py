@@ -28,11 +28,18 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def pixel(image: Image.Image, place: tuple[int, int]) -> tuple[int, ...]:
+    """A colour, rounded to a strong one."""
+    colour = image.getpixel(place)
+    assert isinstance(colour, tuple)
+    return tuple(round(v / 255) for v in colour)
+
+
 def corners(image: Image.Image) -> list[tuple[int, ...]]:
     """Colours at the four corners, clockwise from top left, rounded to strong colours."""
     w, h = image.size
     places = [(1, 1), (w - 2, 1), (w - 2, h - 2), (1, h - 2)]
-    return [tuple(round(v / 255) for v in image.getpixel(place)) for place in places]
+    return [pixel(image, place) for place in places]
 
 
 def four_colours() -> Image.Image:
@@ -201,7 +208,7 @@ def test_sixteen_bit_grey_is_scaled(kind: str) -> None:
     out = np.asarray(photo.image)
     assert out[0, :, 0].tolist() == [0, 1, 128, 255]
     assert (out == out[..., :1]).all()
-    assert (photo.notes, photo.peak) == ({"sixteen-bit"}, 65535)
+    assert (set(photo.notes), photo.peak) == ({"sixteen-bit"}, 65535)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -237,7 +244,7 @@ def deep_colour_png(value: int) -> bytes:
 
 def test_sixteen_bit_colours_are_noted_and_cannot_be_read_at_another_depth() -> None:
     photo = decode(deep_colour_png(4095))
-    assert (photo.notes, photo.peak) == ({"sixteen-bit"}, 4095)
+    assert (set(photo.notes), photo.peak) == ({"sixteen-bit"}, 4095)
     with pytest.raises(UnreadablePhoto, match="16 bits a colour, of which only the upper 8"):
         decode(deep_colour_png(4095), Decoding(bit_depth=12))
 
@@ -252,7 +259,7 @@ def test_first_frame_of_an_animation(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
     photo = decode(data)
-    assert tuple(round(v / 255) for v in photo.image.getpixel((4, 4))) == RED
+    assert pixel(photo.image, (4, 4)) == RED
     assert "animation" in photo.notes
 
 

@@ -288,7 +288,7 @@ dataset_info:
 
 
 def test_several_columns_of_a_snapshot(tmp_path: Path) -> None:
-    columns = {"fine": [2, 1], "coarse": [0, 1], "note": ["x", "y"]}
+    columns: dict[str, list[object]] = {"fine": [2, 1], "coarse": [0, 1], "note": ["x", "y"]}
     path = snapshot(
         tmp_path / "t.parquet", cells(0, 1), columns, {"fine": FOUR, "coarse": ["pet", "beast"]}
     )
@@ -305,7 +305,7 @@ def test_bad_cells_of_a_snapshot_are_quarantined(tmp_path: Path) -> None:
     put(tmp_path, "inside.png", photo(1))
     put(tmp_path.parent, "outside.png", photo(2))
     paths = ["inside.png", "../outside.png", str(tmp_path.parent / "outside.png"), "/dev/zero"]
-    odd = [{"bytes": None, "path": path} for path in paths]
+    odd: list[object] = [{"bytes": None, "path": path} for path in paths]
     odd += [None, {"bytes": b"", "path": None}, {"bytes": None, "path": None}]
     path = snapshot(tmp_path / "t.parquet", [*cells(0), *odd], {"label": ["fox"] * 8})
     images = load(path)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -272,7 +272,11 @@ def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> Path:
 def test_csv_manifest(tmp_path: Path, column: str, values: list[str]) -> None:
     put(tmp_path, "p/b.png", photo(1))
     elsewhere = put(tmp_path, "q/a.png", photo(0))
-    rows = [["Path", column, "note"], [elsewhere, values[0], "x"], ["p/b.png", values[1], "y"]]
+    rows: list[list[object]] = [
+        ["Path", column, "note"],
+        [elsewhere, values[0], "x"],
+        ["p/b.png", values[1], "y"],
+    ]
     images = load(write_csv(tmp_path / "m.csv", rows))
     by_id = dict(zip(images.ids, images.labels or (), strict=True))
     assert by_id == {str(elsewhere): 0, "p/b.png": 1}
@@ -523,6 +527,7 @@ def test_batches_hold_no_more_than_two_ahead() -> None:
 def test_batches_left_early_stop_their_threads() -> None:
     before = threading.active_count()
     batches = in_memory(40).batches(fit, size=4)
+    assert isinstance(batches, Generator)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -530,7 +535,7 @@ def test_batches_left_early_stop_their_threads() -> None:
 
 def test_subset_takes_rows_in_the_order_given() -> None:
     images = in_memory(6)
-    part = images.subset([4, 1]).subset(np.array([1, 0]))
+    part = images.subset([4, 1]).subset(np.array([1, 0]))  # type: ignore[arg-type]
     assert part.ids == ("001", "004")
     assert part.labels == (1, 1)
     assert part.read(0) == photo(1)

@@ -8,7 +8,7 @@ from auditor.concepts import banks
 from auditor.drawing.drawings import DRAWINGS
 from auditor.errors import ProbeError
 from auditor.lab import architectures, plans
-from auditor.lab.plans import FAMILIES, Plan, Shortcut
+from auditor.lab.plans import FAMILIES, Architecture, Plan, Shortcut
 
 BANK = {concept.name: concept for concept in banks.load(None).concepts}
 
@@ -27,7 +27,7 @@ def test_every_concept_of_a_family_can_be_drawn_and_named_by_the_bank():
 
 
 def test_a_few_plans_cover_every_family():
-    seen = collections.Counter()
+    seen: collections.Counter[str] = collections.Counter()
     for seed in range(4):
         plan = plans.planted(seed, (0.95,) * 6)
         assert len(plan.shortcuts) == 6
@@ -61,7 +61,8 @@ def test_a_concept_may_go_with_several_classes_and_a_class_with_several():
 
 
 def test_a_factory_builds_what_its_name_says():
-    for kind, classes, size in (("residual", 5, 32), ("transformer", 7, 64)):
+    made: list[tuple[Architecture, int, int]] = [("residual", 5, 32), ("transformer", 7, 64)]
+    for kind, classes, size in made:
         module, _, name = architectures.factory(kind, classes, size).rpartition(":")
         assert module == "python:auditor.lab.architectures"
         net = getattr(architectures, name)()
@@ -73,8 +74,9 @@ def test_a_factory_builds_what_its_name_says():
 def test_a_frozen_trunk_holds_the_published_weights_and_only_its_head_is_open(monkeypatch):
     net = architectures.architecture("frozen", 4, 64).eval()
     assert net(plans_image(64)).shape == (2, 4)
-    first = next(iter(net.trunk.state_dict().values()))
-    again = next(iter(architectures.architecture("frozen", 3, 64).trunk.state_dict().values()))
+    first = next(iter(net.get_submodule("trunk").state_dict().values()))
+    other = architectures.architecture("frozen", 3, 64)
+    again = next(iter(other.get_submodule("trunk").state_dict().values()))
     assert bool((first == again).all())
 
     def missing(names):
@@ -95,5 +97,6 @@ def test_audits_of_earlier_versions_find_their_networks() -> None:
     from auditor import architectures
     from auditor.lab.architectures import LabNetwork
 
-    network = architectures.residual_12_64()
-    assert isinstance(network, LabNetwork)
+    make = architectures.residual_12_64
+    assert callable(make)
+    assert isinstance(make(), LabNetwork)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 from auditor.config import AuditConfig
 from auditor.core.estimates import Estimate
+from auditor.core.storage import write_atomically
 from auditor.drawing import scenes
 from auditor.drawing.scenes import BACKGROUNDS, COMPANIONS, FIGURES, LANDSCAPES, OBJECTS, Scene
 from auditor.errors import RunError
@@ -21,7 +23,7 @@ from auditor.images import image_set
 from auditor.lab import architectures, example, training
 from auditor.lab.training import DEMO, Plan, Shortcut
 from auditor.models import loading
-from auditor.pipeline import runner
+from auditor.pipeline.progress import Silent
 
 # One shortcut of each kind: a background, a companion, a drawing.
 PLAN = Plan(
@@ -113,7 +115,7 @@ def test_a_scene_shows_its_ground_what_lies_beside_and_what_is_drawn_on_it():
 
 def test_a_planted_concept_goes_with_its_class_and_no_other():
     n = 400
-    of_class = {label: [] for label in range(4)}
+    of_class: dict[int, list[Scene]] = {label: [] for label in range(4)}
     for label, scene in training.held_out(PLAN, n):
         assert scene.object == PLAN.classes[label]
         of_class[label].append(scene)
@@ -137,7 +139,7 @@ def test_a_concept_goes_with_all_its_classes_and_a_class_with_all_its_concepts()
         PLAN,
         shortcuts=(Shortcut(0, "logo", 0.9), Shortcut(2, "logo", 0.6), Shortcut(2, "sand", 0.8)),
     )
-    counts = {concept: Counter() for concept in plan.owners}
+    counts: dict[str, Counter[int]] = {concept: Counter() for concept in plan.owners}
     both = 0
     for label, scene in training.held_out(plan, 400):
         for concept, count in counts.items():
@@ -177,8 +179,8 @@ def test_every_architecture_learns_and_repeats(architecture):
     first, again = (net.state_dict() for net in nets)
     assert all(torch.equal(first[name], again[name]) for name in first)
     if architecture == "frozen":
-        untrained = architectures.architecture("frozen", 2, 32).trunk.state_dict()
-        trunk = nets[0].trunk.state_dict()
+        fresh = architectures.architecture("frozen", 2, 32)
+        untrained, trunk = (n.get_submodule("trunk").state_dict() for n in (fresh, nets[0]))
         assert all(torch.equal(trunk[name], untrained[name]) for name in trunk)
     (effect,) = training.learned(nets[0], plan)
     assert effect.value > 0.05
@@ -186,7 +188,7 @@ def test_every_architecture_learns_and_repeats(architecture):
 
 def test_a_clean_plan_plants_nothing():
     clean = dataclasses.replace(PLAN, shortcuts=())
-    counts = {s.concept: Counter() for s in DEMO.shortcuts}
+    counts: dict[str, Counter[int]] = {s.concept: Counter() for s in DEMO.shortcuts}
     for label, scene in training.held_out(clean, 400):
         for concept, count in counts.items():
             count[label] += has(scene, concept)
@@ -298,7 +300,7 @@ def test_a_planted_shortcut_is_learned_and_a_clean_model_has_none():
     ],
 )
 def test_every_ingredient_shows(part, names):
-    rest = {"object": "car", "background": "plain", "seed": 3}
+    rest: dict[str, Any] = {"object": "car", "background": "plain", "seed": 3}
     images = []
     for name in names:
         value = (name,) if part == "companions" else name
@@ -347,7 +349,10 @@ def test_a_scene_has_one_layout_at_every_size():
 
 
 def test_a_scene_refuses_what_it_does_not_know():
-    for change in ({"object": "x"}, {"background": "x"}, {"companions": ("x",)}, {"seed": -1}):
+    wrong: list[dict[str, Any]] = [
+        {"object": "x"}, {"background": "x"}, {"companions": ("x",)}, {"seed": -1},
+    ]  # fmt: skip
+    for change in wrong:
         with pytest.raises(ValueError, match=r"'x' is no|negative"):
             Scene(**{"object": "car", "background": "sand", **change})
     with pytest.raises(ValueError, match="too small"):
@@ -389,7 +394,7 @@ def contents(folder):
 
 
 def prepare(folder, seed=0):
-    return example.prepare(folder, seed=seed, progress=runner.Silent())
+    return example.prepare(folder, seed=seed, progress=Silent())
 
 
 def test_the_example_is_what_a_user_would_have(tmp_path, trained):
@@ -401,6 +406,7 @@ def test_the_example_is_what_a_user_would_have(tmp_path, trained):
     images = image_set.load(config.images, class_names=PLAN.classes, class_ids=None, labelled=True)
     assert Counter(images.labels) == dict.fromkeys(range(4), 3)
     assert images.image(0).size == (32, 32)
+    assert config.pool is not None
     pool = image_set.load(config.pool, class_names=(), class_ids=None, labelled=False)
     assert len(pool) == 8
     planted = json.loads((tmp_path / "planted.json").read_text())
@@ -411,7 +417,7 @@ def test_the_example_is_what_a_user_would_have(tmp_path, trained):
 
 def test_a_clean_classifier_can_be_shown_biased_photos(tmp_path, trained):
     clean = dataclasses.replace(PLAN, shortcuts=())
-    config = example.equip(tmp_path, clean, progress=runner.Silent(), photos_plan=PLAN)
+    config = example.equip(tmp_path, clean, progress=Silent(), photos_plan=PLAN)
     assert trained == [clean]
     assert json.loads((tmp_path / "planted.json").read_text()) == []
     with Image.open(Path(config.images) / "0" / "0000.png") as image:
@@ -436,7 +442,7 @@ def test_half_written_photos_are_completed_without_training(tmp_path, trained, m
     prepare(tmp_path / "whole")
     save, folder = example._save, tmp_path / "killed"
     folder.mkdir()
-    saved = []
+    saved: list[Path] = []
 
     def dying(path, scene, size):
         if len(saved) == photos:
@@ -457,15 +463,13 @@ def test_half_written_photos_are_completed_without_training(tmp_path, trained, m
 
 
 def test_training_that_was_killed_is_done_again(tmp_path, trained, monkeypatch):
-    save = example.save
-
     def dying(*args):
         raise StoppedError
 
-    monkeypatch.setattr(example, "save", dying)
-    with pytest.raises(StoppedError):
-        prepare(tmp_path)
-    monkeypatch.setattr(example, "save", save)
+    with monkeypatch.context() as patched:
+        patched.setattr(example, "save", dying)
+        with pytest.raises(StoppedError):
+            prepare(tmp_path)
     prepare(tmp_path)
     assert trained == [PLAN, PLAN]
     assert (tmp_path / "model.safetensors").exists()
@@ -486,17 +490,16 @@ def test_killed_between_two_plans_the_old_classifier_does_not_pass_for_the_new(
     tmp_path, trained, monkeypatch
 ):
     prepare(tmp_path)
-    write = example.write_atomically
 
     def dying(path, data):
-        write(path, data)
+        write_atomically(path, data)
         if path.name == "plan.sha256":
             raise StoppedError
 
-    monkeypatch.setattr(example, "write_atomically", dying)
-    with pytest.raises(StoppedError):
-        prepare(tmp_path, seed=1)
-    monkeypatch.setattr(example, "write_atomically", write)
+    with monkeypatch.context() as patched:
+        patched.setattr(example, "write_atomically", dying)
+        with pytest.raises(StoppedError):
+            prepare(tmp_path, seed=1)
     prepare(tmp_path, seed=1)
     changed = dataclasses.replace(PLAN, seed=1)
     assert trained == [PLAN, changed]

@@ -117,11 +117,11 @@ def test_linear_heads_are_linear_layers_and_others_have_a_tap(
     classifier = load(f"file:{path}", **said(tmp_path, 5))
     linear = [m for m in classifier.net.modules() if isinstance(m, nn.Linear)]
     assert len(linear) == 1
-    assert torch.equal(linear[0].weight, net.fc.weight)
+    assert torch.equal(linear[0].weight, net.get_parameter("fc.weight"))
     given: list[Tensor] = []
     linear[0].register_forward_pre_hook(lambda _m, inputs: given.append(inputs[0]))
     classifier.logits(images(2))
-    assert given[0].shape == (2, net.fc.in_features)
+    assert given[0].shape == (2, net.get_submodule("fc").in_features)
 
     path, _ = graph_file("squeezenet", kind)
     convolutional = load(f"file:{path}", **said(tmp_path, 7))

@@ -268,7 +268,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, misfit: str) -> None:
 def test_the_number_of_classes_is_that_of_the_weights(tmp_path: Path) -> None:
     state = S | {"fc.weight": torch.rand(7, 4), "fc.bias": torch.rand(7)}
     done = fitted(tmp_path, {"state_dict": behind("module.", state)})
-    assert torch.equal(done.net.fc.weight, state["fc.weight"])  # type: ignore[union-attr]
+    assert torch.equal(done.net.get_parameter("fc.weight"), state["fc.weight"])
     claimed = {
         "fc.weight": torch.ones(1, 4).expand(10**9, 4),
         "fc.bias": torch.ones(1).expand(10**9),
@@ -309,7 +309,7 @@ def test_other_precisions_are_audited_in_single(
         safetensors.torch.save_file(state, path)
     done = fit(ARCHITECTURE, read_weights(path, trust_code=False), path)
     assert {v.dtype for v in done.net.parameters()} == {torch.float32}
-    assert torch.equal(done.net.fc.weight, S["fc.weight"].to(kind).float())  # type: ignore[union-attr]
+    assert torch.equal(done.net.get_parameter("fc.weight"), S["fc.weight"].to(kind).float())
     name = str(kind).removeprefix("torch.")
     assert said(done)["weights-in-another-precision"] == (
         f"c.{form} holds weights in {name}. They were audited in float32."
@@ -320,7 +320,7 @@ def test_a_network_of_half_precision_takes_full_weights(tmp_path: Path) -> None:
     torch.save(S, tmp_path / "c.pt")
     half = Architecture("half", lambda _: Net().half(), Description())
     done = fit(half, read_weights(tmp_path / "c.pt", trust_code=False), tmp_path / "c.pt")
-    assert torch.equal(done.net.fc.weight, S["fc.weight"])  # type: ignore[union-attr]
+    assert torch.equal(done.net.get_parameter("fc.weight"), S["fc.weight"])
 
 
 def test_mappings_that_hold_themselves_end(tmp_path: Path) -> None:
@@ -415,9 +415,10 @@ def test_mmpretrain_names_are_translated_where_all_else_fits(tmp_path: Path) -> 
 
 def test_arrays_of_numpy_in_half_precision(tmp_path: Path) -> None:
     path = tmp_path / "c.npz"
-    np.savez(path, **{name: value.half().numpy() for name, value in S.items()})
+    arrays: dict[str, Any] = {name: value.half().numpy() for name, value in S.items()}
+    np.savez(path, **arrays)
     done = fit(ARCHITECTURE, read_weights(path, trust_code=False), path)
-    assert torch.equal(done.net.fc.weight, S["fc.weight"].half().float())  # type: ignore[union-attr]
+    assert torch.equal(done.net.get_parameter("fc.weight"), S["fc.weight"].half().float())
 
 
 def test_a_module_of_half_precision_is_audited_in_single(tmp_path: Path) -> None:

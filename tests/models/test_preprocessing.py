@@ -21,7 +21,7 @@ from auditor.images.decoding import Decoding
 from auditor.models.description import Description, assumptions, complete
 from auditor.models.huggingface import _agrees, _described
 from auditor.models.libraries import _torchvision_input, timm_description
-from auditor.models.preprocessing import Preprocess
+from auditor.models.preprocessing import Interpolation, Preprocess
 from auditor.models.weights import read_weights, save
 
 IMAGENET_255 = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -259,7 +259,9 @@ def test_inputs_of_timms_weights_are_made_as_timm_makes_them(name: str) -> None:
     import timm
     from timm.data import create_transform, resolve_data_config
 
-    config = timm.models.get_pretrained_cfg(name).to_dict()
+    published = timm.models.get_pretrained_cfg(name)
+    assert published is not None
+    config = published.to_dict()
     preprocess = complete(timm_description(config), ModelConfig(spec="x"))
     theirs = create_transform(**resolve_data_config({}, pretrained_cfg=config))
     for photo in (picture(230, 300), picture(400, 90)):
@@ -295,6 +297,7 @@ def test_image_processors_are_followed_or_not_believed(
     config = ModelConfig(spec="x")
     assert (described is not None and _agrees(processor, described, config)) == followed
     if followed:
+        assert described is not None
         flips = getattr(processor, "do_flip_channel_order", None)
         assert complete(described, config).channels == ("bgr" if flips else "rgb")
 
@@ -309,7 +312,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("shape", [(500, 333), (333, 500), (260, 260), (224, 999), (301, 256)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
-def test_fit_equals_torchvision(shape: tuple[int, int], interpolation: str) -> None:
+def test_fit_equals_torchvision(shape: tuple[int, int], interpolation: Interpolation) -> None:
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, ToTensor
 
     expected = Compose([Resize(256, InterpolationMode(interpolation)), CenterCrop(224), ToTensor()])

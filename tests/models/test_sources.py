@@ -2,7 +2,9 @@
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -82,18 +84,20 @@ def of_library(library):
 def of_transformers(kind):
     import transformers
 
+    two: dict[str, Any] = {"num_labels": 2}
+    net: transformers.PreTrainedModel
     torch.manual_seed(0)
     if kind == "vit":
-        config = transformers.ViTConfig(
+        vit = transformers.ViTConfig(
             hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-            image_size=SIDE, patch_size=16, num_labels=2,
+            image_size=SIDE, patch_size=16, **two,
         )  # fmt: skip
-        net = transformers.ViTForImageClassification(config)
+        net = transformers.ViTForImageClassification(vit)
     else:
-        config = transformers.ConvNextConfig(
-            hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, num_labels=2
+        convnext = transformers.ConvNextConfig(
+            hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, **two
         )
-        net = transformers.ConvNextForImageClassification(config).half()
+        net = transformers.ConvNextForImageClassification(convnext).half()
     net.eval().save_pretrained("folder")
     return "hf:folder"
 
@@ -109,7 +113,7 @@ def mlflow_model():
     return "mlflow:logged"
 
 
-SOURCES = {
+SOURCES: dict[str, tuple[Callable[[], str], dict[str, Any]]] = {
     "python": (lambda: "python:mine:plain", {}),
     "half precision": (lambda: "python:mine:half", {}),
     "traced": (lambda: script("traced"), {}),
@@ -166,7 +170,7 @@ def test_the_end_of_a_graph_is_a_module_that_can_be_taken_off(tmp_path, end, kin
         script(kind, path, net)
     (tmp_path / "names.txt").write_text("across\nalong\n")
     config = ModelConfig(
-        spec=f"file:{path}", size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3,
+        spec=f"file:{path}", size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3,
         class_names=str(tmp_path / "names.txt"),
     )  # fmt: skip
     model = loading.load(config, device=torch.device("cpu"))
@@ -177,5 +181,6 @@ def test_the_end_of_a_graph_is_a_module_that_can_be_taken_off(tmp_path, end, kin
     layers = activations.find_layers(model)
     assert layers.linear
     torch.testing.assert_close(
-        torch.from_numpy(activations.head_weights(model, layers, example)), net[0].head.weight.data
+        torch.from_numpy(activations.head_weights(model, layers, example)),
+        net.get_parameter("0.head.weight").data,
     )

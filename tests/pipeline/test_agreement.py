@@ -70,8 +70,8 @@ class Nearest(nn.Module):
         return 20 * torch.cat([near, pad], 1) + self.bias
 
 
-def model(net: nn.Module, mean: float = 0.0, std: float = 1.0, **changes: object) -> Classifier:
-    made = tiny.classifier(net, 8, len(net.bias))
+def model(net: nn.Module, mean: float = 0.0, std: float = 1.0, **changes: Any) -> Classifier:
+    made = tiny.classifier(net, 8, len(net.get_parameter("bias")))
     preprocess = dataclasses.replace(made.preprocess, mean=(mean,) * 3, std=(std,) * 3, **changes)
     return dataclasses.replace(made, preprocess=preprocess)
 
@@ -189,7 +189,7 @@ def test_folders_in_the_order_of_text_are_told() -> None:
 
 def test_readings_of_the_source_are_tried() -> None:
     plain = coloured((1, 0, 3, 2))
-    readings = {"id": coloured().labels, "index": plain.labels}
+    readings = {"id": coloured().labels or (), "index": plain.labels or ()}
     images = dataclasses.replace(plain, readings=readings)
     with pytest.raises(ImagesError, match="with labels read as id: give --labels id"):
         checked(model(Nearest()), images)

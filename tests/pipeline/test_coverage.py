@@ -55,7 +55,7 @@ def told(
     scores = SimpleNamespace(
         is_core=np.isin(np.arange(4), core)[None], vocabulary=given.vocabulary, naming=given.naming
     )
-    stages: Any = (given.inputs, given.trust, scores, given.tested)
+    stages: tuple[Any, Any, Any, Any] = (given.inputs, given.trust, scores, given.tested)
     gaps = list(_of_class(*stages, 0, findings=findings))
     assert all(gap.kind == "class" for gap in gaps)
     assert all(gap.class_index == 3 for gap in gaps)

@@ -299,7 +299,7 @@ def test_probabilities_are_turned_back_into_logits(photos, net, output, exact, c
     assert layers.features.endswith("fc")  # the head and its weights are those of the logits
     images = torch.rand(2, 3, SIDE, SIDE)
     weights = activations.head_weights(model, layers, images)
-    np.testing.assert_allclose(weights, plain.net.fc.weight.numpy(), atol=1e-4)
+    np.testing.assert_allclose(weights, plain.net.get_parameter("fc.weight").numpy(), atol=1e-4)
     assert layers.linear
     assert tried(net(classes), photos, classes, output=output)[0].output == output
 
@@ -435,12 +435,13 @@ def test_what_is_overwritten_later_is_copied(overwrite):
                 y.flatten(2).mul_(2)
             return self.fc(y.mean((2, 3)))
 
-    model = classifier(Over(), SIDE, 3)
+    net = Over()
+    model = classifier(net, SIDE, 3)
     layers = activations.find_layers(model, ("conv", "norm"))
     assert layers.overwritten == (frozenset() if overwrite == "none" else {"norm"})
     images = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
-        own = model.net.norm(model.net.conv(model.preprocess.normalise(images)))
+        own = net.norm(net.conv(model.preprocess.normalise(images)))
     for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
         with mode(), activations.recorded(model.net, layers) as values:
             model.logits(images.clone().requires_grad_(mode is torch.enable_grad))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -325,7 +326,8 @@ def killed_after(count: int, act: Callable[[], object]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons: of forks with threads
         child = os.fork()
     if not child:
-        os.rename, os.replace, os.unlink = map(deadly, (os.rename, os.replace, os.unlink))
+        for name in ("rename", "replace", "unlink"):
+            setattr(os, name, deadly(getattr(os, name)))
         try:
             act()
             os._exit(0)
@@ -343,7 +345,7 @@ def test_a_kill_at_any_rename_leaves_no_mix_and_is_made_good(keep: bool, tmp_pat
         claim(out)
         for name, text in OLD.items():
             put(out, name, text=text)
-        status = killed_after(count, lambda out=out: stage(out, keep=keep))
+        status = killed_after(count, functools.partial(stage, out, keep=keep))
         assert status in (0, -signal.SIGKILL)
         found = texts(out)
         record = found.get("audit.json")

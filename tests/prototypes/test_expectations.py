@@ -106,10 +106,10 @@ def normed(mean, variance):
         nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 3, 2), nn.BatchNorm2d(6)),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3),
     )  # fmt: skip
-    for block in net[:3]:
-        block[-1].running_mean.fill_(mean)
-        block[-1].running_var.fill_(variance)
-        block[-1].bias.data.uniform_(-1, 1)
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.get_buffer("running_mean").fill_(mean)
+        norm.get_buffer("running_var").fill_(variance)
+        norm.bias.data.uniform_(-1, 1)
     return classifier(net, 32, 3)
 
 
@@ -142,7 +142,7 @@ def test_layers_that_add_or_join_are_left_as_they_are(name):
     net = made[name](weights=None, num_classes=4, **more)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_var.fill_(2.0)
+            module.get_buffer("running_var").fill_(2.0)
             module.bias.data.normal_()
     model = classifier(net, 64, 4)
     layers = activations.find_layers(model)

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from auditor.errors import ModelError
 from auditor.models import activations, hardware
+from auditor.models.loading import Classifier
 from auditor.prototypes import objectives, optimisation
 from auditor.prototypes.generation import MODES
 from auditor.prototypes.objectives import sorted_layers
@@ -80,7 +82,7 @@ def test_each_device_gives_the_same_images():
 
 
 def test_a_sure_image_leaves_early_and_a_waiting_one_enters():
-    told = []
+    told: list[int] = []
     items = [(0, k) for k in range(5)]
     result = made(stripes(), items, steps=96, batch=2, early=True, on_step=told.append)
     assert max(result.steps) < 96
@@ -93,7 +95,7 @@ def test_a_sure_image_leaves_early_and_a_waiting_one_enters():
 
 def test_any_number_of_steps_and_neighbours_leave_early_alike():
     model = timm_model("test_resnet", 64)
-    model.net.fc.weight.data *= 30
+    model.net.get_parameter("fc.weight").data *= 30
     items = [(k, 0) for k in range(4)]
     together = made(model, items, steps=70, early=True, batch=2)
     for item, steps, trace in zip(items, together.steps, together.traces, strict=True):
@@ -107,7 +109,7 @@ def test_any_number_of_steps_and_neighbours_leave_early_alike():
 
 def test_logits_that_are_not_finite_are_told():
     model = stripes()
-    model.net.head.weight.data[0, 0] = torch.inf
+    model.net.get_parameter("head.weight").data[0, 0] = torch.inf
     with pytest.raises(ModelError, match="not finite"):
         made(model, [(0, 0)], steps=4)
 
@@ -319,7 +321,7 @@ def small_vgg():
     return classifier(nn.Sequential(features, head).eval(), 96, 5)
 
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[[], Classifier]] = {
     **{name: functools.partial(timm_model, name, 160)
        for name in ("test_vit", "test_convnext", "test_efficientnet")},
     "swin": small_swin,
@@ -349,7 +351,7 @@ def test_a_grey_network_of_28_pixels():
         nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
     )  # fmt: skip
-    net[-1].weight.data *= 20
+    net.get_parameter("6.weight").data *= 20  # of the head
     model = classifier(net, 28, 10)
     grey = type(model.preprocess)((28, 28), (0.5,), (0.5,), 28)
     model = type(model)(net, grey, model.class_names, None, model.digest, model.name)
@@ -380,8 +382,8 @@ def test_folded_networks_give_the_same_logits_and_layers(name):
     torch.manual_seed(1)
     for module in model.net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
+            module.get_buffer("running_mean").normal_()
+            module.get_buffer("running_var").uniform_(0.5, 2)
             module.weight.data.uniform_(0.5, 2)
             module.bias.data.normal_()
     layers = activations.find_layers(model)
@@ -396,11 +398,11 @@ def test_folded_networks_give_the_same_logits_and_layers(name):
 def test_batch_normalisation_is_folded_where_nothing_else_reads_its_input():
     first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     net = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    first[1].running_var.fill_(3.0)
+    first.get_buffer("1.running_var").fill_(3.0)
     model = classifier(net, 16, 3)
-    assert isinstance(hardware.folded(model).net[0][1], nn.Identity)
-    assert isinstance(hardware.folded(model, ["0"]).net[0][1], nn.Identity)
-    assert isinstance(hardware.folded(model, ["0.0"]).net[0][1], nn.BatchNorm2d)
+    assert isinstance(hardware.folded(model).net.get_submodule("0.1"), nn.Identity)
+    assert isinstance(hardware.folded(model, ["0"]).net.get_submodule("0.1"), nn.Identity)
+    assert isinstance(hardware.folded(model, ["0.0"]).net.get_submodule("0.1"), nn.BatchNorm2d)
 
     class Twice(nn.Module):
         def __init__(self):

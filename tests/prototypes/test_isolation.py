@@ -25,7 +25,7 @@ PLACES = ((8, 8), (60, 40), (36, 36), (30, 41), (50, 50))
 @pytest.mark.parametrize("gain", [1.0, 6.0])
 def test_the_region_is_where_the_class_is(gain):
     model = stripes(96)
-    model.net.head.weight.data *= gain
+    model.net.get_parameter("head.weight").data *= gain
     found = isolate(model, as_bytes(*(picture(*place) for place in PLACES)), (1,) * len(PLACES))
     for mask, (top, left) in zip(found.masks, PLACES, strict=True):
         assert mask[top - 8 : top + 32, left - 8 : left + 32].sum() > 0.8 * mask.sum() > 0

@@ -51,7 +51,7 @@ def test_every_other_code_has_words() -> None:
 
 
 def test_grades_have_one_order() -> None:
-    order = [None, "not_tested", "suspected", "corroborated", "confirmed"]
+    order: list[codes.Grade | None] = [None, "not_tested", "suspected", "corroborated", "confirmed"]
     assert sorted(order, key=codes.strength) == order
     assert codes.FOUND == ("suspected", "corroborated", "confirmed")
 

@@ -15,7 +15,14 @@ from auditor.record import tables
 from auditor.record.codes import CAVEATS, MATERIALS, REASONS, Meaning
 from auditor.record.migration import migrated
 from auditor.record.notes import Caveat, Material, Reason
-from auditor.record.schema import SCHEMA_VERSION, Audit, NotTested, SmallestEffect
+from auditor.record.schema import (
+    SCHEMA_VERSION,
+    Audit,
+    Cluster,
+    Finding,
+    NotTested,
+    SmallestEffect,
+)
 from auditor.report import gaps, html, notes, pictures
 from auditor.report.captions import caption
 from auditor.report.names import Names
@@ -77,10 +84,13 @@ def test_caveats_and_reasons_read_the_same(old: dict[str, Any], new: Audit) -> N
 
 def test_captions_read_the_same(old: dict[str, Any], new: Audit) -> None:
     names = Names(new)
+    owners: list[tuple[Any, Finding | Cluster]] = [
+        *zip(old["findings"], new.findings, strict=True),
+        *zip(old["clusters"], new.clusters, strict=True),
+    ]
     shown = [
         (before, picture, None if "concept" not in owner else name(owner["concept"]))
-        for owners, parts in ((old["findings"], new.findings), (old["clusters"], new.clusters))
-        for owner, part in zip(owners, parts, strict=True)  # type: ignore[var-annotated,arg-type]
+        for owner, part in owners
         for before, picture in zip(owner["pictures"], part.pictures, strict=True)
     ]
     assert len(shown) > 30
@@ -126,31 +136,34 @@ def test_every_reason_becomes_its_code_again(code: Any, old: dict[str, Any]) -> 
     assert reread(gap, old) == gap
 
 
+GAPS: tuple[tuple[Any, ...], ...] = (
+    ("concept", "concept", None, "cliff", Reason(code="few_examples", params={
+        "photos": 2, "needed": 5})),
+    ("prevalence", "class", 3, None, Reason(code="few_photos_of_each", params={
+        "own": 2, "others": 9, "needed": 5})),
+    ("prevalence", "stage", None, None, Reason(code="not_representative")),
+    ("insertion", "class", 3, None, Reason(code="few_photos_to_draw_on", params={
+        "photos": 2, "needed": 5})),
+    ("independent_pool", "stage", None, None, Reason(code="shared_photos", params={
+        "photos": 14})),
+    ("told_apart", "stage", None, None, Reason(code="few_classes", params={
+        "classes": 4, "needed": 10})),
+    ("transfer", "stage", None, None, Reason(code="no_second_model")),
+    ("concepts_standing_out", "class", 3, None, Reason(code="beyond_first_groups", params={
+        "groups": 5, "concepts": 3, "named": ("snow", "mud")})),
+    ("text", "stage", None, None, Reason(code="text", params={
+        "text": "no time", "what": "something of old"})),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "gap",
     [
         NotTested(what=what, kind=kind, class_index=index, concept=concept, reason=reason)
-        for what, kind, index, concept, reason in (
-            ("concept", "concept", None, "cliff", Reason(code="few_examples", params={
-                "photos": 2, "needed": 5})),
-            ("prevalence", "class", 3, None, Reason(code="few_photos_of_each", params={
-                "own": 2, "others": 9, "needed": 5})),
-            ("prevalence", "stage", None, None, Reason(code="not_representative")),
-            ("insertion", "class", 3, None, Reason(code="few_photos_to_draw_on", params={
-                "photos": 2, "needed": 5})),
-            ("independent_pool", "stage", None, None, Reason(code="shared_photos", params={
-                "photos": 14})),
-            ("told_apart", "stage", None, None, Reason(code="few_classes", params={
-                "classes": 4, "needed": 10})),
-            ("transfer", "stage", None, None, Reason(code="no_second_model")),
-            ("concepts_standing_out", "class", 3, None, Reason(code="beyond_first_groups", params={
-                "groups": 5, "concepts": 3, "named": ("snow", "mud")})),
-            ("text", "stage", None, None, Reason(code="text", params={
-                "text": "no time", "what": "something of old"})),
-        )
+        for what, kind, index, concept, reason in GAPS
     ],
     ids=lambda gap: f"{gap.what} of a {gap.kind}",
-)  # fmt: skip
+)
 def test_every_gap_becomes_its_code_again(gap: NotTested, old: dict[str, Any]) -> None:
     assert reread(gap, old) == gap
 

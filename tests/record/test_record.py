@@ -273,7 +273,9 @@ def test_what_a_later_minor_version_adds_is_left_out_and_told(tmp_path: Path) ->
     assert read.coverage.not_tested[0].what == "text"
     assert read.coverage.not_tested[0].reason.text("what") == "texture"
     assert read.settings() == audit().settings()
-    assert read.spec["prototypes"]["sharpness"] == 2, "a setting is kept, though nobody reads it"
+    kept = read.spec["prototypes"]
+    assert isinstance(kept, dict)
+    assert kept["sharpness"] == 2, "a setting is kept, though nobody reads it"
     (remark,) = read.coverage.remarks
     assert remark.code == "record_later"
     for left_out in ("criteria", "findings.severity", "findings.pictures", "findings.caveats.code"):
@@ -329,7 +331,7 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
 
 def test_a_saved_value_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        audit().title = "another"  # type: ignore[misc]
+        audit().title = "another"
 
 
 # --- files that hold no audit -----------------------------------------------------------------

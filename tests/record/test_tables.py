@@ -70,7 +70,7 @@ def test_another_file_is_told(tmp_path: Path) -> None:
 def test_names_that_no_file_can_hold_are_escaped_and_missing_numbers_are_missing(
     tmp_path: Path,
 ) -> None:
-    row = {
+    row: dict[str, Any] = {
         "finding": ["f"], "test": ["insertion"], "photo": ["\udce9.png"], "source": ["pool"],
         "role": ["drawn"], "before": np.array([0.25]), "after": np.array([np.nan]),
     }  # fmt: skip
