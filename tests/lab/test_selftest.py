@@ -1,5 +1,6 @@
 """The self-test: what it measures, what it keeps, and that the report tells it."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -24,9 +25,8 @@ name = "sand"
 category = "background"
 prompts = ["a photo of sand"]
 """
-SMALL = {"classes": ("car", "house", "star", "fish"), "size": 32, "n_train": 60}
-PLANTED = Plan(shortcuts=(Shortcut(1, "black border"),), **SMALL)
-CLEAN = Plan(seed=1, **SMALL)
+CLEAN = Plan(classes=("car", "house", "star", "fish"), size=32, n_train=60, seed=1)
+PLANTED = dataclasses.replace(CLEAN, shortcuts=(Shortcut(1, "black border"),), seed=0)
 
 
 @pytest.fixture
@@ -101,7 +101,8 @@ def test_other_settings_are_tried_again(small, monkeypatch, changes):
     monkeypatch.setattr(runner, "run", lambda settings, **_: audited.append(settings))
     monkeypatch.setattr(scoring, "score", lambda *_: SimpleNamespace(pairs=(), clean=True))
     monkeypatch.setattr(scoring, "rates", lambda _: ())
-    for given in ({}, {}, changes, changes):
+    unchanged: dict[str, object] = {}
+    for given in (unchanged, unchanged, changes, changes):
         selftest.run(config(**given), Path("kept"), planted=0, clean=1)
     assert len(audited) == 2
     monkeypatch.setattr(selftest, "digest_package", lambda: "another state of the program")

@@ -26,7 +26,7 @@ from auditor.core import storage
 from auditor.core.storage import Work
 from auditor.images import image_set
 from auditor.models.activations import find_layers
-from auditor.pipeline import recording, runner, tasks
+from auditor.pipeline import runner, tasks
 from auditor.pipeline.engine import InProcess, Worker
 from auditor.pipeline.observing import encode_photos, observe_photos
 from auditor.pipeline.progress import Watch
@@ -102,13 +102,15 @@ def audit(place, out, *, progress=None, killed_at_rename=None, version=None, pro
         os.chdir(place)
         sys.path.insert(0, str(place))
         model = tiny.probe()
-        probes.load = lambda spec, **options: model
-        tasks.CHUNK_PHOTOS = 8
+        patch = pytest.MonkeyPatch()  # for good: the process ends with the audit
+        patch.setattr(probes, "load", lambda spec, **options: model)
+        patch.setattr(tasks, "CHUNK_PHOTOS", 8)
         if version is not None:
             version.version += 1
         if program is not None:
-            recording.digest_package = lambda: program
-        computed, arrays, replace = Counter(), Work.arrays, os.replace
+            patch.setattr("auditor.pipeline.recording.digest_package", lambda: program)
+        computed: Counter[str] = Counter()
+        arrays, replace = Work.arrays, os.replace
 
         def counted(self, stage, key, compute, **options):
             def once():
@@ -122,8 +124,8 @@ def audit(place, out, *, progress=None, killed_at_rename=None, version=None, pro
                 die()
             replace(source, target)
 
-        Work.arrays = counted
-        os.replace = deadly_replace
+        patch.setattr(Work, "arrays", counted)
+        patch.setattr(os, "replace", deadly_replace)
         config = Project(place).settings(
             pool="pool", out=out, batch=4,
             prototypes={"per_class": 2, "steps": 6, "batch": 1},

@@ -81,10 +81,9 @@ def list_objects(photos: Photos, *, labelling: Labelling | None) -> Listing:
         read = Pictures(photos, labelling is not None)
         labels = [] if labelling is None else _labels(photos, source)
     names = getattr(photos, "classes", None)
-    numbered = names is not None and all(
-        isinstance(label, int) and 0 <= label < len(names) for label in labels
-    )
-    declared = tuple(map(str, names)) if numbered else None
+    declared = None
+    if names is not None and all(isinstance(n, int) and 0 <= n < len(names) for n in labels):
+        declared = tuple(map(str, names))
     texts = [str(label) if declared is None else declared[label] for label in labels]
     columns = [column("label", texts, declared=declared)] if labelling is not None else []
     return list_rows(ids, read, columns, labelling, source=source)
