@@ -8,8 +8,10 @@ imports, and they can be stopped or lack memory too.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import gc
 import io
 import os
 import select
@@ -42,6 +44,7 @@ class Stopped(BaseException):  # no error, as KeyboardInterrupt is none
 def told() -> Iterator[None]:
     """Run the program in the block, and end the process as it ends."""
     _standard_streams()
+    atexit.register(gc.freeze)  # else the end searches all libraries for garbage, for seconds
     if any(option.startswith("error") for option in sys.warnoptions):
         _usual_warnings()  # those of libraries, which would end an audit, are no user's to mend
     try:
