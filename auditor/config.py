@@ -18,6 +18,7 @@ from auditor.errors import ConfigError
 
 __all__ = [
     "BACKGROUND",
+    "PLACES",
     "AuditConfig",
     "ModelConfig",
     "PrototypeConfig",
@@ -34,6 +35,9 @@ Sides = Annotated[
 ]
 MOST_BYTES = 2**20  # of a file of settings
 LONGEST = {"title": 200, "intended_use": 20_000, "exclusions": 20_000}  # of `ScopeConfig`
+PLACES = frozenset({"out", "engine", "ray_address", "ray_workers", "ray_cpus", "ray_gpus"})
+"""Settings that say where an audit runs and is written, and nothing of its result."""
+
 BACKGROUND = r"^(drop|white|black|#[0-9a-fA-F]{6})$"
 
 
@@ -178,7 +182,9 @@ class AuditConfig(Section):
 
     `labels` says what numbers that label photos are: outputs of the model, folder ids, names, or
     places in the order of the folders' names as text ("folder-order"); "auto" asks where readings
-    differ. `trust_code` is for the probe what `ModelConfig.trust_code` is for the model.
+    differ. `trust_code` is for the probe what `ModelConfig.trust_code` is for the model. Of the
+    engine "ray", each worker takes `ray_cpus` processors and `ray_gpus` GPUs (by default one where
+    the cluster has any), and there are at most `ray_workers`, by default as many as fit.
     """
 
     model: ModelConfig = Field(
@@ -222,6 +228,15 @@ class AuditConfig(Section):
     expected: dict[str, tuple[str, ...]] = {}
     out: str = Field(default="audit", description="The run folder.")
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
+    engine: Literal["process", "ray"] = Field(
+        default="process", description="process, or ray: the work is shared out to a Ray cluster."
+    )
+    ray_address: str | None = Field(
+        default=None, description="HOST:PORT or auto; by default RAY_ADDRESS, else a local Ray."
+    )
+    ray_workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    ray_cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    ray_gpus: Annotated[float, Field(ge=0, le=64)] | None = None
     seed: int = Field(default=0, ge=0, lt=2**31, description="Decides every random number.")
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     prototypes: PrototypeConfig = PrototypeConfig()

@@ -22,6 +22,7 @@ from torch import Tensor
 from auditor.concepts.probes import ProbeModel
 from auditor.core.storage import Arrays, Work
 from auditor.images.image_set import ImageSet
+from auditor.models import hardware
 from auditor.models.activations import Layers
 from auditor.models.loading import Classifier
 from auditor.pipeline.progress import Step, Watch
@@ -40,6 +41,8 @@ class Worker:
             the bank that example photos show.
         batch: images per forward pass.
         seed: of the audit.
+        device_type: of the device that tasks are computed on, where that is another machine's;
+            empty for the model's own.
     """
 
     classifier: Classifier
@@ -48,6 +51,7 @@ class Worker:
     photos: Mapping[str, ImageSet]
     batch: int
     seed: int
+    device_type: str = ""
     _last: dict[str, tuple[object, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
@@ -59,7 +63,7 @@ class Worker:
             self.input_key,
             list(self.layers.path),
             self.layers.features,
-            self.device.type,
+            self.device_type or self.device.type,
         ]
 
     @property
@@ -149,6 +153,11 @@ class Engine(Protocol):
         """Where results are kept."""
         ...
 
+    @property
+    def device(self) -> str:
+        """What tasks are computed on, in words."""
+        ...
+
     def map(self, stage: str, tasks: Sequence[Task]) -> Iterator[Arrays]:
         """The results of tasks, in their order, as one stage of the progress."""
         ...
@@ -161,6 +170,11 @@ class InProcess:
     worker: Worker
     store: Work
     watch: Watch
+
+    @property
+    def device(self) -> str:
+        """The device of the model, in words."""
+        return hardware.describe(self.worker.device)
 
     def map(self, stage: str, tasks: Sequence[Task]) -> Iterator[Arrays]:
         """The results of tasks, in their order; those that were kept are read."""

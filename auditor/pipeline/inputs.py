@@ -31,7 +31,7 @@ from auditor.pipeline.progress import Watch
 from auditor.pipeline.selection import select_classes, settle_expected
 from auditor.record.schema import Remark
 
-__all__ = ["Given", "Inputs", "load", "now"]
+__all__ = ["Given", "Inputs", "load", "load_classifier", "now"]
 
 LEAST_POOL = 2  # different photos: no direction is learned from one
 
@@ -125,8 +125,7 @@ def load(config: AuditConfig, watch: Watch, given: Given | None = None) -> Input
     with watch.stage("load", 4) as step:
         planted.read(config.planted)  # what is wrong with it is told before the work
         bank = banks.load(config.concepts)
-        classifier = _classifier(config, given, device)
-        hardware.laid_out(classifier.net)
+        classifier = load_classifier(config, given, device)
         classes = select_classes(config.classes, classifier)
         expected = settle_expected(config.expected, classifier, bank)
         config = config.model_copy(update={"expected": expected})
@@ -161,10 +160,19 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _classifier(config: AuditConfig, given: Given, device: torch.device) -> Classifier:
+def load_classifier(config: AuditConfig, given: Given, device: torch.device) -> Classifier:
+    """The audited model on a device, not yet tried on photos.
+
+    Raises:
+        ModelError: it cannot be loaded, does not fit, or does not say what is needed.
+    """
     if isinstance(given.model, Classifier):
-        return dataclasses.replace(given.model, net=copy.deepcopy(given.model.net).to(device))
-    return loading.load(config.model, device=device, given=given.model)
+        net = copy.deepcopy(given.model.net).to(device)
+        classifier = dataclasses.replace(given.model, net=net)
+    else:
+        classifier = loading.load(config.model, device=device, given=given.model)
+    hardware.laid_out(classifier.net)
+    return classifier
 
 
 def _photos(

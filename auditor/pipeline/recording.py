@@ -21,7 +21,6 @@ from auditor.evidence import credibility
 from auditor.findings.deriving import derive
 from auditor.findings.screening import possible
 from auditor.images.image_set import ImageSet
-from auditor.models import hardware
 from auditor.models.loading import Classifier
 from auditor.pipeline import planted
 from auditor.pipeline.coverage import cover
@@ -328,7 +327,7 @@ def _provenance(stages: Stages, engine: Engine, finished: str) -> Provenance:
             note=probe.note,
         ),
         packages=_packages(),
-        device=hardware.describe(inputs.worker.device),
+        device=engine.device,
         seeds=tuple(sorted(set(stages.made.prototypes.seeds))),
         started=inputs.started,
         finished=finished,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auditor.config import AuditConfig
 from auditor.core.storage import Work
 from auditor.errors import ConfigError, RunError
 from auditor.pipeline import run_folder
-from auditor.pipeline.engine import InProcess
+from auditor.pipeline.engine import Engine, InProcess
 from auditor.pipeline.experimenting import experiment
 from auditor.pipeline.generating import generate
 from auditor.pipeline.grouping import cluster
 from auditor.pipeline.illustrating import illustrate
-from auditor.pipeline.inputs import Given, load
+from auditor.pipeline.inputs import Given, Inputs, load
 from auditor.pipeline.judging import judge
 from auditor.pipeline.observing import observe
 from auditor.pipeline.progress import Progress, Silent, Watch
@@ -24,6 +26,9 @@ from auditor.pipeline.recording import Stages, record
 from auditor.pipeline.scoring import score
 from auditor.pipeline.testing import test
 from auditor.record.schema import Audit
+
+if TYPE_CHECKING:
+    from auditor.pipeline.ray_engine import Cluster
 
 __all__ = ["run"]
 
@@ -52,8 +57,29 @@ def run(
 
 
 def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) -> Audit:
-    inputs = load(config, watch, given)
-    engine = InProcess(inputs.worker, Work(out / "work"), watch)
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(_cluster(config))  # what is wrong with it is told first
+        inputs = load(config, watch, given)
+        store = Work(out / "work")
+        engine: Engine = InProcess(inputs.worker, store, watch)
+        if cluster is not None:
+            engine = stack.enter_context(cluster.engine(inputs, given, store, watch))
+        return _stages(inputs, out, engine)
+
+
+@contextlib.contextmanager
+def _cluster(config: AuditConfig) -> Iterator[Cluster | None]:
+    """The Ray cluster that the settings ask for, while the block runs."""
+    if config.engine == "process":
+        yield None
+        return
+    from auditor.pipeline import ray_engine
+
+    with ray_engine.connected(config) as cluster:
+        yield cluster
+
+
+def _stages(inputs: Inputs, out: Path, engine: Engine) -> Audit:
     observed = observe(inputs, engine)
     made = generate(inputs, observed, engine)
     trust = judge(inputs, observed, made, engine)

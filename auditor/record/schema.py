@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from auditor.config import AuditConfig
+from auditor.config import PLACES, AuditConfig
 from auditor.core.storage import write_atomically
 from auditor.record.codes import Grade, Status
 from auditor.record.consistency import contradictions
@@ -165,13 +165,14 @@ class Audit(Record):
         write_atomically(path, self.encoded())
 
     def same_result(self, other: Audit) -> bool:
-        """Whether two audits are equal but for times, run folder, reports and self-test."""
+        """Whether two audits are equal but for times, run folder, engine, reports and self-test."""
         return self._of_its_run() == other._of_its_run()
 
     def _of_its_run(self) -> Audit:
         """The audit without what another run of the same audit may change."""
         times: dict[str, Any] = {"started": "", "finished": "", "seconds": {}}
-        settings = {**self.spec, "out": "", "pdf": "no", "self_test": {}}
+        apart = PLACES | {"pdf", "self_test"}
+        settings = {name: value for name, value in self.spec.items() if name not in apart}
         return self.model_copy(
             update={
                 "created": "",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from auditor.config import AuditConfig
+from auditor.config import PLACES, AuditConfig
 from auditor.core.storage import digest_value
 from auditor.record.schema import Audit
 from auditor.report.text import clean, name, number, told
@@ -94,8 +94,8 @@ def digests(audit: Audit) -> tuple[tuple[str, str], ...]:
 
 
 def config_digest(spec: Settings) -> str:
-    """SHA-256 of the configuration's canonical JSON, without the output folder."""
-    return digest_value({name: value for name, value in spec.items() if name != "out"})
+    """SHA-256 of the configuration's canonical JSON, without the output folder and the engine."""
+    return digest_value({name: value for name, value in spec.items() if name not in PLACES})
 
 
 def command(spec: Settings) -> str:
@@ -115,7 +115,8 @@ def settings(spec: Settings) -> str:
     defaults = _defaults()
     tables: dict[str, list[str]] = {}
     for key, value in flat.items():
-        if value is None or value == defaults.get(key) or _as_flag(flat, key):
+        elsewhere = key in PLACES - {"out"}  # the same comes of it on any engine
+        if elsewhere or value is None or value == defaults.get(key) or _as_flag(flat, key):
             continue
         table, _, last = key.rpartition(".")
         tables.setdefault(table, []).append(f"{_key(last)} = {_toml(value)}")
