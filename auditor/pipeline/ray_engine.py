@@ -2,7 +2,7 @@
 
     connected(config)       the cluster that is named, or a local one for this run
     ├── Cluster.engine      `RayEngine`, which reads and writes the store in this process
-    └── _Crew               the workers: each is an actor that holds a model and a probe
+    └── Crew                the workers: each is an actor that holds a model and a probe
 
 Each worker computes one task at a time. A lost worker is replaced and its task given to whichever
 is ready; restarts and retries of Ray itself are off, for a restarted actor may wait for a machine
@@ -38,7 +38,7 @@ from auditor.pipeline.engine import Task, Worker, lineage
 from auditor.pipeline.inputs import Given, Inputs
 from auditor.pipeline.progress import Watch
 
-__all__ = ["Cluster", "RayEngine", "connected"]
+__all__ = ["Cluster", "Computer", "Crew", "Job", "RayEngine", "connected"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class Computer:
     Errors that a user can mend are answers, so that they come back without Ray's traceback.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, path: Sequence[str]) -> None:
+        sys.path += [place for place in path if place not in sys.path]  # a model's own modules
         torch.set_num_threads(threads)
         hardware.keep_freed_memory()
 
@@ -84,7 +85,7 @@ class Computer:
 
 
 @dataclass
-class _Job:
+class Job:
     """A task with its key; `answer` is what a worker gave, `losses` the workers lost with it."""
 
     task: Task
@@ -96,7 +97,7 @@ class _Job:
 
 
 @dataclass
-class _Crew:
+class Crew:
     """The workers, at most `limit`; they are started when there are tasks for them.
 
     Attributes:
@@ -112,18 +113,18 @@ class _Crew:
     start: Callable[[], tuple[Any, futures.Future[Any]]]
     kill: Callable[[Any], None]
     limit: int
-    waiting: deque[_Job] = field(default_factory=deque)
+    waiting: deque[Job] = field(default_factory=deque)
     ready: list[Any] = field(default_factory=list)
-    busy: dict[futures.Future[Any], tuple[Any, _Job | None]] = field(default_factory=dict)
+    busy: dict[futures.Future[Any], tuple[Any, Job | None]] = field(default_factory=dict)
     failed: int = 0
 
-    def begin(self, job: _Job) -> None:
+    def begin(self, job: Job) -> None:
         """Have a job computed when a worker is ready."""
         job.begun = True
         self.waiting.append(job)
         self._hand_out()
 
-    def finish(self, job: _Job, on_answer: Callable[[], None]) -> Arrays:
+    def finish(self, job: Job, on_answer: Callable[[], None]) -> Arrays:
         """The result of a job that was begun; `on_answer` is called when any job is done.
 
         Raises:
@@ -132,7 +133,9 @@ class _Crew:
         while job.answer is None:
             done, _ = futures.wait(self.busy, PATIENCE, futures.FIRST_COMPLETED)
             if not done and all(held is None for _, held in self.busy.values()):
-                logger.warning("No worker of the Ray cluster is free yet; waiting for one.")
+                logger.warning(
+                    "Workers of the Ray cluster still load the model, or wait for a machine."
+                )
             for future in done:
                 self._take(future)
             self._hand_out()
@@ -175,7 +178,7 @@ class _Crew:
             raise error  # a bug, with its traceback
         self._lost(job, f"{type(error).__name__}: {first_line(error)}")
 
-    def _answered(self, job: _Job | None, answer: Any) -> None:
+    def _answered(self, job: Job | None, answer: Any) -> None:
         if job is None:
             if answer is not None:
                 raise answer
@@ -185,7 +188,7 @@ class _Crew:
         else:
             self._lost(job, "its result has another shape or is not finite")
 
-    def _lost(self, job: _Job | None, why: str) -> None:
+    def _lost(self, job: Job | None, why: str) -> None:
         if job is None:
             self.failed += 1
             if self.failed >= MOST_LOSSES:
@@ -219,7 +222,7 @@ class RayEngine:
     worker: Worker
     store: Work
     watch: Watch
-    crew: _Crew
+    crew: Crew
 
     @property
     def device(self) -> str:
@@ -235,7 +238,7 @@ class RayEngine:
             AuditorError: a task's own, or its workers were lost again and again.
         """
         with self.watch.stage(stage, sum(task.size for task in tasks)) as step:
-            begun: deque[_Job] = deque()
+            begun: deque[Job] = deque()
             coming = iter(tasks)
             done = 0
 
@@ -254,14 +257,14 @@ class RayEngine:
                 yield arrays
                 on_answer()
 
-    def _begun(self, task: Task) -> _Job:
+    def _begun(self, task: Task) -> Job:
         """A task's job, which workers have unless its result seems to be kept."""
-        job = _Job(task, [lineage(type(task)), task.key(self.worker)], task.shapes(self.worker))
+        job = Job(task, [lineage(type(task)), task.key(self.worker)], task.shapes(self.worker))
         if not self.store.path(task.stage, job.key).exists():
             self.crew.begin(job)
         return job
 
-    def _result(self, job: _Job, on_answer: Callable[[], None]) -> Arrays:
+    def _result(self, job: Job, on_answer: Callable[[], None]) -> Arrays:
         def compute() -> Arrays:
             if not job.begun:  # what was kept is damaged
                 self.crew.begin(job)
@@ -302,11 +305,11 @@ class Cluster:
         )
 
         def start() -> tuple[Any, futures.Future[Any]]:
-            actor = kind.remote(max(1, int(cpus)))
+            actor = kind.remote(max(1, int(cpus)), [place or os.getcwd() for place in sys.path])
             return actor, actor.build.remote(plan).future()
 
         worker = replace(inputs.worker, device_type=device)
-        crew = _Crew(start, ray.kill, self.config.ray_workers or self._fitting(cpus, gpus))
+        crew = Crew(start, ray.kill, self.config.ray_workers or self._fitting(cpus, gpus))
         try:
             yield RayEngine(worker, store, watch, crew)
         finally:
@@ -364,17 +367,19 @@ def connected(config: AuditConfig) -> Iterator[Cluster]:
             "cluster with `ray job submit`, or give HOST:PORT."
         )
     local = {**LOCAL, "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address is None else {}
-    with _environment(local):
-        ray = _imported()
-        ours = not ray.is_initialized()
-        if ours:
-            _start(ray, address)
-    try:
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Cluster(config, tuple(alive))
-    finally:
-        if ours:
-            ray.shutdown()
+    # on Linux the processes that a thread starts may end with it, so it stays until the end
+    with futures.ThreadPoolExecutor(1) as thread:
+        with _environment(local):
+            ray = _imported()
+            ours = not ray.is_initialized()
+            if ours:
+                _start(ray, address, thread)
+        try:
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            yield Cluster(config, tuple(alive))
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def _imported() -> Any:
@@ -389,19 +394,20 @@ def _imported() -> Any:
     return ray
 
 
-def _start(ray: Any, address: str | None) -> None:
+def _start(ray: Any, address: str | None, thread: futures.Executor) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     options = {"include_dashboard": False} if address is None else {}
+    starting = thread.submit(
+        ray.init, address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
+        **options,
+    )  # fmt: skip
     try:
-        with futures.ThreadPoolExecutor(1) as thread:
-            thread.submit(
-                ray.init, address=address or "local", log_to_driver=False,
-                logging_level=logging.ERROR, **options,
-            ).result()  # fmt: skip
+        starting.result()
     except Exception as error:  # Ray's own, of many kinds
         what = "start Ray on this machine" if address is None else f"reach Ray at {address[:200]}"
         raise ConfigError(f"Cannot {what}: {first_line(error)}; check --ray-address.") from error
     except BaseException:
+        futures.wait([starting])
         ray.shutdown()
         raise
 
