@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.engines CONFIG --out FOLDER [--workers 1 2]
 
 CONFIG is a file of settings. Each engine audits into a folder of its own, which must be new.
-Workers have one core each. The first stage of tasks on Ray includes the start of the workers, so it has a
-column of its own. Ratios are to this process: above 1 is faster. They compare engines on one
+Workers have one core each. The first stage of tasks on Ray includes the start of the workers, so it
+is left out of the sum. Ratios are to this process: above 1 is faster. They compare engines on one
 machine in one run and say nothing of another machine.
 """
 

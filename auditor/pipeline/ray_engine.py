@@ -9,47 +9,37 @@ is ready; restarts and retries of Ray itself are off, for a restarted actor may 
 for ever, and its task with it. Results stay in Ray's object store until their turn, and only so
 many tasks are begun that they stay few.
 
-This process waits for Python's futures, never in Ray: its own waiting loses what a handler of a
-signal raises. For the same reason Ray is started in a thread, where it sets no handlers.
+This process waits for Python's futures, never in Ray, whose own waiting loses what a handler of a
+signal raises.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import secrets
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from auditor.config import AuditConfig
 from auditor.core.storage import Arrays, Work
-from auditor.errors import AuditorError, ConfigError, ResourceError, first_line, lacks_memory
+from auditor.errors import AuditorError, ResourceError, first_line, lacks_memory
 from auditor.models import hardware
-from auditor.pipeline.blueprint import Blueprint, blueprint
+from auditor.pipeline.blueprint import Blueprint
 from auditor.pipeline.engine import Task, Worker, lineage
-from auditor.pipeline.inputs import Given, Inputs
 from auditor.pipeline.progress import Watch
 
-__all__ = ["Cluster", "Computer", "Crew", "Job", "RayEngine", "connected"]
+__all__ = ["Computer", "Crew", "Job", "RayEngine"]
 
 logger = logging.getLogger(__name__)
 
 MOST_LOSSES = 3  # of workers with one task, or of workers that could not be built in a row
 AHEAD = 4  # tasks for each worker that are begun before the results of earlier ones are used
 PATIENCE = 60.0  # seconds without a worker, after which it is said
-LOCAL = {  # for a Ray of our own: no other machine may reach it, and it sends nothing
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # off, Ray listens on the loopback address alone
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-}
 
 
 class Computer:
@@ -271,157 +261,3 @@ class RayEngine:
             return self.crew.finish(job, on_answer)
 
         return self.store.arrays(job.task.stage, job.key, compute, fits=job.fits)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster that this process is connected to.
-
-    Attributes:
-        config: of the audit.
-        nodes: for each machine, its resources by name, such as "CPU" and "GPU".
-    """
-
-    config: AuditConfig
-    nodes: tuple[Mapping[str, float], ...]
-
-    @contextlib.contextmanager
-    def engine(
-        self, inputs: Inputs, given: Given | None, store: Work, watch: Watch
-    ) -> Iterator[RayEngine]:
-        """The engine of an audit; its workers end with the block.
-
-        Raises:
-            ConfigError: the model or the photos cannot be sent, or no machine has the device.
-        """
-        import ray
-
-        cpus, gpus = self.config.ray_cpus, self._gpus
-        own = inputs.worker.device.type
-        device = "cuda" if gpus else "cpu" if own == "cuda" else own
-        plan = _sent(blueprint(inputs, given, device_type=device))
-        kind = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(
-            Computer
-        )
-
-        def start() -> tuple[Any, futures.Future[Any]]:
-            actor = kind.remote(max(1, int(cpus)), [place or os.getcwd() for place in sys.path])
-            return actor, actor.build.remote(plan).future()
-
-        worker = replace(inputs.worker, device_type=device)
-        crew = Crew(start, ray.kill, self.config.ray_workers or self._fitting(cpus, gpus))
-        try:
-            yield RayEngine(worker, store, watch, crew)
-        finally:
-            crew.close()
-
-    @property
-    def _gpus(self) -> float:
-        """GPUs of each worker."""
-        if self.config.ray_gpus is not None:
-            return self.config.ray_gpus
-        wanted = self.config.device.partition(":")[0]
-        there = any(node.get("GPU", 0) >= 1 for node in self.nodes)
-        if wanted == "cuda" and not there:
-            raise ConfigError(
-                f"device = {self.config.device}, and no machine of the Ray cluster has a GPU; "
-                "choose --device auto, or set ray_gpus."
-            )
-        return float(there and wanted in ("auto", "cuda"))
-
-    def _fitting(self, cpus: float, gpus: float) -> int:
-        """Workers that the machines have room for, at least one."""
-        return max(1, sum(
-            int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else np.inf))
-            for node in self.nodes
-        ))  # fmt: skip
-
-
-def _sent(plan: Blueprint) -> Any:
-    """The blueprint in Ray's object store."""
-    import ray
-
-    try:
-        return ray.put(plan)
-    except Exception as error:  # code that is not ours decides how it is pickled
-        raise ConfigError(
-            f"The model or the photos cannot be sent to other processes ({first_line(error)}); "
-            "save them to files and name these."
-        ) from error
-
-
-@contextlib.contextmanager
-def connected(config: AuditConfig) -> Iterator[Cluster]:
-    """A connection to the Ray cluster of the settings, of `RAY_ADDRESS`, or a local one.
-
-    A connection that this process has already is used and stays. A cluster that was there stays; a
-    local one ends with the block.
-
-    Raises:
-        ConfigError: Ray is not installed, or cannot be reached or started.
-    """
-    address = config.ray_address or os.environ.get("RAY_ADDRESS")
-    if address is not None and "://" in address:
-        raise ConfigError(
-            f"ray_address = {address[:200]}: Ray Client is not supported; start the audit in the "
-            "cluster with `ray job submit`, or give HOST:PORT."
-        )
-    local = {**LOCAL, "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address is None else {}
-    # on Linux the processes that a thread starts may end with it, so it stays until the end
-    with futures.ThreadPoolExecutor(1) as thread:
-        with _environment(local):
-            ray = _imported()
-            ours = not ray.is_initialized()
-            if ours:
-                _start(ray, address, thread)
-        try:
-            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            yield Cluster(config, tuple(alive))
-        finally:
-            if ours:
-                ray.shutdown()
-
-
-def _imported() -> Any:
-    hook = sys.excepthook  # which Ray replaces
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise ConfigError("engine = ray needs the package ray: install auditor[ray].") from None
-    finally:
-        sys.excepthook = hook
-    return ray
-
-
-def _start(ray: Any, address: str | None, thread: futures.Executor) -> None:
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    options = {"include_dashboard": False} if address is None else {}
-    starting = thread.submit(
-        ray.init, address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
-        **options,
-    )  # fmt: skip
-    try:
-        starting.result()
-    except Exception as error:  # Ray's own, of many kinds
-        what = "start Ray on this machine" if address is None else f"reach Ray at {address[:200]}"
-        raise ConfigError(f"Cannot {what}: {first_line(error)}; check --ray-address.") from error
-    except BaseException:
-        futures.wait([starting])
-        ray.shutdown()
-        raise
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables in the block; processes that are started in it keep them."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

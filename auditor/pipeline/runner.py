@@ -28,7 +28,7 @@ from auditor.pipeline.testing import test
 from auditor.record.schema import Audit
 
 if TYPE_CHECKING:
-    from auditor.pipeline.ray_engine import Cluster
+    from auditor.pipeline.ray_cluster import Cluster
 
 __all__ = ["run"]
 
@@ -73,9 +73,9 @@ def _cluster(config: AuditConfig) -> Iterator[Cluster | None]:
     if config.engine == "process":
         yield None
         return
-    from auditor.pipeline import ray_engine
+    from auditor.pipeline import ray_cluster
 
-    with ray_engine.connected(config) as cluster:
+    with ray_cluster.connected(config) as cluster:
         yield cluster
 
 

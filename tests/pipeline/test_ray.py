@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ import auditor
 from auditor.config import AuditConfig
 from auditor.errors import ConfigError, ImagesError, ResourceError
 from auditor.pipeline import inputs as loading
-from auditor.pipeline import ray_engine, runner, tasks
+from auditor.pipeline import ray_cluster, runner, tasks
 from auditor.pipeline.blueprint import blueprint
 from auditor.pipeline.engine import Shapes
 from auditor.pipeline.progress import Silent, Step, Watch
@@ -65,11 +66,27 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Two machines of one core each, as processes of this one."""
-    size = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=size)
-    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    cluster = Cluster()
+    cluster.add_node(**machine())
+    cluster.add_node(**machine())
     yield cluster
     cluster.shutdown()
+
+
+PORTS = (
+    "metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """A small machine; with ports that are given, Ray starts on a busy one too."""
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in PORTS]
+        for each in free:
+            each.bind(("127.0.0.1", 0))
+        ports = {name: each.getsockname()[1] for name, each in zip(PORTS, free, strict=True)}
+    return {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False, **ports}
 
 
 @pytest.fixture
@@ -233,7 +250,7 @@ def test_ray_client_is_refused() -> None:
 
 def connect(**changes: Any) -> None:
     given = {"model": {"spec": ""}, "images": "", "engine": "ray", **changes}
-    with ray_engine.connected(AuditConfig.model_validate(given)):
+    with ray_cluster.connected(AuditConfig.model_validate(given)):
         raise AssertionError("connected")
 
 
@@ -244,7 +261,9 @@ def connect(**changes: Any) -> None:
 def test_a_model_that_cannot_be_pickled_is_loaded_where_it_computes(home: Project) -> None:
     net = torch.jit.script(tiny.Stripes().eval())
     net.save("scripted.pt")
-    plan = planned(home, model__spec="file:scripted.pt", model__mean=[0.5], model__std=[0.5])
+    plan = planned(
+        home, model__spec="file:scripted.pt", model__mean=[0.5] * 3, model__std=[0.5] * 3
+    )
     assert pickle.loads(pickle.dumps(plan)).build().model_key == plan.keys[0]
 
 
