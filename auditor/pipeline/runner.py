@@ -58,25 +58,25 @@ def run(
 
 def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) -> Audit:
     with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(_cluster(config))  # what is wrong with it is told first
+        machines = stack.enter_context(_machines(config))  # what is wrong with it is told first
         inputs = load(config, watch, given)
         store = Work(out / "work")
         engine: Engine = InProcess(inputs.worker, store, watch)
-        if cluster is not None:
-            engine = stack.enter_context(cluster.engine(inputs, given, store, watch))
+        if machines is not None:
+            engine = stack.enter_context(machines.engine(inputs, given, store, watch))
         return _stages(inputs, out, engine)
 
 
 @contextlib.contextmanager
-def _cluster(config: AuditConfig) -> Iterator[Cluster | None]:
+def _machines(config: AuditConfig) -> Iterator[Cluster | None]:
     """The Ray cluster that the settings ask for, while the block runs."""
     if config.engine == "process":
         yield None
         return
     from auditor.pipeline import ray_cluster
 
-    with ray_cluster.connected(config) as cluster:
-        yield cluster
+    with ray_cluster.connected(config) as machines:
+        yield machines
 
 
 def _stages(inputs: Inputs, out: Path, engine: Engine) -> Audit:
