@@ -37,6 +37,8 @@ from auditor.pipeline.blueprint import blueprint
 from auditor.pipeline.engine import Shapes
 from auditor.pipeline.progress import Silent, Step, Watch
 from auditor.pipeline.ray_engine import Crew, Job
+from auditor.record.schema import Audit
+from auditor.report.reproduction import config_digest
 
 SECONDS = 300  # after which a process is stuck, also on a busy machine
 MINE = f"import torch\nfrom torch import nn\n{inspect.getsource(tiny.Stripes)}\nnet = Stripes\n"
@@ -170,6 +172,9 @@ def test_lost_workers_and_machines_change_nothing(
     runner.run(AuditConfig.model_validate(config), progress=disaster)
     assert not disaster.strikes
     assert record("lost") == whole
+    lost, own = (Audit.read(Path(folder, "audit.json")) for folder in ("lost", "whole"))
+    assert lost.same_result(own)
+    assert config_digest(lost.spec) == config_digest(own.spec)
     assert not ray.is_initialized()
     assert gone(lambda: workers(cluster))
     assert cluster.head_node.any_processes_alive()  # which was there before us
