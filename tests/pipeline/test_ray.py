@@ -213,20 +213,20 @@ def test_an_error_on_a_worker_is_one_sentence(home: Project, cluster: Cluster) -
 def test_an_interrupted_audit_leaves_no_process(home: Project) -> None:
     home.write("local.yaml", json.dumps(settings(home, out="local", engine="ray", ray_workers=1)))
     outside = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "auditor", "audit", "local.yaml"],
         env={**outside, "OMP_NUM_THREADS": "1", "MARK": str(home.folder)},
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "through the model" in line:
-            break
-    assert started_by(home.folder)
-    process.send_signal(signal.SIGTERM)
-    told = process.stderr.read()
-    assert process.wait(SECONDS) == -signal.SIGTERM
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "through the model" in line:
+                break
+        assert started_by(home.folder)
+        process.send_signal(signal.SIGTERM)
+        told = process.stderr.read()
+        assert process.wait(SECONDS) == -signal.SIGTERM
     assert "stopped by SIGTERM; run the same command again to continue." in told
     assert gone(lambda: started_by(home.folder))
 
@@ -237,7 +237,8 @@ def started_by(folder: Path) -> list[int]:
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             marked = f"MARK={folder}".encode() in (place / "environ").read_bytes()
-            if marked and b"ray" in (place / "cmdline").read_bytes():
+            started = (place / "cmdline").read_bytes()
+            if marked and any(name in started for name in (b"gcs_server", b"raylet", b"ray::")):
                 found.append(int(place.name))
     return found
 
