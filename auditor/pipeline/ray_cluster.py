@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent import futures
@@ -27,6 +28,7 @@ from auditor.pipeline.ray_engine import Computer, Crew, RayEngine
 
 __all__ = ["Cluster", "connected"]
 
+REACH = 10.0  # seconds in which a cluster must answer
 LOCAL = {  # for a Ray of our own: no other machine may reach it, and it sends nothing
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # off, Ray listens on the loopback address alone
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -127,6 +129,8 @@ def connected(config: AuditConfig) -> Iterator[Cluster]:
             f"ray_address = {address[:200]}: Ray Client is not supported; start the audit in the "
             "cluster with `ray job submit`, or give HOST:PORT."
         )
+    if address is not None and address not in ("auto", "local"):
+        _see_reachable(address)
     local = {**LOCAL, "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address is None else {}
     # on Linux the processes that a thread starts may end with it, so it stays until the end
     with futures.ThreadPoolExecutor(1) as thread:
@@ -141,6 +145,18 @@ def connected(config: AuditConfig) -> Iterator[Cluster]:
         finally:
             if ours:
                 ray.shutdown()
+
+
+def _see_reachable(address: str) -> None:
+    """See that something listens there, for Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"Ray at {address[:200]!r} cannot be reached: {first_line(error)}; give HOST:PORT with "
+            "--ray-address or RAY_ADDRESS."
+        ) from None
 
 
 def _imported() -> Any:

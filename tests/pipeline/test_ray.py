@@ -254,6 +254,13 @@ def test_ray_client_is_refused() -> None:
         connect(ray_address="ray://head:10001")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "head", "127.0.0.1:99999"])
+def test_an_address_where_no_cluster_is_is_one_sentence(address: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be reached") as raised:
+        connect(ray_address=address)
+    assert "\n" not in str(raised.value)
+
+
 def connect(**changes: Any) -> None:
     given = {"model": {"spec": ""}, "images": "", "engine": "ray", **changes}
     with ray_cluster.connected(AuditConfig.model_validate(given)):
