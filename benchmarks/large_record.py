@@ -25,7 +25,7 @@ LISTED = 20  # concepts of a class
 FINDINGS = 100
 PICTURES = 64  # that are different; their files are links to them
 SIDE = 224
-SYLLABLES = "ba co der fin gra hul is jo ka lun mer no pol qua rin sta tor un vel wor".split()
+SYLLABLES = ("ba", "co", "der", "fin", "gra", "hul", "is", "jo", "ka", "lun", "mer", "no")
 
 
 def record(n_classes: int, *, findings: int = FINDINGS, seed: int = 0) -> Audit:
@@ -36,7 +36,9 @@ def record(n_classes: int, *, findings: int = FINDINGS, seed: int = 0) -> Audit:
     bank = [concept for concept in data["concepts"] if concept["reason"] is None]
     names = _names(n_classes, rng)
     ranks = rng.sample(range(1, n_classes + 1), n_classes)
-    data["classes"] = [_class(i, names[i], ranks[i], bank, n_classes, rng) for i in range(n_classes)]
+    data["classes"] = [
+        _class(i, names[i], ranks[i], bank, n_classes, rng) for i in range(n_classes)
+    ]
     data["other_classes"] = []
     data["planted"] = None
     wanted = {place: rng.choice(bank) for place in range(min(findings, 4 * n_classes))}
@@ -44,7 +46,9 @@ def record(n_classes: int, *, findings: int = FINDINGS, seed: int = 0) -> Audit:
         _finding(samples[place % len(samples)], place, place % n_classes, concept)
         for place, concept in wanted.items()
     ]
-    data["findings"].sort(key=lambda f: ("confirmed", "corroborated", "suspected").index(f["grade"]))
+    data["findings"].sort(
+        key=lambda f: ("confirmed", "corroborated", "suspected").index(f["grade"])
+    )
     data["clusters"] = [
         _cluster(clusters[i % len(clusters)], i, n_classes, rng) for i in range(n_classes)
     ]
