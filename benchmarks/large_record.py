@@ -35,10 +35,11 @@ def record(n_classes: int, *, findings: int = FINDINGS, seed: int = 0) -> Audit:
     samples, clusters = data["findings"], data["clusters"]
     bank = [concept for concept in data["concepts"] if concept["reason"] is None]
     names = _names(n_classes, rng)
-    ranks = rng.sample(range(1, n_classes + 1), n_classes)
-    data["classes"] = [
-        _class(i, names[i], ranks[i], bank, n_classes, rng) for i in range(n_classes)
-    ]
+    data["classes"] = [_class(i, names[i], bank, rng) for i in range(n_classes)]
+    ordered = sorted(data["classes"], key=lambda c: -c["divergence"]["score"]["value"])
+    for rank, c in enumerate(ordered, start=1):
+        ends = max(1, rank - n_classes // 20), min(n_classes, rank + n_classes // 20)
+        c["divergence"].update(rank=rank, rank_low=ends[0], rank_high=ends[1])
     data["other_classes"] = []
     data["planted"] = None
     wanted = {place: rng.choice(bank) for place in range(min(findings, 4 * n_classes))}
@@ -98,9 +99,7 @@ def _estimate(rng: random.Random, low: float, high: float) -> dict[str, Any]:
     return {"value": value, "low": value * 0.9, "high": value + (high - value) * 0.1, "n": 50}
 
 
-def _class(
-    index: int, name: str, rank: int, bank: list[dict[str, Any]], n: int, rng: random.Random
-) -> dict[str, Any]:
+def _class(index: int, name: str, bank: list[dict[str, Any]], rng: random.Random) -> dict[str, Any]:
     layers = [
         {
             "name": f"features.{depth}.block.conv",
@@ -134,9 +133,6 @@ def _class(
         "divergence": {
             "score": _estimate(rng, 0.1, 1),
             "class_specific": _estimate(rng, 0.1, 1),
-            "rank": rank,
-            "rank_low": max(1, rank - n // 20),
-            "rank_high": min(n, rank + n // 20),
             "reason": None,
             "layers": layers,
         },

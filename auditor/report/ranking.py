@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from auditor.report.words import GRADES, Badge
 __all__ = ["Ranking", "ranking"]
 
 LABELS = 12  # classes named in the scatter
+POINTS = 2000  # at about which the scatter is as dense as can be told apart
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits, places:
         if c.divergence.score is not None and c.accuracy is not None
     ]
     correlation = _correlation(audit)
+    drawn = _thinned(_labelled(points, ordered, names, best))
+    thinned = showing(len(drawn), len(points), "classes")
     return Ranking(
         rows,
         showing(
@@ -86,7 +90,7 @@ def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits, places:
         ),
         None if axis is None else charts.ruler(axis, f"Scale of divergence, {_ends(axis)}"),
         charts.scatter(
-            _labelled(points, ordered, names, best),
+            drawn,
             f"Divergence against 1 − accuracy for {count(len(points), 'class', 'classes')}. "
             f"{correlation}",
             x_label="divergence →",
@@ -94,7 +98,7 @@ def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits, places:
         )
         if len(points) > 1
         else None,
-        correlation,
+        f"{correlation} The chart is {thinned}." if thinned else correlation,
         making(audit),
     )
 
@@ -139,6 +143,16 @@ def _labelled(
     return [
         charts.Point(p.x, p.y, p.grade, names.label(c.index)) if c.index in chosen else p
         for p, c in zip(points, with_points, strict=True)
+    ]
+
+
+def _thinned(points: Sequence[charts.Point]) -> list[charts.Point]:
+    """Points with a name or a finding, and of so many others every second, third and so on."""
+    step = math.ceil(len(points) / POINTS)
+    return [
+        point
+        for place, point in enumerate(points)
+        if point.grade is not None or point.label is not None or place % step == 0
     ]
 
 
