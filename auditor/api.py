@@ -113,6 +113,8 @@ class AuditRun:
     def report(self, *, pdf: bool = True) -> list[Path]:
         """Write `report.html` and, unless `pdf` is false, `report.pdf` into the run folder.
 
+        For many classes or findings, the folder `report` has a page for each class.
+
         Raises:
             RunError: a file cannot be written, or the PDF cannot be made.
         """

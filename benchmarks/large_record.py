@@ -63,7 +63,7 @@ def record(n_classes: int, *, findings: int = FINDINGS, seed: int = 0) -> Audit:
 
 def run_folder(folder: Path, audit: Audit) -> Path:
     """Write the audit and every picture that it names."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     audit.write(folder / "audit.json")
     shapes = [_picture(place) for place in range(PICTURES)]
     files = [p.file for c in audit.classes for p in c.prototypes]
