@@ -16,7 +16,7 @@ from auditor.errors import RunError
 from auditor.record.schema import Audit
 from auditor.report import beside, html, pages
 from auditor.report.pictures import Thumbnails
-from auditor.report.places import FOLDER, LIST, NOWHERE, places
+from auditor.report.places import FOLDER, LIST, NOWHERE, addresses
 
 __all__ = ["write"]
 
@@ -45,7 +45,7 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
     audit = Audit.read(source)
     for name, sign in SIGNS.items():
         _check_ours(folder / name, sign)
-    many = places(audit) is not NOWHERE
+    many = addresses(audit) is not NOWHERE
     if many:
         beside.check_ours(folder, SIGNS["report.html"])
     record = source.read_bytes()

@@ -16,7 +16,7 @@ from auditor.report.html import Embedded, environment
 from auditor.report.names import Names
 from auditor.report.parts import HTML
 from auditor.report.pictures import Thumbnails
-from auditor.report.places import LIST, PER_FILE, file_name, places, ranked
+from auditor.report.places import LIST, PER_FILE, addresses, file_name, ranked
 from auditor.report.text import Name, count, instant, moment, name
 from auditor.report.words import CHANNELS
 
@@ -50,7 +50,7 @@ def render(audit: Audit, folder: Path) -> Iterator[tuple[str, bytes]]:
     ordered, names = ranked(audit), Names(audit)
     limits = replace(HTML, cards=len(audit.findings), concepts=max(
         (len(c.concepts) for c in ordered), default=0))  # fmt: skip
-    beside = places(audit, above="")
+    beside = addresses(audit, above="")
     maker = PageMaker(audit, names, cards(audit, names, limits, beside), limits, beside)
     whole = _file(audit, f"All {count(len(ordered), 'audited class', 'audited classes')}")
     up = ("../report.html", "The report")

@@ -13,7 +13,7 @@ from auditor.record.schema import Audit, AuditedClass
 from auditor.report.parts import HTML
 from auditor.report.text import count
 
-__all__ = ["FOLDER", "LIST", "NOWHERE", "PER_FILE", "Places", "file_name", "places", "ranked"]
+__all__ = ["FOLDER", "LIST", "NOWHERE", "PER_FILE", "Places", "addresses", "file_name", "ranked"]
 
 FOLDER = "report"
 LIST = "classes.html"
@@ -46,7 +46,7 @@ class Places:
 NOWHERE = Places({}, "", "")
 
 
-def places(audit: Audit, *, above: str = f"{FOLDER}/", linked: bool = True) -> Places:
+def addresses(audit: Audit, *, above: str = f"{FOLDER}/", linked: bool = True) -> Places:
     """Where the classes of an audit have their pages.
 
     Args:

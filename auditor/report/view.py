@@ -18,7 +18,7 @@ from auditor.report.data import Data, data, remarks
 from auditor.report.inputs import input_facts
 from auditor.report.names import Names
 from auditor.report.parts import Limits, showing
-from auditor.report.places import Places, places
+from auditor.report.places import Places, addresses
 from auditor.report.ranking import Ranking, ranking
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
 from auditor.report.shortcuts import ClusterCard, Matrix, shared
@@ -160,7 +160,7 @@ class Report:
 def build(audit: Audit, limits: Limits) -> Report:
     """Everything that the report shows of an audit, in one medium."""
     names = Names(audit)
-    beside = places(audit, linked=limits.links)
+    beside = addresses(audit, linked=limits.links)
     found = cards(audit, names, limits, beside)
     others = card_rows(audit, names, limits, beside)
     pages, rows, pages_note = class_pages(audit, names, found, limits, beside)
