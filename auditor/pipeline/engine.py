@@ -12,6 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -171,10 +172,17 @@ class InProcess:
                 done += task.size
                 step(done)
 
+    def path(self, task: Task) -> Path:
+        """Where a task's result is kept."""
+        return self.store.path(task.stage, self._key(task))
+
+    def _key(self, task: Task) -> list[Any]:
+        return [lineage(type(task)), task.key(self.worker)]
+
     def _result(self, task: Task, done: int, step: Step) -> Arrays:
         return self.store.arrays(
             task.stage,
-            [lineage(type(task)), task.key(self.worker)],
+            self._key(task),
             lambda: task.compute(self.worker, lambda n: step(done + n)),
             fits=task.shapes(self.worker),
         )

@@ -26,7 +26,31 @@ from auditor.prototypes.constraints import (
 from auditor.prototypes.generation import MODES, Mode, Prototypes, Recipe
 from auditor.prototypes.isolation import Regions
 
-__all__ = ["Generated", "generate", "make", "parameterisation_of", "prototype_mode"]
+__all__ = [
+    "Generated",
+    "Plan",
+    "generate",
+    "make",
+    "parameterisation_of",
+    "planned",
+    "prototype_mode",
+    "prototype_tasks",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which prototypes are made, and how.
+
+    Attributes:
+        items: pairs of class and seed.
+        recipe: the mode and its settings.
+        constraints: what images are held to.
+    """
+
+    items: Sequence[tuple[int, int]]
+    recipe: Recipe
+    constraints: Constraints
 
 
 @dataclass(frozen=True)
@@ -66,9 +90,29 @@ class Generated:
 
 def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
     """Make prototypes of every audited class."""
+    plan = planned(inputs, observed.pool.activations, observed.pool.on_path, engine)
+    made = make(plan, inputs.worker, engine, batch=inputs.config.prototypes.batch)
+    with engine.watch.stage("seen prototypes"):
+        size = inputs.config.batch
+        seen = collect(inputs.classifier, inputs.layers, made.batches(size))
+        rows = [inputs.probe.encode_images(part).cpu().numpy() for part in made.batches(size)]
+    regions = _regions(made, inputs, engine) if inputs.config.prototypes.isolate else None
+    return Generated(plan.recipe, plan.constraints, made, seen, np.concatenate(rows), regions)
+
+
+def planned(
+    inputs: Inputs, pooled: Activations, generic: NDArray[np.bool_], engine: Engine
+) -> Plan:
+    """Which prototypes are made, and how.
+
+    Args:
+        inputs: the audit's.
+        pooled: activations of the pool.
+        generic: bool array of shape (n,), photos of the pool that prototypes may be held to.
+        engine: told of the stage.
+    """
     config, settings = inputs.config, inputs.config.prototypes
-    generic = np.flatnonzero(observed.pool.on_path)
-    known = known_labels(inputs.images, inputs.pool, generic)
+    known = known_labels(inputs.images, inputs.pool, np.flatnonzero(generic))
     mode = prototype_mode(settings.mode, least_left(known, inputs.classes))
     recipe = Recipe(
         mode=mode,
@@ -82,42 +126,23 @@ def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
     with engine.watch.stage("constraints"):
         constraints = gather(
             mode, inputs.classifier, inputs.layers, inputs.classes, images=inputs.images,
-            pool=inputs.pool, pooled=observed.pool.activations, generic=observed.pool.on_path,
+            pool=inputs.pool, pooled=pooled, generic=generic,
             batch=config.batch, seed=config.seed,
         )  # fmt: skip
     items = [(c, config.seed + k) for c in inputs.classes for k in range(settings.per_class)]
-    made = make(items, recipe, constraints, inputs.worker, engine, batch=settings.batch)
-    with engine.watch.stage("seen prototypes"):
-        seen = collect(inputs.classifier, inputs.layers, made.batches(config.batch))
-        parts = made.batches(config.batch)
-        rows = [inputs.probe.encode_images(part).cpu().numpy() for part in parts]
-    regions = _regions(made, inputs, engine) if settings.isolate else None
-    return Generated(recipe, constraints, made, seen, np.concatenate(rows), regions)
+    return Plan(items, recipe, constraints)
 
 
-def make(
-    items: Sequence[tuple[int, int]],
-    recipe: Recipe,
-    constraints: Constraints,
-    worker: Worker,
-    engine: Engine,
-    *,
-    batch: int | None,
-) -> Prototypes:
-    """Prototypes of pairs of class and seed, the seeds of a class side by side.
+def make(plan: Plan, worker: Worker, engine: Engine, *, batch: int | None) -> Prototypes:
+    """Prototypes of all pairs of a plan, the seeds of a class side by side.
 
     Args:
-        items: the pairs.
-        recipe: the mode and its settings.
-        constraints: what images are held to.
+        plan: the pairs, and how they are made.
         worker: the model.
         engine: computes them in batches, which are kept.
         batch: images at once, and kept together; by default what memory serves best.
     """
-    tasks = [
-        GeneratePrototypes(part, recipe, constraints.of({c for c, _ in part}), batch)
-        for part in _batches(items, recipe, worker, batch)
-    ]
+    items, tasks = plan.items, prototype_tasks(plan, worker, batch=batch)
     # they need not fit in memory together
     images = engine.store.scratch((len(items), *worker.classifier.preprocess.size, 3), np.uint8)
     parts: list[Arrays] = []
@@ -135,6 +160,14 @@ def make(
         traces=rest["traces"],
         steps=tuple(int(n) for n in rest["steps"]),
     )
+
+
+def prototype_tasks(plan: Plan, worker: Worker, *, batch: int | None) -> list[GeneratePrototypes]:
+    """What `make` is divided into."""
+    return [
+        GeneratePrototypes(part, plan.recipe, plan.constraints.of({c for c, _ in part}), batch)
+        for part in _batches(plan.items, plan.recipe, worker, batch)
+    ]
 
 
 def _batches(

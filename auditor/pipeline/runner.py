@@ -25,7 +25,7 @@ from auditor.pipeline.scoring import score
 from auditor.pipeline.testing import test
 from auditor.record.schema import Audit
 
-__all__ = ["run"]
+__all__ = ["run", "run_folder_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def run(
     Raises:
         AuditorError: whatever the user can mend, in one sentence.
     """
-    out = _run_folder(config)
+    out = run_folder_of(config)
     with run_folder.locked(out):
         return _audit(config, out, Watch(progress or Silent()), given)
 
@@ -67,7 +67,12 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
         return _publish(record(stages, engine, folder), out, folder)
 
 
-def _run_folder(config: AuditConfig) -> Path:
+def run_folder_of(config: AuditConfig) -> Path:
+    """The run folder that a configuration names.
+
+    Raises:
+        ConfigError: it names none, or one in the photos.
+    """
     if not config.out.strip():
         raise ConfigError("out is empty; name the run folder with --out.")
     out = Path(config.out)
