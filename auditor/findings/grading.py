@@ -169,8 +169,8 @@ class Pair:
         )
         contradicted = no_effect or (around is not None and around.estimate.high < 0)
         associated = seen is not None and seen.corroborates(q_level) and not contradicted
-        not_around = around is not None and around.estimate.high < MATERIAL_AROUND
-        upheld = seen is not None and (not not_around or seen.q < q_level * STRICTER)
+        excluded_around = around is not None and around.estimate.high < MATERIAL_AROUND
+        upheld = seen is not None and (not excluded_around or seen.q < q_level * STRICTER)
         transplanted = (
             around is not None
             and around.corroborates(q_level * STRICTER, MATERIAL_AROUND)
