@@ -1,4 +1,4 @@
-"""An audit from its configuration to its record: the order of the stages."""
+"""Runs an audit: calls the stages in their order and publishes the record they lead to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from auditor.pipeline.scoring import score
 from auditor.pipeline.testing import test
 from auditor.record.schema import Audit
 
-__all__ = ["run"]
+__all__ = ["run", "run_folder_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,25 +33,27 @@ logger = logging.getLogger(__name__)
 def run(
     config: AuditConfig, *, progress: Progress | None = None, given: Given | None = None
 ) -> Audit:
-    """Audit a classifier, and leave `audit.json` and its pictures in the run folder.
+    """Audit a classifier, and write `audit.json` and its pictures to the run folder.
 
-    An audit with another result that was there is kept below `previous`, with all that belongs to
-    it.
+    If the run folder already holds an audit with another result, that audit is moved to the folder
+    `previous`, with its pictures and reports.
 
     Args:
-        config: everything that decides the result.
-        progress: told of the stages, by default nobody.
-        given: a model and photos that are at hand in Python.
+        config: all settings.
+        progress: is told of each stage; by default no progress is shown.
+        given: a model and photos that are given as Python objects. They are used in place of those
+            that `config` names.
 
     Raises:
-        AuditorError: whatever the user can mend, in one sentence.
+        AuditorError: anything that the user can put right. The message says how, in one sentence.
     """
-    out = _run_folder(config)
+    out = run_folder_of(config)
     with run_folder.locked(out):
         return _audit(config, out, Watch(progress or Silent()), given)
 
 
 def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) -> Audit:
+    """Run all stages in their order. Each stage takes the results of earlier ones."""
     inputs = load(config, watch, given)
     engine = InProcess(inputs.worker, Work(out / "work"), watch)
     observed = observe(inputs, engine)
@@ -67,12 +69,17 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
         return _publish(record(stages, engine, folder), out, folder)
 
 
-def _run_folder(config: AuditConfig) -> Path:
+def run_folder_of(config: AuditConfig) -> Path:
+    """The run folder that a configuration names.
+
+    Raises:
+        ConfigError: it names none, or one inside a folder of photos.
+    """
     if not config.out.strip():
         raise ConfigError("out is empty; name the run folder with --out.")
     out = Path(config.out)
     for photos in (config.images, config.pool):
-        if photos is not None and _inside(out, photos):
+        if photos is not None and _lies_in_photos(out, photos):
             raise ConfigError(
                 f"out = {out} lies in the photos {photos}, so that its pictures would be taken for "
                 "photos; choose another --out."
@@ -80,18 +87,22 @@ def _run_folder(config: AuditConfig) -> Path:
     return out
 
 
-def _inside(out: Path, photos: str) -> bool:
-    """Whether a run folder is, or is to be made, in a folder of photos."""
+def _lies_in_photos(out: Path, photos: str) -> bool:
+    """Whether the run folder, which need not exist yet, lies in a folder of photos."""
     try:
         return os.path.isdir(photos) and out.resolve().is_relative_to(Path(photos).resolve())
     except (OSError, RuntimeError, ValueError):
-        return False  # a path that cannot be made, which is told of where it is used
+        return False  # the path is not valid; the code that opens it reports that
 
 
 def _publish(audit: Audit, out: Path, staged: Path) -> Audit:
-    """Put the record beside its pictures, and both in the place of the audit that was there."""
+    """Write the record beside its staged pictures, and move both into the run folder.
+
+    An earlier audit with another result is kept. One with the same result is replaced, and the
+    new record takes over its self-test.
+    """
     earlier, place = None, out / run_folder.RECORD
-    with contextlib.suppress(RunError):
+    with contextlib.suppress(RunError):  # no earlier audit, or one that cannot be read
         earlier = Audit.read(place)
     same = earlier is not None and earlier.same_result(audit)
     if earlier is not None and same and earlier.self_test is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniature import BANK
+from miniature import BANK, at_home
 from PIL import Image
 from tiny import Stripes, probe
 
@@ -53,7 +53,7 @@ def audited(folder: Path, photos: Any, model: Any = None, **settings: Any) -> au
 
 
 def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
-    tmp_path: Path, pairs: list[tuple[Any, int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pairs: list[tuple[Any, int]]
 ) -> None:
     run = audited(tmp_path, pairs)
     assert [c.n_images for c in run.audit.classes] == [12, 12]
@@ -68,9 +68,6 @@ def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
     (tmp_path / "mine.py").write_text(
         "from tiny import Stripes\n\ndef net():\n    return Stripes()\n"
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    sys.modules.pop("mine", None)
     settings = run.audit.settings()
     spec = settings.model_copy(
         update={
@@ -80,7 +77,8 @@ def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
             ),
         }
     )  # fmt: skip
-    named = runner.run(AuditConfig.model_validate(spec.model_dump()))
+    with at_home(tmp_path):
+        named = runner.run(AuditConfig.model_validate(spec.model_dump()))
     assert named.findings == run.audit.findings
     assert [c.accuracy for c in named.classes] == [c.accuracy for c in run.audit.classes]
     assert [c.concepts for c in named.classes] == [c.concepts for c in run.audit.classes]
