@@ -80,11 +80,14 @@ def merge(
     out: Annotated[
         Path | None, typer.Option(help="The run folder of the audit; needed for several folders.")
     ] = None,
+    trust_code: Annotated[
+        bool, typer.Option(help="Run code that comes with the model, as the shards did.")
+    ] = False,
 ) -> None:
     """Make one audit of the shards that auditor audit --shard computed."""
     from auditor.pipeline import sharding
 
-    run(sharding.merge(folders, out))
+    run(sharding.merge(folders, out, trust_code=trust_code))
 
 
 @app.command()

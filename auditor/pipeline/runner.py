@@ -10,7 +10,7 @@ from pathlib import Path
 from auditor.config import AuditConfig
 from auditor.core.storage import Work
 from auditor.errors import ConfigError, RunError
-from auditor.pipeline import run_folder
+from auditor.pipeline import model_check, run_folder
 from auditor.pipeline.engine import InProcess
 from auditor.pipeline.experimenting import experiment
 from auditor.pipeline.generating import generate
@@ -56,6 +56,7 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
     """Run all stages in their order. Each stage takes the results of earlier ones."""
     inputs = load(config, watch, given)
     engine = InProcess(inputs.worker, Work(out / "work"), watch)
+    model_check.check_kept(inputs.worker, engine.store)
     observed = observe(inputs, engine)
     made = generate(inputs, observed, engine)
     trust = judge(inputs, observed, made, engine)

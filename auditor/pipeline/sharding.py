@@ -6,20 +6,23 @@ kept under all that they depend on; a note beside them says what it was a share 
 have a folder each, or one together. A merge checks the notes, brings the results together and
 runs the audit, which finds every task of the shards done.
 
-What the tasks themselves depend on, the pool's activations, is computed by every shard that does
-not find them in its folder.
+The other tasks depend on the activations of the pool. So each shard computes these, unless it finds
+them in its folder.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, field_validator
 
 from auditor.config import AuditConfig
 from auditor.core.storage import (
@@ -31,7 +34,7 @@ from auditor.core.storage import (
 )
 from auditor.errors import ConfigError, RunError
 from auditor.models import hardware
-from auditor.pipeline import run_folder, runner
+from auditor.pipeline import model_check, run_folder, runner
 from auditor.pipeline.engine import InProcess, Task
 from auditor.pipeline.experimenting import drawing_tasks, transplant_task
 from auditor.pipeline.generating import planned, prototype_tasks
@@ -43,6 +46,7 @@ __all__ = ["Shard", "compute", "merge"]
 
 NOTES = "shards"  # the folder of the notes, in a run folder
 MOST_SHARDS = 100_000
+ANSWERS = 16  # classes whose logits are noted
 MOST_BYTES = 2**24  # of a note
 
 
@@ -73,11 +77,11 @@ class Shard:
         )
 
     def of(self, tasks: Sequence[Task]) -> list[Task]:
-        """Its share of tasks, of each stage as many as of the others."""
+        """Every `total`-th task, from its own number on: so it has its part of each stage."""
         return list(tasks[self.number - 1 :: self.total])
 
 
-class Note(BaseModel):
+class ShardNote(BaseModel):
     """What a shard computed, and of which audit.
 
     Attributes:
@@ -85,7 +89,8 @@ class Note(BaseModel):
         settings: all that decides the result, and the run folder.
         program: digest of the program's source.
         device: the kind of device that the model ran on.
-        inputs: digests of the model, the probe, the photos and the pool, by what they are of.
+        inputs: digests by what they are of, such as the model's weights and the photos.
+        answers: logits of a few classes for sample pictures, which the model's code decides too.
         results: the files of its tasks, below the folder `work`.
     """
 
@@ -97,20 +102,29 @@ class Note(BaseModel):
     program: str
     device: str
     inputs: dict[str, str]
-    results: tuple[str, ...]
+    answers: list[list[FiniteFloat]]
+    results: list[str]
 
-    def difference(self, other: Note) -> str | None:
-        """What is not of the same audit as another shard's, in words."""
+    @field_validator("answers")
+    @classmethod
+    def _rectangular(cls, rows: list[list[float]]) -> list[list[float]]:
+        if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
+            raise ValueError("one row of logits for each picture is needed")
+        return rows
+
+    def difference(self, other: ShardNote) -> str | None:
+        """What tells it from a shard of the same audit, in words; `None` if nothing does."""
         for what, own, others in (
-            ("the settings", self._result(), other._result()),
-            ("the version of the program", self.program, other.program),
-            ("how many shards there are", self.shards, other.shards),
-            ("the kind of device", self.device, other.device),
-            *((f"the {of}", own, other.inputs.get(of)) for of, own in self.inputs.items()),
+            ("settings", self._result(), other._result()),
+            ("version of the program", self.program, other.program),
+            ("number of shards", self.shards, other.shards),
+            ("kind of device", self.device, other.device),
+            *((of, own, other.inputs.get(of)) for of, own in self.inputs.items()),
         ):
             if own != others:
                 return what
-        return None
+        own, others = torch.tensor(self.answers), torch.tensor(other.answers)
+        return None if model_check.same_answers(own, others) else "code of the model"
 
     def _result(self) -> AuditConfig:
         """The settings that decide a result."""
@@ -136,22 +150,34 @@ def compute(config: AuditConfig, shard: Shard, *, progress: Progress | None = No
     watch = Watch(progress or Silent())
     inputs = load(config, watch)
     engine = InProcess(inputs.worker, Work(out / "work"), watch)
-    tasks = shard.of(_tasks(inputs, engine))
-    for _ in engine.map("shard", tasks):
+    answers = model_check.check_kept(inputs.worker, engine.store)
+    needed, divided = _tasks(inputs, engine)
+    own = shard.of(divided)
+    for _ in engine.map("shard", own):
         pass
-    note = _note(inputs, config, shard, [engine.path(task) for task in tasks], out / "work")
+    results = [engine.path(task) for task in (*needed, *own)]
+    note = ShardNote(
+        shard=shard.number,
+        shards=shard.total,
+        settings=config,
+        program=digest_package(),
+        device=inputs.worker.device.type,
+        inputs=_inputs(inputs),
+        answers=answers[:, :ANSWERS].tolist(),
+        results=[path.relative_to(engine.store.folder).as_posix() for path in results],
+    )
     place = out / NOTES / f"{shard.number}-of-{shard.total}.json"
     write_atomically(place, note.model_dump_json(indent=1).encode())
     return place
 
 
-def _tasks(inputs: Inputs, engine: InProcess) -> list[Task]:
-    """All tasks of an audit that depend on no other's result but the pool's activations."""
+def _tasks(inputs: Inputs, engine: InProcess) -> tuple[Sequence[Task], Sequence[Task]]:
+    """The tasks that every shard computes, which are done by now, and those that are divided."""
     worker = inputs.worker
     pooled, generic = observe_pool(inputs, engine)
     plan = planned(inputs, pooled, generic, engine)
     others = () if inputs.pool is inputs.images else ("pool",)
-    return [
+    return photo_tasks(worker, "pool", generic), [
         *photo_tasks(worker, "images", images_on_path(inputs)),
         *encoding_tasks(worker, "images", *others),
         *prototype_tasks(plan, worker, batch=inputs.config.prototypes.batch),
@@ -160,48 +186,53 @@ def _tasks(inputs: Inputs, engine: InProcess) -> list[Task]:
     ]
 
 
-def _note(
-    inputs: Inputs, config: AuditConfig, shard: Shard, results: Sequence[Path], work: Path
-) -> Note:
-    return Note(
-        shard=shard.number,
-        shards=shard.total,
-        settings=config,
-        program=digest_package(),
-        device=inputs.worker.device.type,
-        inputs={
-            "model": inputs.classifier.digest,
-            "probe": inputs.probe.digest,
-            "concepts": inputs.bank.digest,
-            "photos": inputs.images.digest,
-            "pool": inputs.pool.digest,
-        },
-        results=tuple(path.relative_to(work).as_posix() for path in results),
-    )
+def _inputs(inputs: Inputs) -> dict[str, str]:
+    return {
+        "model": inputs.classifier.digest,
+        "probe": inputs.probe.digest,
+        "concepts": inputs.bank.digest,
+        "photos": inputs.images.digest,
+        "pool": inputs.pool.digest,
+    }
 
 
-def merge(folders: Sequence[Path], out: Path | None = None) -> AuditConfig:
+def merge(
+    folders: Sequence[Path], out: Path | None = None, *, trust_code: bool = False
+) -> AuditConfig:
     """Bring the results of all shards into one run folder.
 
     Args:
         folders: the run folders of the shards.
         out: the run folder of the audit; by default the one folder, where there is one.
+        trust_code: whether the settings in the notes may let code of the model or the probe run.
 
     Returns:
         the settings of the audit, which finds the shards' tasks done.
 
     Raises:
         RunError: a shard is missing, damaged or of another audit, or the program is another.
+        ConfigError: no run folder is named, or code would run that is not trusted.
     """
     if out is None and len(folders) != 1:
         raise ConfigError("Several folders are merged; name the run folder with --out.")
     out = folders[0] if out is None else out
     found = [(place, _read(place)) for folder in folders for place in _places(folder)]
     first = _checked(found)
+    if _trusting(first.settings) and not trust_code:
+        raise ConfigError(
+            "The shards were computed with --trust-code; give it to the merge too if you trust the "
+            "code that comes with the model."
+        )
     run_folder.claim(out)
     for place, note in found:
         _gather(place.parents[1] / "work", out / "work", note)
     return first.settings.model_copy(update={"out": str(out)})
+
+
+def _trusting(config: AuditConfig) -> bool:
+    """Whether settings let code run that comes with a model or the probe."""
+    models = (config.model, config.second_model)
+    return config.trust_code or any(model is not None and model.trust_code for model in models)
 
 
 def _places(folder: Path) -> list[Path]:
@@ -211,22 +242,22 @@ def _places(folder: Path) -> list[Path]:
     return places
 
 
-def _read(place: Path) -> Note:
+def _read(place: Path) -> ShardNote:
     try:
-        return Note.model_validate_json(read_text(place, limit=MOST_BYTES))
+        return ShardNote.model_validate_json(read_text(place, limit=MOST_BYTES))
     except (OSError, UnicodeDecodeError, ValidationError):
         raise RunError(f"{place} is no note of a shard; compute that shard again.") from None
 
 
-def _checked(found: Sequence[tuple[Path, Note]]) -> Note:
+def _checked(found: Sequence[tuple[Path, ShardNote]]) -> ShardNote:
     """The first note, once all are of one audit, of this program, and none is missing."""
     first_place, first = found[0]
     for place, note in found:
         what = first.difference(note)
         if what is not None:
             raise RunError(
-                f"{place} and {first_place} are shards of different audits: {what} differs; merge "
-                "shards of one audit."
+                f"{place} and {first_place} are not of one audit, for they differ in: {what}. "
+                "Remove the one that does not belong to it."
             )
     if first.program != digest_package():
         raise RunError(
@@ -249,22 +280,25 @@ def _checked(found: Sequence[tuple[Path, Note]]) -> Note:
     return first
 
 
-def _gather(source: Path, target: Path, note: Note) -> None:
+def _gather(source: Path, target: Path, note: ShardNote) -> None:
     """Bring the results of a shard into the work folder of the audit."""
     for name in note.results:
         if not re.fullmatch(r"[a-z]+/[0-9a-f]{32}\.safetensors", name):
             raise RunError(f"The shard {note.shard}/{note.shards} names no result: {name[:80]!r}.")
-        own, place = source / name, target / name
-        if place.exists():
+        if os.path.lexists(target / name):
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f"{UNFINISHED}{os.getpid()}-{place.name}")
         try:
-            shutil.copyfile(own, part)
-            part.replace(place)
+            if not stat.S_ISREG((source / name).lstat().st_mode):  # a device may have no end
+                raise OSError(None, "it is no file")
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            part = (target / name).with_name(UNFINISHED + secrets.token_hex(8))
+            try:
+                shutil.copyfile(source / name, part)
+                part.replace(target / name)
+            finally:
+                part.unlink(missing_ok=True)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise RunError(
-                f"The result {own} of shard {note.shard}/{note.shards} cannot be taken over: "
-                f"{error.strerror}; compute that shard again."
+                f"The result {source / name} of shard {note.shard}/{note.shards} cannot be taken "
+                f"over: {error.strerror}; compute that shard again."
             ) from None

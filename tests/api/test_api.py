@@ -140,6 +140,43 @@ def test_yours_stays_as_it_is(tmp_path: Path, pairs: list[tuple[Any, int]]) -> N
     assert (list(sys.path), logging.root.manager.disable) == (paths, level)
 
 
+class Turned(Stripes):
+    """The weights of `Stripes` in other code, which takes the one class for the other."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).flip(1)
+
+
+def test_results_of_other_code_with_the_same_weights_are_not_taken(
+    tmp_path: Path, pairs: list[tuple[Any, int]]
+) -> None:
+    first = audited(tmp_path, pairs).audit
+    assert audited(tmp_path, pairs).audit.same_result(first)
+    with pytest.raises(ModelError, match=r"answers otherwise: its code was changed\."):
+        audited(tmp_path, pairs, Turned(), anyway=True)
+    again = audited(tmp_path, pairs, Turned(), anyway=True, out=tmp_path / "turned").audit
+    assert again.classes[0].accuracy != first.classes[0].accuracy
+
+
+def test_a_data_set_that_changes_its_pictures_is_refused(
+    tmp_path: Path, pairs: list[tuple[Any, int]]
+) -> None:
+    rng = np.random.default_rng(0)
+
+    class Augmented:
+        """A data set with random transforms, as training has them."""
+
+        def __len__(self) -> int:
+            return len(pairs)
+
+        def __getitem__(self, row: int) -> tuple[Any, int]:
+            picture, label = pairs[row]
+            return picture.rotate(float(rng.uniform(1, 80))), label
+
+    with pytest.raises(AuditorError, match="chang"):
+        audited(tmp_path, Augmented())
+
+
 def test_importing_loads_no_torch() -> None:
     code = (
         "import sys, auditor\n"

@@ -69,8 +69,7 @@ def test_shards_give_what_one_run_gives(
 
     monkeypatch.setattr(Work, "arrays", counted)
     runner.run(merged)
-    pooled = [] if together else ["photos"]  # which every shard needs, and none hands over
-    assert computed == pooled
+    assert computed == ([] if together else ["answers"])  # by which the model is known again
     assert without_times(Path(merged.out) / "audit.json") == without_times(Path("whole/audit.json"))
 
 
@@ -79,8 +78,10 @@ def test_every_shard_has_work_and_none_does_another_s(config: AuditConfig) -> No
     for folder in shards(config, together=False):
         (note,) = (folder / "shards").iterdir()
         results.append(set(json.loads(note.read_text())["results"]))
-    assert all(results)
-    assert len(set.union(*results)) == sum(map(len, results))
+    shared = set.intersection(*results)
+    assert {name.partition("/")[0] for name in shared} == {"photos"}, "of the pool"
+    assert all(own - shared for own in results)
+    assert len(set.union(*results) - shared) == sum(len(own - shared) for own in results)
 
 
 def test_only_all_shards_of_one_audit_are_merged(config: AuditConfig, project: Project) -> None:
@@ -94,14 +95,17 @@ def test_only_all_shards_of_one_audit_are_merged(config: AuditConfig, project: P
         sharding.merge([first, Path("photos")], out)
     other = settings(project, seed=5, out="other")
     sharding.compute(other, Shard(2, TOTAL))
-    with pytest.raises(RunError, match=r"shards of different audits: the settings differs"):
+    with pytest.raises(RunError, match=r"for they differ in: settings\. Remove the one"):
         sharding.merge([first, Path("other"), third], out)
     assert not out.exists()
     place = second / "shards" / "2-of-3.json"
     note = json.loads(place.read_text())
     for change, told in (
-        ({"program": "0" * 64}, "the version of the program differs"),
-        ({"inputs": note["inputs"] | {"photos": "0"}}, "the photos differs"),
+        ({"program": "0" * 64}, "differ in: version of the program"),
+        ({"inputs": note["inputs"] | {"photos": "0"}}, "differ in: photos"),
+        ({"answers": [[-x for x in row] for row in note["answers"]]}, "in: code of the model"),
+        ({"answers": []}, "is no note of a shard"),
+        ({"answers": [[1.0], [1.0, 2.0]]}, "is no note of a shard"),
         ({"results": ["../../x"]}, "names no result"),
         ({"results": ["photos/" + "0" * 32 + ".safetensors"]}, "cannot be taken over"),
         ({"extra": 1}, "is no note of a shard"),
@@ -110,6 +114,32 @@ def test_only_all_shards_of_one_audit_are_merged(config: AuditConfig, project: P
         with pytest.raises(RunError, match=told):
             sharding.merge([first, second, third], out)
         shutil.rmtree(out, ignore_errors=True)
+    place.write_text(json.dumps(note))
+    result = second / "work" / note["results"][-1]
+    result.unlink()
+    result.symlink_to("/dev/zero")
+    with pytest.raises(RunError, match="cannot be taken over: it is no file; compute that shard"):
+        sharding.merge([first, second, third], out)
+
+
+@pytest.mark.parametrize("where", ["probe", "model", "second model"])
+def test_no_code_runs_because_a_note_says_so(project: Project, where: str) -> None:
+    project.filled()
+    config = settings(project, pool=None)
+    sharding.compute(config, Shard(1, 1))
+    (place,) = Path(config.out, "shards").iterdir()
+    note = json.loads(place.read_text())
+    given = note["settings"]
+    if where == "probe":
+        given["trust_code"] = True
+    elif where == "model":
+        given["model"]["trust_code"] = True
+    else:
+        given["second_model"] = given["model"] | {"trust_code": True}
+    place.write_text(json.dumps(note))
+    with pytest.raises(ConfigError, match="were computed with --trust-code; give it to the merge"):
+        sharding.merge([Path(config.out)])
+    assert sharding.merge([Path(config.out)], trust_code=True).out == config.out
 
 
 def test_shards_of_another_version_are_refused(
