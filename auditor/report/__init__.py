@@ -14,7 +14,7 @@ from pathlib import Path
 from auditor.core.storage import write_atomically
 from auditor.errors import RunError
 from auditor.record.schema import Audit
-from auditor.report import beside, html, pages
+from auditor.report import html, page_folder, pages
 from auditor.report.pictures import Thumbnails
 from auditor.report.places import FOLDER, LIST, NOWHERE, addresses
 
@@ -47,7 +47,7 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
         _check_ours(folder / name, sign)
     many = addresses(audit) is not NOWHERE
     if many:
-        beside.check_ours(folder, SIGNS["report.html"])
+        page_folder.check_ours(folder, SIGNS["report.html"])
     record = source.read_bytes()
     written = _write_html(folder, audit, record, many=many)
     if pdf:
@@ -68,10 +68,10 @@ def _write_html(folder: Path, audit: Audit, record: bytes, *, many: bool) -> lis
 
     page = html.render(audit, Thumbnails(folder))
     if many:
-        beside.publish(folder, page, pages.render(audit, folder), check)
+        page_folder.publish(folder, page, pages.render(audit, folder), check)
         return [report, folder / FOLDER / LIST]
     check()
-    beside.remove(folder, SIGNS["report.html"])
+    page_folder.remove(folder, SIGNS["report.html"])
     write_atomically(report, page, like=source)
     return [report]
 

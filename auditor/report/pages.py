@@ -50,7 +50,7 @@ def render(audit: Audit, folder: Path) -> Iterator[tuple[str, bytes]]:
     ordered, names = ranked(audit), Names(audit)
     limits = replace(HTML, cards=len(audit.findings), concepts=max(
         (len(c.concepts) for c in ordered), default=0))  # fmt: skip
-    beside = addresses(audit, above="")
+    beside = addresses(audit, within=True)
     maker = PageMaker(audit, names, cards(audit, names, limits, beside), limits, beside)
     whole = _file(audit, f"All {count(len(ordered), 'audited class', 'audited classes')}")
     up = ("../report.html", "The report")

@@ -46,12 +46,12 @@ class Places:
 NOWHERE = Places({}, "", "")
 
 
-def addresses(audit: Audit, *, above: str = f"{FOLDER}/", linked: bool = True) -> Places:
+def addresses(audit: Audit, *, within: bool = False, linked: bool = True) -> Places:
     """Where the classes of an audit have their pages.
 
     Args:
         audit: the record.
-        above: what stands before a file's name: nothing within the folder.
+        within: whether they are seen from a file in the folder, not from `report.html`.
         linked: whether the medium can link to other files; a PDF cannot, and only tells.
     """
     if len(audit.classes) <= HTML.class_pages and len(audit.findings) <= HTML.cards:
@@ -62,6 +62,7 @@ def addresses(audit: Audit, *, above: str = f"{FOLDER}/", linked: bool = True) -
     )
     if not linked:
         return Places({}, "", told)
+    above = "" if within else f"{FOLDER}/"
     files = {c.index: above + file_name(place // PER_FILE) for place, c in enumerate(ranked(audit))}
     return Places(files, above + LIST, told)
 
