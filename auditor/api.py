@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["AuditRun", "audit", "load"]
 
 RECORD = "audit.json"
-SHOWN = 10  # findings in a notebook
+SHOWN = 10  # findings that a notebook shows at most
+FINDING_COLUMNS = (
+    "id", "class_index", "class", "concept", "category", "grade", "basis", "effect", "low",
+    "high", "unit", "n", "q",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,18 +40,19 @@ class AuditRun:
     """A finished audit.
 
     Attributes:
-        audit: its record, the content of `audit.json`.
-        folder: the run folder, with the pictures.
+        audit: the record, which is the content of `audit.json`.
+        folder: the run folder. It holds the record, the tables and the pictures.
     """
 
     audit: Audit
     folder: Path
 
     def findings(self) -> pd.DataFrame:
-        """One row for each finding, the best founded first.
+        """One row for each finding, the one with the strongest evidence first.
 
         Columns: id, class_index, class, concept, category, grade, basis (the test that the grade
-        rests on), and of that test: effect with low and high, its unit, n, and q.
+        rests on), and what that test gave: effect, low and high (the ends of its 95 % interval),
+        unit, n (number of photos) and q.
         """
         names = {c.index: c.name for c in self.audit.classes}
         rows = []
@@ -73,12 +78,12 @@ class AuditRun:
         return _frame(rows, FINDING_COLUMNS)
 
     def scores(self) -> pd.DataFrame:
-        """One row for each class and concept, best first in each class.
+        """One row for each class and concept. Within a class, the highest score is first.
 
         Columns: class_index, class, and those of `auditor.record.tables.SCORES`.
 
         Raises:
-            RunError: `scores.parquet` is not the table that the record was written with.
+            RunError: `scores.parquet` is not the file that was written with this record.
         """
         from auditor.record import tables
 
@@ -96,13 +101,13 @@ class AuditRun:
         return _frame(rows, ("class_index", "class", *list(tables.SCORES)[1:]))
 
     def tests(self) -> pd.DataFrame:
-        """One row for each photo behind a test of a finding.
+        """One row for each photo that a test of a finding used.
 
         Columns: those of `auditor.record.tables.TESTS`.
 
         Raises:
-            RunError: the record is an older one, or `tests.parquet` is not the table that it was
-                written with.
+            RunError: the record comes from an older version, which wrote no such table, or
+                `tests.parquet` is not the file that was written with this record.
         """
         from auditor.record import tables
 
@@ -112,6 +117,8 @@ class AuditRun:
 
     def report(self, *, pdf: bool = True) -> list[Path]:
         """Write `report.html` and, unless `pdf` is false, `report.pdf` into the run folder.
+
+        For many classes or findings, the folder `report` has a page for each class.
 
         Raises:
             RunError: a file cannot be written, or the PDF cannot be made.
@@ -127,17 +134,11 @@ class AuditRun:
         return render(self.audit, self.folder, most=SHOWN)
 
 
-FINDING_COLUMNS = (
-    "id", "class_index", "class", "concept", "category", "grade", "basis", "effect", "low",
-    "high", "unit", "n", "q",
-)  # fmt: skip
-
-
 def load(folder: str | os.PathLike[str]) -> AuditRun:
-    """A finished audit from its run folder.
+    """Read a finished audit from its run folder.
 
     Raises:
-        RunError: there is none, or it cannot be read.
+        RunError: the folder holds no audit, or the audit cannot be read.
     """
     place = Path(folder)
     return AuditRun(Audit.read(place / RECORD), place)
@@ -155,41 +156,43 @@ def audit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> AuditRun:
-    """Audit a classifier, and leave the record with its pictures in a run folder.
+    """Audit a classifier, and write the record and its pictures to a run folder.
 
-    The audited network is copied: yours stays as it is, and so do random numbers, import paths and
-    logging of the process.
+    The audit works on a copy of the network, so yours does not change. The random numbers, import
+    paths and logging of the process do not change either.
 
     Args:
-        model: a specification, such as `torchvision:resnet18`; a network, which gives logits of
-            shape (n, K) for images of shape (n, 3, H, W), with `size`, `mean` and `std` among the
-            settings and its `class_names`; or a `Classifier`.
-        images: what the command line takes, a data set of torchvision, or a sequence of pairs of a
-            picture and a label (see `auditor.images.sources.objects`).
-        pool: other photos that concepts are learned from, likewise, without labels.
-        probe: the CLIP probe.
-        concepts: a file of concepts in place of the built-in bank.
+        model: one of three things. A specification, such as `torchvision:resnet18`. Or a network
+            that gives logits of shape (n, K) for images of shape (n, 3, H, W); it also needs
+            `class_names`, and `size`, `mean` and `std` among the settings. Or a `Classifier`.
+        images: the audited photos, with labels: a path, as on the command line; a data set of
+            torchvision; or a sequence of pairs (picture, label), as in
+            `auditor.images.sources.objects`.
+        pool: other photos, from which concepts are learned. It takes the same forms as `images`,
+            and needs no labels.
+        probe: the CLIP model that looks for concepts in photos.
+        concepts: a file of concepts, used instead of the built-in bank.
         out: the run folder.
-        class_names: of the model, where it does not say them, in the order of its outputs; or a
-            file of them.
-        progress: told of the stages, by default nobody.
-        settings: all else that the configuration knows: fields of `auditor.config.AuditConfig`, of
-            its `model` (`size`, `mean`, ...), and mappings for its other sections
+        class_names: names of the model's classes, in the order of its outputs, or a file of them.
+            Needed only where the model does not hold the names itself.
+        progress: is told of each stage; by default no progress is shown.
+        settings: any other setting: a field of `auditor.config.AuditConfig`, a field of its
+            section `model` (`size`, `mean`, ...), or a mapping for another section
             (`prototypes={"per_class": 2}`).
 
     Raises:
-        AuditorError: whatever the user can mend, in one sentence.
+        AuditorError: anything that the user can put right. The message says how, in one sentence.
     """
     from auditor.pipeline import runner
     from auditor.pipeline.inputs import Given
 
     names, file = _class_names(class_names)
-    given = Given(_given_model(model, names), _objects(images), _objects(pool))
+    given = Given(_given_model(model, names), _given_photos(images), _given_photos(pool))
     data = _settings(settings)
-    data["model"] |= {"spec": model if isinstance(model, str) else f"python:{_name(model)}"}
+    data["model"] |= {"spec": model if isinstance(model, str) else f"python:{_type_name(model)}"}
     data["model"] |= {"class_names": file}
-    data |= {"images": _said(images), "probe": probe, "out": os.fspath(out)}
-    data |= {"pool": None if pool is None else _said(pool)}
+    data |= {"images": _described(images), "probe": probe, "out": os.fspath(out)}
+    data |= {"pool": None if pool is None else _described(pool)}
     data |= {"concepts": None if concepts is None else os.fspath(concepts)}
     config = AuditConfig.load(None, data)
     return AuditRun(runner.run(config, progress=progress, given=given), Path(config.out))
@@ -198,7 +201,7 @@ def audit(
 def _class_names(
     given: Sequence[str] | str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...] | None, str | None]:
-    """The names, or the file that holds them."""
+    """The class names where they are given, else `None`; and the file of them, else `None`."""
     if given is None:
         return None, None
     if isinstance(given, str | os.PathLike):
@@ -207,7 +210,7 @@ def _class_names(
 
 
 def _given_model(model: Any, names: tuple[str, ...] | None) -> Any:
-    """The model where it is at hand; `None` where it is named."""
+    """The model, if it is given as a Python object; `None` if it is given by name."""
     if isinstance(model, str):
         if names is not None:
             raise ConfigError("class_names is a list, which needs a network; give a file of names.")
@@ -227,25 +230,29 @@ def _given_model(model: Any, names: tuple[str, ...] | None) -> Any:
     return GivenModel(model, names)
 
 
-def _objects(photos: Any) -> Any:
-    """The photos where they are at hand; `None` where a path names them."""
+def _given_photos(photos: Any) -> Any:
+    """The photos, if they are given as Python objects; `None` if they are given by a path."""
     return None if photos is None or isinstance(photos, str | os.PathLike) else photos
 
 
-def _said(photos: Any) -> str:
-    """Photos as the record names them."""
+def _described(photos: Any) -> str:
+    """What the record says of where the photos came from: their path or their type."""
     if isinstance(photos, str | os.PathLike):
         return os.fspath(photos)
     return f"{len(photos)} photos given in Python as {type(photos).__name__}"
 
 
-def _name(model: Any) -> str:
+def _type_name(model: Any) -> str:
+    """Module and class of an object, such as `torchvision.models.resnet:ResNet`."""
     kind = type(model)
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as `AuditConfig` has them: those of the model below `model`."""
+    """Settings in the form of `AuditConfig`: those of the model are moved to its section `model`.
+
+    `trust_code` is in both places.
+    """
     of_model = set(ModelConfig.model_fields) - {"spec", "class_names"}
     known = set(AuditConfig.model_fields)
     data: dict[str, Any] = {"model": {}}

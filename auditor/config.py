@@ -65,7 +65,7 @@ class ModelConfig(Section):
             that reach files, tokenizers and modelling code of a folder).
     """
 
-    spec: str
+    spec: str = Field(description="Where the model comes from, as --model.")
     arch: str | None = Field(
         default=None, description="Architecture of a weights file, such as torchvision:resnet50."
     )
@@ -114,7 +114,9 @@ class ModelConfig(Section):
     layers: tuple[str, ...] | None = Field(
         default=None, description="Layers of the activation path, separated by commas."
     )
-    trust_code: bool = False
+    trust_code: bool = Field(
+        default=False, description="Run code that comes with the model, such as pickles."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -133,17 +135,34 @@ class PrototypeConfig(Section):
         default="auto",
         description="Of prototypes: auto, natural, data-free, reference, paper or patch.",
     )
-    parameterisation: Literal["auto", "fourier", "pixel", "phase"] = "auto"
+    parameterisation: Literal["auto", "fourier", "pixel", "phase"] = Field(
+        default="auto", description="What of an image is optimised."
+    )
     per_class: int = Field(default=3, ge=1, le=64, description="Prototypes of each class.")
     steps: int = Field(
         default=256, ge=1, le=20000, description="Optimisation steps of a prototype."
     )
-    probability: Unit = 0.9
-    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
-    early: bool = False
-    diversity: Annotated[float, Field(ge=0)] = 0.0
-    patch: Annotated[float, Field(gt=0, le=1)] = 0.3
-    compile: bool = False
+    probability: Unit = Field(
+        default=0.9, description="A prototype has reached its class from this probability on."
+    )
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="Images that are optimised at once; by default what serves best."
+    )
+    early: bool = Field(
+        default=False, description="Stop early at an image that is sure of its class."
+    )
+    diversity: float = Field(
+        default=0.0, ge=0, description="Penalty on likeness between the prototypes of a class."
+    )
+    patch: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="Side of the patch over that of the image (mode patch).",
+    )
+    compile: bool = Field(
+        default=False, description="Compile the network, which pays on a GPU and for many classes."
+    )
     isolate: bool = Field(
         default=False, description="Find the region of each prototype that carries its class."
     )
@@ -152,29 +171,35 @@ class PrototypeConfig(Section):
 class StatisticsConfig(Section):
     """Levels and sizes of the statistics."""
 
-    q_level: Unit = 0.05
-    min_photos: Annotated[int, Field(ge=2)] = 5
-    permutations: Annotated[int, Field(ge=99, le=10**6)] = 9999
-    bootstrap: Annotated[int, Field(ge=99, le=10**6)] = 999
+    q_level: Unit = Field(default=0.05, description="False discovery rate of each kind of test.")
+    min_photos: int = Field(
+        default=5, ge=2, description="Photos of a class below which it is not tested."
+    )
+    permutations: int = Field(
+        default=9999, ge=99, le=10**6, description="Random concepts that scores are compared with."
+    )
+    bootstrap: int = Field(
+        default=999, ge=99, le=10**6, description="Bootstrap replicates behind an interval."
+    )
 
 
 class SelfTestConfig(Section):
-    """How many lab models the audit's settings are tried on (see `auditor.lab.selftest`).
+    """How many lab models the audit's settings are tried on (see `auditor.lab.selftest`)."""
 
-    `folder` keeps their results for other audits with these settings; by default the run folder.
-    """
-
-    planted: Annotated[int, Field(ge=0, le=1000)] = 0
-    clean: Annotated[int, Field(ge=0, le=1000)] = 0
-    folder: str | None = None
+    planted: int = Field(default=0, ge=0, le=1000, description="Lab models with planted shortcuts.")
+    clean: int = Field(default=0, ge=0, le=1000, description="Lab models without shortcuts.")
+    folder: str | None = Field(
+        default=None,
+        description="Keeps results for other audits; by default the run folder.",
+    )
 
 
 class ScopeConfig(Section):
     """The user's own words, shown in the report as such."""
 
-    title: str | None = None
-    intended_use: str | None = None
-    exclusions: str | None = None
+    title: str | None = Field(default=None, description="Of the report.")
+    intended_use: str | None = Field(default=None, description="What the model is to be used for.")
+    exclusions: str | None = Field(default=None, description="What it is not to be used for.")
 
 
 class AuditConfig(Section):
@@ -182,9 +207,7 @@ class AuditConfig(Section):
 
     `labels` says what numbers that label photos are: outputs of the model, folder ids, names, or
     places in the order of the folders' names as text ("folder-order"); "auto" asks where readings
-    differ. `trust_code` is for the probe what `ModelConfig.trust_code` is for the model. Of the
-    engine "ray", each worker takes `ray_cpus` processors and `ray_gpus` GPUs (by default one where
-    the cluster has any), and there are at most `ray_workers`, by default as many as fit.
+    differ. `trust_code` is for the probe what `ModelConfig.trust_code` is for the model.
     """
 
     model: ModelConfig = Field(
@@ -225,28 +248,46 @@ class AuditConfig(Section):
         default=False,
         description="Run code that comes with the model or the probe, such as pickles.",
     )
-    expected: dict[str, tuple[str, ...]] = {}
+    expected: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="By class, concepts that it may rely on: no findings.",
+    )
     out: str = Field(default="audit", description="The run folder.")
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
     engine: Literal["process", "ray"] = Field(
-        default="process", description="process, or ray: the work is shared out to a Ray cluster."
+        default="process",
+        description="process, or ray: tasks are computed by workers of a Ray cluster.",
     )
     ray_address: str | None = Field(
         default=None, description="HOST:PORT or auto; by default RAY_ADDRESS, else a local Ray."
     )
-    ray_workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    ray_cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
-    ray_gpus: Annotated[float, Field(ge=0, le=64)] | None = None
+    ray_workers: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Most workers; by default as many as fit when the run begins."
+    )
+    ray_cpus: float = Field(default=1.0, gt=0, le=1024, description="Processors of each worker.")
+    ray_gpus: Annotated[float, Field(ge=0, le=64)] | None = Field(
+        default=None, description="GPUs of each worker; by default 1 where the cluster has any."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Decides every random number.")
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    prototypes: PrototypeConfig = PrototypeConfig()
-    statistics: StatisticsConfig = StatisticsConfig()
-    scope: ScopeConfig = ScopeConfig()
+    batch: int = Field(
+        default=32, ge=1, le=4096, description="Photos that run through the model at once."
+    )
+    prototypes: PrototypeConfig = Field(
+        default=PrototypeConfig(), description="How prototypes are made."
+    )
+    statistics: StatisticsConfig = Field(
+        default=StatisticsConfig(), description="Levels and sizes of the statistics."
+    )
+    scope: ScopeConfig = Field(
+        default=ScopeConfig(), description="The user's own words for the report."
+    )
     self_test: SelfTestConfig = Field(
         default=SelfTestConfig(),
         description="Try the settings on so many planted, and as many clean, lab models.",
     )
-    planted: str | None = None
+    planted: str | None = Field(
+        default=None, description="A file of the shortcuts that are known to be in the model."
+    )
     pdf: Literal["auto", "no"] = Field(default="auto", description="Write the PDF too.")
 
     @staticmethod

@@ -56,10 +56,38 @@ def audit(
     config: Annotated[
         Path | None, typer.Argument(help="A TOML or YAML file; options go over it.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Compute a share, such as 3/8, for auditor merge."),
+    ] = None,
     **given: Any,
 ) -> None:
     """Audit a classifier: writes audit.json, report.html and report.pdf."""
-    run(AuditConfig.load(config, overrides(given)))
+    settings = AuditConfig.load(config, overrides(given))
+    if shard is None:
+        run(settings)
+        return
+    from auditor.models import hardware
+    from auditor.pipeline import sharding
+
+    hardware.keep_freed_memory()
+    print(sharding.compute(settings, sharding.Shard.parse(shard), progress=Bars()))
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="The run folders of all shards.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder of the audit; needed for several folders.")
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option(help="Run code that comes with the model, as the shards did.")
+    ] = False,
+) -> None:
+    """Make one audit of the shards that auditor audit --shard computed."""
+    from auditor.pipeline import sharding
+
+    run(sharding.merge(folders, out, trust_code=trust_code))
 
 
 @app.command()

@@ -45,6 +45,7 @@ STAGES = {
     "surroundings": "Transplanting surroundings",
     "findings": "Testing candidates on photos",
     "pictures": "Writing pictures of evidence",
+    "shard": "Computing a share of the tasks",
     "train": "Training a lab classifier",
     "scenes": "Drawing its scenes",
 }

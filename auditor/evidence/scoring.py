@@ -1,25 +1,35 @@
-"""Naming: which concepts of the bank a class relies on, by several channels and against a null.
+"""Scores of concepts: how strongly each class relies on each concept, by several channels.
 
-The bridge (docs/method.md): the CLIP probe is only ever shown photos, where it is at home; the
-photos that it scores highest for a concept give a direction in the *audited model's* feature space,
-and the prototype's own activations are projected on it. Beside it stand
+Each concept has a direction in the *audited model's* feature space (docs/method.md, section 3). For
+a concept that is named by a text, it comes from photos: the mean of the pool photos that the CLIP
+probe scores highest for the text, less the mean of the rest. The probe is shown only photos for
+this, and never prototypes, because photos are what it was trained on.
 
-- `head`: the class's weights on the concept's direction,
-- `textcav`: the prototype on the direction that a linear map from the probe's space gives the text
-  (after TextCAV, arXiv 2408.08652),
-- `association`: the class's logit on photos that show the concept, less the logit on the rest; for
-  drawn concepts the class's log-odds on the same photos with and without it,
-- `prevalence`: how much more photos of the class show the concept, to the probe's eye, than photos
-  of other classes do: what a class does not come with, it can hardly have learned to rely on,
-- `direct`: the probe on the prototype itself, close to useless, shown and given no weight.
+A channel is one line of evidence about a class and a concept:
 
-A class's photos show the class itself, and much that only its object explains ("road" on cars). So
-pool photos that may show a class take no part in what is said of it (`kept`).
+- `bridge`: the class's prototypes, projected on the concept's direction.
+- `head`: the class's weights in the model's last layer, projected on the direction.
+- `association`: the mean logit of the class on photos that show the concept, less that on the rest.
+  For a drawn concept: the change of the class's log-odds when it is drawn on photos.
+- `prevalence`: how much more the photos of the class show the concept than photos of other classes
+  do, in the probe's view. A model can hardly learn to rely on what its class's photos do not show.
+- `textcav`: the prototypes, projected on a direction that a linear map makes from the text alone
+  (after TextCAV, arXiv 2408.08652). Shown, but without weight.
+- `direct`: how well the probe finds the concept in the prototypes themselves. Shown, but without
+  weight.
 
-Null: random visual concepts. A random mixture of the bank's and the built-in texts is scored and
-turned into a direction as a named concept is, and runs through every channel. It answers "is this
-concept nearer to the class than concepts at large are?", which shuffled photo labels do not: any
-coherent set of photos projects farther than a random set.
+A class's photos also show the class itself, and with it much that only its object explains ("road"
+on photos of cars). So pool photos that may show a class are left out of what is said of that class
+(`kept`).
+
+The null distribution comes from random visual concepts. A random mixture of the texts of the bank
+and the built-in texts gets a direction and goes through every channel, exactly as a named concept
+does. So a score answers: "is this concept nearer to the class than concepts in general are?"
+Shuffled labels of photos would not answer this, because any set of photos that are alike projects
+farther than a random set does.
+
+In shapes, C is the number of audited classes, m of concepts, R of random concepts, n of photos, d
+of features and e of numbers in a vector of the probe.
 """
 
 from __future__ import annotations
@@ -50,8 +60,8 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 
-# the text's map is mostly noise with a weak probe, and the probe is not at home on
-# prototypes: both are shown and given no weight
+# Two channels have no weight. With a weak probe the map behind `textcav` is mostly noise. `direct`
+# asks the probe about prototypes, which are unlike the photos that it was trained on.
 WEIGHTS: Mapping[str, float] = {
     "bridge": 1.0,
     "head": 1.0,
@@ -60,10 +70,10 @@ WEIGHTS: Mapping[str, float] = {
     "textcav": 0.0,
     "direct": 0.0,
 }
-TOP_SHARE = 0.04  # at most this share of the pool, its best photos, make a direction
-LEAST_KEPT = 1 / 3  # of the pool; where a class would take more of it away, nothing is left out
-BLOCK = 1000  # concepts whose scores are in memory at once
-MIN_CLASSES = 8  # with fewer classes the mean over classes says nothing
+TOP_SHARE = 0.04  # a direction is made from at most this share of the pool's photos
+LEAST_KEPT = 1 / 3  # share of the pool that must be left; else no photos of the class are left out
+BLOCK = 1000  # concepts that are scored on the photos at once, to save memory
+MIN_CLASSES = 8  # with fewer classes, the mean over classes is not a useful centre
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,13 @@ class Directions:
     """Directions of m concepts in the audited model's standardised feature space.
 
     Attributes:
-        vectors: float array of shape (m, d), unit rows; NaN where a concept was not tested.
-        textual: float array of shape (m, d), unit rows by the linear map from texts.
-        shift: float array of shape (m, C): change of each audited class's centred logit.
-        texts: float array of shape (m, e), the probe's unit text rows.
+        vectors: float array of shape (m, d), unit vectors from photos; NaN where a concept was not
+            tested.
+        textual: float array of shape (m, d), unit vectors by the linear map from texts.
+        shift: float array of shape (m, C), the channel `association` before it is standardised:
+            by how much the concept changes the centred logit of each audited class, or for a
+            drawn concept its log-odds.
+        texts: float array of shape (m, e), the probe's unit vectors of the texts.
     """
 
     vectors: Floats
@@ -93,10 +106,15 @@ class Naming:
     """Scores of C classes and m concepts.
 
     Attributes:
-        channels: name -> float array of shape (C, m), in standard deviations of the null.
-        score: float array of shape (C, m), the weighted mean of the channels, in the same unit.
-        p, q: float arrays of shape (C, m); NaN where not tested.
-        p_model: likewise p, without the channel that looks at the class's photos alone.
+        channels: channel name -> float array of shape (C, m), in standard deviations of the null.
+        score: float array of shape (C, m), the weighted mean of the channels, in standard
+            deviations of its own null.
+        p: float array of shape (C, m), p-values in (0, 1]; NaN where a concept was not tested.
+        q: likewise, corrected over all pairs (Benjamini and Hochberg, 1995).
+        p_model: likewise p, without the channel `prevalence`, which looks at photos of the class
+            and not at the model.
+        null: float array of shape (C, R), scores of the random concepts.
+        threshold: the lowest score that would have a q below the level; infinite if none could.
     """
 
     channels: Mapping[str, Floats]
@@ -104,12 +122,13 @@ class Naming:
     p: Floats
     q: Floats
     p_model: Floats
-    null: Floats  # (C, R), scores of the random concepts
-    threshold: float  # the least score that could have had q below the level; inf if none could
-    _prototypes: Floats  # (C, d), centred where channels are
-    _weights: Floats
-    _scales: Mapping[str, tuple[Floats, Floats]]  # centre and deviation of the null, each (C, 1)
-    _scale: Floats  # (C, 1), of the combined score
+    null: Floats
+    threshold: float
+    # for `rescored`:
+    _prototypes: Floats  # (C, d), as the channel `bridge` used them
+    _weights: Floats  # (C, d), as the channel `head` used them
+    _channel_scales: Mapping[str, tuple[Floats, Floats]]  # mean and deviation of nulls, each (C, 1)
+    _score_scale: Floats  # (C, 1), what the weighted mean of the channels was divided by
 
     def rescored(
         self,
@@ -119,17 +138,20 @@ class Naming:
         prototypes: Floats,
         rng: np.random.Generator,
     ) -> Floats:
-        """Replicates of a combined score for replicates of a concept's direction.
+        """Bootstrap replicates of one score, float array of shape (replicates,).
 
-        The null, the other classes and the channels that need other photos stay as they are.
+        Only the channels `bridge` and `head` are computed again. The other channels, the null and
+        the other classes stay as they are.
 
         Args:
-            row, column: of the class and the concept.
-            vectors: float array of shape (replicates, d), unit rows.
-            prototypes: float array of shape (seeds, d), standardised; they are resampled.
-            rng: source of the resampling.
+            row, column: of the class and the concept in `score`.
+            vectors: float array of shape (replicates, d), unit vectors: the resampled directions.
+            prototypes: float array of shape (seeds, d), standardised features of the class's
+                prototypes; they are resampled here.
+            rng: random numbers for that.
         """
         n = len(prototypes)
+        # each row of draws holds the weights of a resampled mean, with sum 1
         draws = rng.multinomial(n, np.full(n, 1 / n), size=len(vectors)) / n
         drawn = draws @ (prototypes - prototypes.mean(0)) + self._prototypes[row]
         values = {
@@ -138,26 +160,31 @@ class Naming:
         }
         replicated: dict[str, Floats] = {}
         for key, channel in self.channels.items():
-            centre, deviation = self._scales[key]
+            centre, deviation = self._channel_scales[key]
             replicated[key] = (
                 (values[key] - centre[row, 0]) / deviation[row, 0]
                 if key in values
                 else np.full(len(vectors), channel[row, column])
             )
-        return np.asarray(_combined(replicated) / self._scale[row, 0])
+        return np.asarray(_combined(replicated) / self._score_scale[row, 0])
 
 
 def kept(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pool photos that speak for a class: those that may not show it, if enough are left.
+    """The pool photos that take part in what is said of a class, bool array of shape (n,).
+
+    These are all photos that `own` does not mark. If they are less than `LEAST_KEPT` of the pool,
+    all photos take part.
 
     Args:
-        own: bool array of shape (n,), photos that may show the class.
+        own: bool array of shape (n,), the photos that may show the class.
     """
     return ~own if (~own).mean() >= LEAST_KEPT else np.ones_like(own)
 
 
 def n_photos(shown: int, pool: int) -> int:
-    """How many of the best photos make a direction: those that show the concept, within bounds.
+    """How many of a pool's photos make a direction, given how many of them show the concept.
+
+    All of those, but at least one, at most `TOP_SHARE` of the pool, and never the whole pool.
 
     >>> n_photos(shown=30, pool=400), n_photos(shown=3, pool=400)
     (16, 3)
@@ -166,7 +193,11 @@ def n_photos(shown: int, pool: int) -> int:
 
 
 def mixtures(rows: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Random visual concepts: mixtures of concepts' unit rows, unit rows of shape (n, e)."""
+    """Random visual concepts: n random mixtures of texts, as unit vectors of shape (n, e).
+
+    A mixture lies in a random direction from the mean text, as far from it as texts are on average.
+    `rows` has the probe's unit vectors of the texts, of shape (texts, e).
+    """
     centre = rows.mean(0)
     mixed = rng.normal(size=(n, len(rows))) @ (rows - centre)
     typical = np.linalg.norm(rows - centre, axis=1).mean()
@@ -188,9 +219,10 @@ def named(
     Args:
         features: float array of shape (n, d), standardised features of the pool.
         logits: float array of shape (n, C), centred logits of the audited classes.
-        photos: float array of shape (n, e), the probe's unit rows of the pool.
-        texts: float array of shape (m, e), unit rows.
-        counts: int array of shape (m,), how many of the best photos to take; 0 = not tested.
+        photos: float array of shape (n, e), the probe's unit vectors of the pool.
+        texts: float array of shape (m, e), the probe's unit vectors of the texts.
+        counts: int array of shape (m,), how many of the photos with the highest score make each
+            direction; 0 for a concept that is not tested.
         textual: float array of shape (m, d), from `textual`.
         kept: bool array of shape (n,), the photos that take part; by default all.
     """
@@ -199,17 +231,19 @@ def named(
     n = len(photos)
     counts = np.minimum(counts, n - 1)
     both = np.concatenate([features, logits], axis=1)
-    chosen: list[NDArray[np.int64]] = []
+    chosen: list[NDArray[np.int64]] = []  # by concept, positions of the photos it scores highest
     for start in range(0, len(texts), BLOCK):
         scores = texts[start : start + BLOCK] @ photos.T
         for row, count in zip(scores, counts[start : start + BLOCK], strict=True):
             chosen.append(np.argpartition(row, -count)[-count:] if count else np.zeros(0, np.int64))
     edges = np.cumsum([0, *counts])
-    sets = sparse.csr_array(
+    # 1 where a concept's direction takes a photo, of shape (m, n)
+    membership = sparse.csr_array(
         (np.ones(edges[-1], both.dtype), np.concatenate(chosen), edges), shape=(len(texts), n)
     )
-    taken = sets @ both
+    taken = membership @ both
     inside = np.maximum(counts, 1)[:, None]
+    # the mean of the photos that were taken, less the mean of the rest
     difference = taken / inside - (both.sum(0) - taken) / (n - counts)[:, None]
     difference[counts == 0] = np.nan
     width = features.shape[1]
@@ -217,15 +251,16 @@ def named(
 
 
 def textual(texts: Floats, textcav: Floats) -> Floats:
-    """Directions that a map gives texts, unit rows of shape (m, d); `textcav` from `text_map`."""
+    """Directions of texts (m, e) by the map of `text_map` (e, d): unit vectors, shape (m, d)."""
     return unit_rows((texts - texts.mean(0)) @ textcav)
 
 
 def text_map(photos: Floats, features: Floats) -> Floats:
-    """Ridge regression from the probe's space to standardised features, of shape (e, d).
+    """A linear map (e, d) from the probe's space to standardised features, by ridge regression.
 
-    The penalty is a tenth of the mean eigenvalue of the covariance: the map is to be smooth in
-    directions in which the pool hardly varies.
+    It is fitted on the pool: `photos` (n, e) are the probe's unit vectors, `features` has shape
+    (n, d). The penalty, a tenth of the mean eigenvalue of the photos' scatter matrix, keeps the map
+    small in directions in which the pool hardly varies.
     """
     centred = photos - photos.mean(0)
     gram = centred.T @ centred
@@ -244,35 +279,39 @@ def name(
 ) -> Naming:
     """Score every class and concept and test all pairs at once.
 
-    Each channel is centred over the audited classes (from eight classes on) and divided by its
-    standard deviation over the null concepts; the combined score is the mean of the weighted
-    channels that a concept has, rescaled to the null. p counts null scores of all classes.
+    A channel other than `prevalence` is first centred over the audited classes, if there are at
+    least `MIN_CLASSES`. Then the mean of the random concepts is taken off, and what is left is
+    divided by their standard deviation. The score is the weighted mean of the channels that a
+    concept has, divided by the standard deviation of the same mean over the random concepts. p
+    compares a score with the random concepts' scores of all classes together.
 
     Args:
-        directions: by a class's row, those of the m concepts and those of R random concepts, made
-            in the same way.
-        prototypes: float array of shape (C, d), mean standardised features of the prototypes.
-        weights: float array of shape (C, d), weights on standardised features.
-        prototype_photos: float array of shape (C, e), the probe's mean row of the prototypes.
+        directions: takes the row of a class, and gives the directions of the m concepts and those
+            of the R random concepts, which were made in the same way.
+        prototypes: float array of shape (C, d), mean standardised features of each class's
+            prototypes.
+        weights: float array of shape (C, d), the head's weights on standardised features.
+        prototype_photos: float array of shape (C, e), the probe's mean vector of each class's
+            prototypes.
         prevalent: how much more photos of each class show the m concepts and the R random ones,
             float arrays of shape (C, m) and (C, R).
-        q_level: for the threshold: the score that a pair needs for q below this level, given how
-            many other pairs have it.
+        q_level: the level of q, from which the threshold follows, given how many pairs are below
+            the level.
     """
     centred = len(prototypes) >= MIN_CLASSES
 
-    def beside_others(rows: Floats) -> Floats:
+    def less_mean_class(rows: Floats) -> Floats:
         return rows - rows.mean(0) if centred else rows
 
-    prototypes, weights = beside_others(prototypes), beside_others(weights)
-    prototype_photos = beside_others(prototype_photos)
+    prototypes, weights = less_mean_class(prototypes), less_mean_class(weights)
+    prototype_photos = less_mean_class(prototype_photos)
 
     def channels_of(row: int, made: Directions, seen: Floats) -> dict[str, Floats]:
         return {
             "bridge": made.vectors @ prototypes[row],
             "textcav": made.textual @ prototypes[row],
             "head": made.vectors @ weights[row],
-            "association": beside_others(made.shift.T)[row],
+            "association": less_mean_class(made.shift.T)[row],
             "prevalence": seen,
             "direct": made.texts @ prototype_photos[row],
         }
@@ -297,8 +336,9 @@ def name(
     *_, p_model = _against_null(model, nulls)
     null_all = null_score.ravel()
     q = benjamini_hochberg(p)
+    # the largest p that the correction accepts: level * number of pairs below it / number tested
     allowed = q_level * (max(1, int((q < q_level).sum())) / max(1, int(np.isfinite(p).sum())))
-    resolved = allowed * (null_all.size + 1) >= 1  # else even the least p is not low enough
+    resolved = allowed * (null_all.size + 1) >= 1  # else even the smallest possible p is too large
     threshold = float(np.quantile(null_all, max(0.0, 1 - allowed))) if resolved else np.inf
     return Naming(
         channels, score, p, q, p_model, null_score, threshold, prototypes, weights, scales, scale
@@ -306,36 +346,44 @@ def name(
 
 
 def scale_of(null: Floats) -> tuple[Floats, Floats]:
-    """Centre and deviation of each class's null, of shape (C, R), by which scores are told."""
+    """Mean and standard deviation, each of shape (C, 1), of each class's null of shape (C, R).
+
+    A null that does not vary gets the deviation 1.
+    """
     deviation = null.std(1, keepdims=True)
-    return null.mean(1, keepdims=True), np.where(_flat(null, deviation), 1.0, deviation)
+    return null.mean(1, keepdims=True), np.where(_constant(null, deviation), 1.0, deviation)
 
 
-def _flat(null: Floats, deviation: Floats) -> NDArray[np.bool_]:
-    """Which rows of a null vary by rounding alone, given their deviations of shape (C, 1)."""
+def _constant(null: Floats, deviation: Floats) -> NDArray[np.bool_]:
+    """Which rows of a null (C, R) vary by rounding errors alone, given their deviations (C, 1)."""
     return np.asarray(deviation <= 1e-9 * np.abs(null).max(1, keepdims=True))
 
 
 def _against_null(
     channels: Mapping[str, Floats], nulls: Mapping[str, Floats]
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Combined score of these channels, that of the null, their common scale, and p."""
+    """Combine channels and compare the scores with those of the random concepts.
+
+    Returns:
+        The scores (C, m), the scores of the random concepts (C, R), what both were divided by
+        (C, 1), and the p-values (C, m), NaN where a concept was not tested.
+    """
     score = _combined(channels)
     null_score = _combined({key: nulls[key] for key in channels})
     scale = null_score.std(1, keepdims=True)
-    scale[_flat(null_score, scale)] = (
-        np.inf
-    )  # a null without spread is evidence of nothing: scores 0, p 1
+    # with a null that does not vary nothing can be said: an infinite scale makes scores 0 and p 1
+    scale[_constant(null_score, scale)] = np.inf
     score, null_score = score / scale, null_score / scale
     p = empirical_p(np.nan_to_num(score), null_score.ravel())
     return score, null_score, scale, np.where(np.isfinite(score), p, np.nan)
 
 
 def _combined(channels: Mapping[str, Floats]) -> Floats:
-    """Weighted mean of the channels that a class has; NaN where a concept was not tested."""
+    """Weighted mean of the channels that are not NaN; NaN where a concept was not tested."""
     total = np.zeros_like(channels["bridge"])
     weight = np.zeros_like(total)
     for key, values in channels.items():
         total += WEIGHTS[key] * np.nan_to_num(values)
         weight += WEIGHTS[key] * np.isfinite(values)
+    # the bridge is NaN just where there is no direction; 1e-12 avoids a division by 0 there
     return np.where(np.isfinite(channels["bridge"]), total / np.maximum(weight, 1e-12), np.nan)

@@ -1,4 +1,11 @@
-"""Tests of candidates on photos, each corrected over all that were tested in the same way."""
+"""Tests of candidates on photos (docs/method.md, section 6).
+
+A candidate is a pair of class and concept that may be a finding. Four tests are made where the
+photos allow: association, prevalence, surroundings and insertion. The p-values of each test are
+corrected for multiple testing, apart from those of the other tests.
+
+In shapes, C is the number of audited classes, m of concepts and n of photos.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +37,25 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating]
-Key = tuple[int, int]
+Key = tuple[int, int]  # row of a class and column of a concept
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Labelled photos as the association test sees them.
+    """Labelled photos, for the tests of association and prevalence.
 
     Attributes:
-        labels: int array of shape (n,).
-        log_odds: float array of shape (n, C), of each audited class.
-        shown: bool array of shape (n, m), the concepts that each shows by the probe.
-        sight: how much each photo shows a concept's column, a drawn one by what it changes, float
-            array of shape (n,).
-        fit: how much each photo fits the text of a concept's column, likewise.
-        margin: float array of shape (m,), by how much it must exceed another to show more of it.
-        representative: whether they are like those that the model learned from, so that what a
-            class's photos do not show was hardly learned.
+        labels: int array of shape (n,), class indices.
+        log_odds: float array of shape (n, C), the model's log-odds of each audited class.
+        shown: bool array of shape (n, m), which concepts each photo shows, in the probe's view.
+        sight: takes the column of a concept, and gives how much each photo shows it, in the
+            probe's view: float array of shape (n,), without a fixed range. A concept with a drawing
+            is recognised by what the drawing changes, any other one by its text.
+        fit: likewise, but by the text for every concept.
+        margin: float array of shape (m,). One photo shows more of a concept than another only if
+            its `sight` is greater by more than this.
+        representative: whether the photos are like those that the model learned from. Only then
+            does it count against a concept that the class's photos do not show it.
     """
 
     labels: NDArray[np.int64]
@@ -63,9 +72,9 @@ class Drawn:
     """Photos that concepts were drawn on.
 
     Attributes:
-        insertions: by drawing, what it does to the model's answers.
-        labels: int array of shape (k,), classes of the photos; the model's own prediction where no
-            label is known.
+        insertions: name of a drawing -> what it does to the model's answers on k photos.
+        labels: int array of shape (k,), class indices of these photos; without labels, the classes
+            that the model predicts.
     """
 
     insertions: Mapping[str, Insertions]
@@ -74,13 +83,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Donors:
-    """Pool photos whose surroundings were put around photos of other classes.
+    """Pool photos whose surroundings were put around the middles of audited photos.
 
     Attributes:
-        around: what they did, for n photos.
-        shown: bool array of shape (n, m), the concepts that each shows by the probe.
-        own: bool array of shape (n, C), the audited classes that each may show itself.
-        labels: int array of shape (n,), or `None` where their classes are not known.
+        around: the log-odds that the surroundings of n photos led to.
+        shown: bool array of shape (n, m), which concepts each photo shows, in the probe's view.
+        own: bool array of shape (n, C), which audited classes each photo may itself show.
+        labels: int array of shape (n,), class indices, or `None` if they are not known.
     """
 
     around: Surroundings
@@ -100,12 +109,13 @@ class Observations:
 
 @dataclass(frozen=True)
 class Levels:
-    """Levels and sizes of tests.
+    """Settings of the tests.
 
     Attributes:
-        q: of the false discovery rate (Benjamini and Hochberg, 1995).
-        min_photos: fewer on either side give no test.
-        replicates: of the bootstrap.
+        q: level of the false discovery rate (Benjamini and Hochberg, 1995), in (0, 1).
+        min_photos: number of photos that a test needs; with fewer it is not made. Each test says
+            which photos count.
+        replicates: number of bootstrap replicates.
         seed: of the bootstrap.
     """
 
@@ -117,9 +127,22 @@ class Levels:
 
 @dataclass(frozen=True)
 class Tests:
-    """Results of tests by row and column; a pair that could not be tested is not in them."""
+    """Results of each test, by row of the class and column of the concept.
 
-    __test__ = False  # no test of this program
+    A pair that could not be tested is left out.
+
+    Attributes:
+        association: differences of the class's log-odds between photos of other classes that show
+            the concept and those that do not.
+        prevalence: areas under the ROC curve, in [0, 1]: how well the concept tells photos of the
+            class from others.
+        surroundings: differences of the class's log-odds between surroundings that show the
+            concept and those that do not.
+        effect: effects of drawing the concept, from the test of insertion.
+        effect_q: their q-values.
+    """
+
+    __test__ = False  # tells pytest that this class holds no unit tests
 
     association: Mapping[Key, Association]
     prevalence: Mapping[Key, Association]
@@ -137,15 +160,15 @@ def run(
     seen: Observations,
     levels: Levels,
 ) -> Tests:
-    """Put every candidate to every test that it can be put to.
+    """Make every test of every candidate that the photos allow.
 
     Args:
         candidates: from `screening.screen`.
         listed: the concepts, by column.
-        classes: the audited classes, by row.
-        possible: bool array of shape (C, m), pairs that could be a finding.
+        classes: the indices of the audited classes, by row.
+        possible: bool array of shape (C, m), the pairs that could be a finding.
         seen: the photos.
-        levels: of the tests.
+        levels: settings of the tests.
     """
     associations: dict[Key, tuple[Estimate, float]] = {}
     prevalences: dict[Key, tuple[Estimate, float]] = {}
@@ -162,19 +185,20 @@ def run(
         )
         if found is not None:
             associations[row, j] = found
-        told = _prevalence(photos, j, index, levels.min_photos)
-        if told is not None:
-            prevalences[row, j] = told
+        area = _prevalence(photos, j, index, levels.min_photos)
+        if area is not None:
+            prevalences[row, j] = area
         effect = _effect(seen.drawn, listed[j].drawing, index, levels)
         if effect is not None:
             effects[row, j] = effect
+    # concepts that can stand around an object: all but those that are added to a finished photo
     natural = np.array([concept.drawing is None or sketched(concept) for concept in listed])
     keys = [candidate.key for candidate in candidates]
     q = benjamini_hochberg(np.array([effect.p for effect in effects.values()]))
     return Tests(
         association=corrected(associations),
         prevalence=corrected(prevalences),
-        surroundings=_transplanted(seen.donors, possible & natural, keys, levels.min_photos),
+        surroundings=_surroundings(seen.donors, possible & natural, keys, levels.min_photos),
         effect=effects,
         effect_q=dict(zip(effects, map(float, q), strict=True)),
     )
@@ -191,12 +215,16 @@ def associate(
     """Difference of a class's log-odds between photos of other classes with and without a concept.
 
     Args:
-        log_odds: float array of shape (n,), of the class, per photo.
-        shown: bool array of shape (n,), photos that show the concept.
-        labels: int array of shape (n,), true classes; the comparison is made within each.
+        log_odds: float array of shape (n,), the model's log-odds of the class for each photo.
+        shown: bool array of shape (n,), the photos that show the concept.
+        labels: int array of shape (n,), true classes. Photos are compared only with photos of the
+            same class.
         class_index: photos of this class are left out.
-        min_photos: fewer photos with the concept, of classes that have some without it, give no
-            test.
+        min_photos: number of photos with the concept that the test needs. Those in classes where
+            every photo shows it do not count.
+
+    Returns:
+        The difference and its p-value, or `None` if there are too few photos.
     """
     others = labels != class_index
     found = stratified_difference(log_odds[others], shown[others], labels[others])
@@ -206,7 +234,12 @@ def associate(
 def _prevalence(
     photos: Photos, column: int, index: int, min_photos: int
 ) -> tuple[Estimate, float] | None:
-    """How well a concept's showing tells photos of the class from others."""
+    """How well a concept tells photos of the class from other photos, in the probe's view.
+
+    Returns:
+        The area under the ROC curve and its p-value. `None` if there are fewer than `min_photos`
+        photos of the class, or of others, or if the photos are not representative.
+    """
     own = photos.labels == index
     if not photos.representative or min(own.sum(), (~own).sum()) < min_photos:
         return None
@@ -215,7 +248,7 @@ def _prevalence(
 
 
 def _effect(drawn: Drawn, drawing: str | None, index: int, levels: Levels) -> Effect | None:
-    """What drawing the concept on photos of other classes does to the class."""
+    """The effect of drawing a concept on photos of other classes; `None` if it cannot be tested."""
     others = drawn.labels != index
     if drawing is None or others.sum() < levels.min_photos:
         return None
@@ -225,7 +258,7 @@ def _effect(drawn: Drawn, drawing: str | None, index: int, levels: Levels) -> Ef
 
 
 def corrected(found: Mapping[Key, tuple[Estimate, float]]) -> dict[Key, Association]:
-    """Benjamini-Hochberg over all that were tested."""
+    """Add q-values to estimates and p-values, corrected over all of them (Benjamini-Hochberg)."""
     q = benjamini_hochberg(np.array([p for _, p in found.values()]))
     return {
         key: Association(*result, float(value))
@@ -233,21 +266,23 @@ def corrected(found: Mapping[Key, tuple[Estimate, float]]) -> dict[Key, Associat
     }
 
 
-def _transplanted(
+def _surroundings(
     donors: Donors,
     possible: NDArray[np.bool_],
     candidates: Sequence[Key],
     min_photos: int,
 ) -> dict[Key, Association]:
-    """The test of surroundings for the candidates, corrected over all pairs that could be one.
+    """The test of surroundings for the candidates.
 
-    The photos helped to choose the candidates, so the correction is over every pair.
+    The same pool photos helped to choose the candidates. So all possible pairs are tested, not only
+    the candidates, and the p-values are corrected over all of them.
     """
     p = surroundings.p_values(
         donors.around, donors.shown, donors.own, donors.labels, min_photos=min_photos
     )
     p[~possible] = np.nan
     q = benjamini_hochberg(p)
+    # photos are compared within their class; without labels, all are one class
     strata = np.zeros(len(donors.shown), np.int64) if donors.labels is None else donors.labels
     found = {}
     for row, j in candidates:

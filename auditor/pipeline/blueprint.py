@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from auditor.concepts import probes
 from auditor.config import AuditConfig
@@ -20,9 +21,9 @@ from auditor.core.storage import digest_package
 from auditor.errors import ConfigError
 from auditor.images.image_set import ImageSet
 from auditor.models.activations import Layers
-from auditor.pipeline import model_check
 from auditor.pipeline.engine import Worker
 from auditor.pipeline.inputs import Given, Inputs, load_classifier
+from auditor.pipeline.model_check import same_answers, sample_answers, sampled, settled
 
 __all__ = ["Blueprint", "blueprint"]
 
@@ -39,6 +40,7 @@ class Blueprint:
         shortcuts: the same of its classifier.
         folder: the run's working folder, which relative paths start from.
         keys: what the run's model and probe are, see `Worker.model_key`.
+        answers: logits of the run's model for sample pictures, which its code decides too.
         program: SHA-256 of the program.
     """
 
@@ -49,6 +51,7 @@ class Blueprint:
     shortcuts: bool
     folder: str
     keys: list[Any]
+    answers: Tensor
     program: str
 
     def build(self) -> Worker:
@@ -66,14 +69,15 @@ class Blueprint:
             )
         device = torch.device(self.config.device)
         classifier = load_classifier(self.config, self.model, device)
-        few = model_check.sampled(self.photos["images"])
-        classifier = model_check.settled(classifier, few, stated=self.config.model.output)
+        few = sampled(self.photos["images"])
+        classifier = settled(classifier, few, stated=self.config.model.output)
         classifier = replace(classifier, shortcuts=self.shortcuts)
         probe = probes.load(self.config.probe, device=device, trust_code=self.config.trust_code)
         worker = Worker(
             classifier, self.layers, probe, self.photos, self.config.batch, self.config.seed
         )
-        if self.keys != _keys(worker):
+        same = self.keys == _keys(worker)
+        if not same or not same_answers(sample_answers(worker), self.answers):
             raise ConfigError(
                 f"{_here()} has another model or probe under the same name; give all machines the "
                 "same files."
@@ -94,6 +98,7 @@ def blueprint(inputs: Inputs, given: Given | None, *, device_type: str) -> Bluep
         shortcuts=worker.classifier.shortcuts,
         folder=os.getcwd(),
         keys=_keys(worker),
+        answers=sample_answers(inputs.worker),
         program=digest_package(),
     )
 

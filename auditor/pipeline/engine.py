@@ -1,9 +1,12 @@
-"""Engines: they compute tasks, each once, and keep what was computed.
+"""Engines: they compute the tasks of a stage and store the results on disk.
 
-A stage is divided into tasks. A task is a small value that can be pickled; it says what its result
-depends on (its key) and computes it, with the model, the probe and the photos that a `Worker`
-holds. So the same tasks can be computed in this process, or in others that load a worker of their
-own. All that an engine offers is `map`.
+A stage of the audit is divided into tasks. A task is a small object that can be pickled. It says
+what its result depends on (its key), and it computes the result with the model, the probe and the
+photos of a `Worker`. An engine computes each task once; when the same task comes again, also in a
+later run, the engine reads the stored result.
+
+A task does not hold the model or the photos. So it can be computed in this process, or in another
+one that has loaded its own worker. Stages hand their tasks to the method `map` of an engine.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -32,17 +36,18 @@ __all__ = ["Engine", "InProcess", "Shapes", "Task", "Worker", "joined", "lineage
 
 @dataclass(frozen=True)
 class Worker:
-    """What tasks are computed with.
+    """The model, probe and photos that tasks need.
 
     Attributes:
-        classifier, layers: the audited model.
-        probe: the CLIP probe.
-        photos: by the name of the source: "images", "pool", and "concept NAME" for each concept of
-            the bank that example photos show.
+        classifier: the audited model.
+        layers: where its activations are read.
+        probe: the CLIP model that looks for concepts in photos.
+        photos: sets of photos by the name of their source: "images" (the audited photos), "pool",
+            and "concept NAME" for each concept that the user gave example photos of.
         batch: images per forward pass.
         seed: of the audit.
-        device_type: of the device that tasks are computed on, where that is another machine's;
-            empty for the model's own.
+        device_type: the kind of device that tasks are computed on, where another machine computes
+            them; empty where that is the device of this model.
     """
 
     classifier: Classifier
@@ -56,7 +61,7 @@ class Worker:
 
     @functools.cached_property
     def model_key(self) -> list[Any]:
-        """What every observation of this model depends on."""
+        """The part of a task's key that stands for the model, its input and its device."""
         return [
             self.classifier.digest,
             self.classifier.output,
@@ -68,16 +73,24 @@ class Worker:
 
     @property
     def input_key(self) -> list[str]:
-        """How photos are made inputs."""
+        """The part of a task's key that stands for how photos are turned into model inputs."""
         return [str(value) for value in dataclasses.astuple(self.classifier.preprocess)]
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device of the model's parameters."""
         return next(iter(self.classifier.net.parameters())).device
 
     def inputs(self, source: str, rows: Sequence[int]) -> Tensor:
-        """Photos as the model's inputs, float tensor of shape (n, 3, H, W) in [0, 1]."""
+        """Photos in the size of the model's input, before its normalisation.
+
+        Args:
+            source: name of the set of photos.
+            rows: positions of the n photos in that set.
+
+        Returns:
+            Float tensor of shape (n, 3, H, W) in [0, 1].
+        """
 
         def made() -> Tensor:
             photos = self.photos[source].subset(rows)
@@ -87,7 +100,13 @@ class Worker:
         return self.remembered("inputs", (source, tuple(rows)), made)
 
     def remembered(self, kind: str, what: object, make: Callable[[], Tensor]) -> Tensor:
-        """What was made last of a kind, if it is this: many tasks in a row need the same."""
+        """A cache that keeps the last tensor of each kind: many tasks in a row need the same one.
+
+        Args:
+            kind: name of the kind of tensor.
+            what: says which tensor of this kind is wanted; compared with `==`.
+            make: called to make it, where the last one of this kind was another.
+        """
         if self._last.get(kind, (None,))[0] != what:
             self._last[kind] = what, make()
         return self._last[kind][1]
@@ -95,12 +114,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Whether arrays can be a task's result: by name the kind of numbers and the first lengths."""
+    """A check that stored arrays can be the result of a task.
+
+    Attributes:
+        wanted: for each array's name, the letter of its NumPy kind ("f" float, "i" and "u" integer,
+            "b" bool) and the lengths of its first axes. Further axes may have any length.
+    """
 
     wanted: Mapping[str, tuple[str | int, ...]]
 
     def __call__(self, arrays: Arrays) -> bool:
-        """Whether they are."""
+        """Whether these are the names, kinds and lengths, and all floats are finite."""
         return arrays.keys() == self.wanted.keys() and all(
             (values.dtype.kind, *values.shape)[: len(self.wanted[name])] == self.wanted[name]
             and (values.dtype.kind != "f" or bool(np.isfinite(values).all()))
@@ -112,10 +136,11 @@ class Task(Protocol):
     """One part of a stage, which can be pickled and computed anywhere.
 
     Attributes:
-        stage: whose part it is, which is also where its result is kept.
-        version: of the code that computes it; raised where its results change.
-        after: the tasks whose results it depends on: it is computed again where their version
-            changes.
+        stage: name of the kind of task, and of the folder that its results are stored in.
+        version: version of the code that computes it. Raise it when a change of code changes
+            results, so that stored results of the old code are not used.
+        after: the kinds of task that give what this one starts from. When their version changes,
+            this task is computed again too.
     """
 
     stage: ClassVar[str]
@@ -124,48 +149,53 @@ class Task(Protocol):
 
     @property
     def size(self) -> int:
-        """Its steps, as progress counts them."""
+        """Number of steps, as progress counts them."""
         ...
 
     def key(self, worker: Worker) -> list[Any]:
-        """What the result depends on beside the code, in plain values."""
+        """What the result depends on besides the code, as values that JSON can hold."""
         ...
 
     def shapes(self, worker: Worker) -> Shapes:
-        """What the result must look like."""
+        """The names, kinds and lengths that the arrays of the result must have."""
         ...
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
-        """The result, as arrays by name; `step` is told of the steps done."""
+        """Compute the result: arrays by name. `step` is called with the number of steps done."""
         ...
 
 
 class Engine(Protocol):
-    """Computes tasks."""
+    """Computes tasks and stores their results."""
+
+    @property
+    def worker(self) -> Worker:
+        """The model, probe and photos of this process, which the keys of tasks are made of."""
+        ...
 
     @property
     def watch(self) -> Watch:
-        """Told of the stages."""
+        """Is told of the stages and their progress."""
         ...
 
     @property
     def store(self) -> Work:
-        """Where results are kept."""
+        """The folder that results are stored in."""
         ...
 
     @property
     def device(self) -> str:
-        """What tasks are computed on, in words."""
+        """The device that tasks are computed on, in words."""
         ...
 
     def map(self, stage: str, tasks: Sequence[Task]) -> Iterator[Arrays]:
-        """The results of tasks, in their order, as one stage of the progress."""
+        """Give the result of each task, in order, while progress shows them as one stage."""
         ...
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """The engine that computes in this process, one task after the other."""
+    """The engine that computes tasks in this process, one after the other."""
 
     worker: Worker
     store: Work
@@ -177,7 +207,7 @@ class InProcess:
         return hardware.describe(self.worker.device)
 
     def map(self, stage: str, tasks: Sequence[Task]) -> Iterator[Arrays]:
-        """The results of tasks, in their order; those that were kept are read."""
+        """Give the result of each task, in order. A stored result is read, not computed."""
         with self.watch.stage(stage, sum(task.size for task in tasks)) as step:
             done = 0
             for task in tasks:
@@ -185,20 +215,29 @@ class InProcess:
                 done += task.size
                 step(done)
 
+    def path(self, task: Task) -> Path:
+        """The file of a task's result."""
+        return self.store.path(task.stage, self._key(task))
+
+    def _key(self, task: Task) -> list[Any]:
+        """Everything that a result depends on: versions of the code, and the task's own key."""
+        return [lineage(type(task)), task.key(self.worker)]
+
     def _result(self, task: Task, done: int, step: Step) -> Arrays:
+        """Read or compute a result; `done` is the number of steps of the tasks before it."""
         return self.store.arrays(
             task.stage,
-            [lineage(type(task)), task.key(self.worker)],
+            self._key(task),
             lambda: task.compute(self.worker, lambda n: step(done + n)),
             fits=task.shapes(self.worker),
         )
 
 
 def lineage(kind: type[Task]) -> list[Any]:
-    """A task's version with those of the tasks that it depends on, and so on."""
+    """The version of a kind of task, with the lineage of each kind that it comes after."""
     return [kind.stage, kind.version, [lineage(earlier) for earlier in kind.after]]
 
 
 def joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Results of tasks put together along the first axis."""
+    """The results of several tasks, each array concatenated along its first axis."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

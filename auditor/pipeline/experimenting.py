@@ -12,12 +12,21 @@ from auditor.core import seeds
 from auditor.evidence.insertion import Insertions
 from auditor.evidence.surroundings import DONORS, Surroundings, choose_recipients
 from auditor.images.image_set import ImageSet
+from auditor.models.activations import Activations
 from auditor.pipeline.engine import Engine, Task, joined
 from auditor.pipeline.inputs import Inputs
 from auditor.pipeline.observing import Observed, sample
 from auditor.pipeline.tasks import DrawConcept, SeeDrawing, Transplant
 
-__all__ = ["Drawn", "Edits", "Transplanted", "experiment", "feature_scale"]
+__all__ = [
+    "Drawn",
+    "Edits",
+    "Transplanted",
+    "drawing_tasks",
+    "experiment",
+    "feature_scale",
+    "transplant_task",
+]
 
 INSERTION_PHOTOS = 64  # photos that each drawn concept is put on
 
@@ -70,34 +79,52 @@ def experiment(inputs: Inputs, observed: Observed, engine: Engine) -> Edits:
 
 def _drawn(inputs: Inputs, observed: Observed, engine: Engine) -> Drawn:
     pool, pooled = inputs.pool, observed.pool.activations
-    chosen = sample(len(pool), INSERTION_PHOTOS, seeds.stream(inputs.config.seed, "drawn on"))
-    rows = tuple(chosen.tolist())
-    scale = feature_scale(pooled.features)
-    names = [c.drawing for c in inputs.bank.concepts if c.drawing is not None]
-    tasks: list[Task] = [
-        *(DrawConcept(name, rows, scale) for name in names),
-        *(SeeDrawing(name, rows) for name in names),
-    ]
-    found = list(engine.map("drawings", tasks))
+    rows, names = _drawn_on(inputs), _drawings(inputs)
+    found = list(engine.map("drawings", drawing_tasks(inputs, pooled)))
     effects, changes = found[: len(names)], found[len(names) :]
     return Drawn(
         photos=pool.subset(rows),
-        labels=np.array(pool.labels or pooled.logits.argmax(1))[chosen],
+        labels=np.array(pool.labels or pooled.logits.argmax(1))[list(rows)],
         insertions={n: Insertions(**kept) for n, kept in zip(names, effects, strict=True)},
         changes={n: kept["change"] for n, kept in zip(names, changes, strict=True)},
     )
 
 
+def drawing_tasks(inputs: Inputs, pooled: Activations) -> list[Task]:
+    """Every drawn concept before the model, and then before the probe."""
+    rows, names = _drawn_on(inputs), _drawings(inputs)
+    scale = feature_scale(pooled.features)
+    return [
+        *(DrawConcept(name, rows, scale) for name in names),
+        *(SeeDrawing(name, rows) for name in names),
+    ]
+
+
+def _drawings(inputs: Inputs) -> list[str]:
+    return [c.drawing for c in inputs.bank.concepts if c.drawing is not None]
+
+
+def _drawn_on(inputs: Inputs) -> tuple[int, ...]:
+    """Positions in the pool of the photos that are drawn on."""
+    rng = seeds.stream(inputs.config.seed, "drawn on")
+    return tuple(sample(len(inputs.pool), INSERTION_PHOTOS, rng).tolist())
+
+
 def _transplanted(inputs: Inputs, engine: Engine) -> Transplanted:
+    task = transplant_task(inputs)
+    found = joined(list(engine.map("surroundings", [task])))
+    return Transplanted(Surroundings(**found), np.array(task.donors), np.array(task.middles))
+
+
+def transplant_task(inputs: Inputs) -> Transplant:
+    """The surroundings of some photos of the pool around the middles of some audited photos."""
     seed, labels = inputs.config.seed, inputs.labels
     middles = choose_recipients(labels, seeds.stream(seed, "middles"))
     donors = sample(len(inputs.pool), DONORS, seeds.stream(seed, "donors"))
-    task = Transplant(
+    return Transplant(
         tuple(middles.tolist()), tuple(labels[middles].tolist()), tuple(donors.tolist()),
         inputs.classes,
     )  # fmt: skip
-    found = joined(list(engine.map("surroundings", [task])))
-    return Transplanted(Surroundings(**found), donors, middles)
 
 
 def feature_scale(features: NDArray[np.float32]) -> NDArray[np.float32]:

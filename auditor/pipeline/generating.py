@@ -1,4 +1,4 @@
-"""The stage of generation: prototypes, and what the model and the probe see in them."""
+"""The stage of generation: makes prototypes and runs them through the model and the probe."""
 
 from __future__ import annotations
 
@@ -26,20 +26,45 @@ from auditor.prototypes.constraints import (
 from auditor.prototypes.generation import MODES, Mode, Prototypes, Recipe
 from auditor.prototypes.isolation import Regions
 
-__all__ = ["Generated", "generate", "make", "parameterisation_of", "prototype_mode"]
+__all__ = [
+    "Generated",
+    "Plan",
+    "generate",
+    "make",
+    "parameterisation_of",
+    "planned",
+    "prototype_mode",
+    "prototype_tasks",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which prototypes are made, and how.
+
+    Attributes:
+        items: a pair (class index, seed) for each prototype.
+        recipe: the mode and its settings.
+        constraints: what the images are held to.
+    """
+
+    items: Sequence[tuple[int, int]]
+    recipe: Recipe
+    constraints: Constraints
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Prototypes, and what is seen in them.
+    """The n prototypes, with what the model and the probe make of them.
 
     Attributes:
         recipe: how they were made.
         constraints: what they were held to.
-        prototypes: the images.
-        activations: of the images, in every layer.
-        rows: float array of shape (n, e), the probe's unit rows of the images.
-        regions: those that carry the class, or `None`.
+        prototypes: the images, with their classes and seeds.
+        activations: the model's activations of the images, in every layer.
+        rows: float array of shape (n, e), the probe's unit vector of each image.
+        regions: the part of each image that makes the model see the class; `None` if the setting
+            `prototypes.isolate` is off.
     """
 
     recipe: Recipe
@@ -51,24 +76,44 @@ class Generated:
 
     @property
     def owners(self) -> NDArray[np.int64]:
-        """The class of each prototype, int array of shape (n,)."""
+        """The class index of each prototype, int array of shape (n,)."""
         return np.array(self.prototypes.class_indices)
 
     def of_class(self, index: int) -> list[int]:
-        """Positions of a class's prototypes."""
+        """Positions of the prototypes of the class with this index."""
         return [int(place) for place in np.flatnonzero(self.owners == index)]
 
     def best_of(self, index: int) -> int:
-        """Position of the most probable prototype of a class."""
+        """Position of the prototype of a class that the model gives the highest probability."""
         own = self.of_class(index)
         return own[int(self.prototypes.probabilities[own].argmax())]
 
 
 def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
-    """Make prototypes of every audited class."""
+    """Make prototypes of every audited class, and observe them."""
+    plan = planned(inputs, observed.pool.activations, observed.pool.on_path, engine)
+    made = make(plan, inputs.worker, engine, batch=inputs.config.prototypes.batch)
+    with engine.watch.stage("seen prototypes"):
+        size = inputs.config.batch
+        seen = collect(inputs.classifier, inputs.layers, made.batches(size))
+        rows = [inputs.probe.encode_images(part).cpu().numpy() for part in made.batches(size)]
+    regions = _regions(made, inputs, engine) if inputs.config.prototypes.isolate else None
+    return Generated(plan.recipe, plan.constraints, made, seen, np.concatenate(rows), regions)
+
+
+def planned(
+    inputs: Inputs, pooled: Activations, generic: NDArray[np.bool_], engine: Engine
+) -> Plan:
+    """Decide which prototypes are made, and how.
+
+    Args:
+        inputs: of the audit.
+        pooled: the model's activations of the n photos of the pool.
+        generic: bool array of shape (n,), the photos of the pool that prototypes may be held to.
+        engine: its progress is told of the stage; it computes nothing here.
+    """
     config, settings = inputs.config, inputs.config.prototypes
-    generic = np.flatnonzero(observed.pool.on_path)
-    known = known_labels(inputs.images, inputs.pool, generic)
+    known = known_labels(inputs.images, inputs.pool, np.flatnonzero(generic))
     mode = prototype_mode(settings.mode, least_left(known, inputs.classes))
     recipe = Recipe(
         mode=mode,
@@ -82,43 +127,25 @@ def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
     with engine.watch.stage("constraints"):
         constraints = gather(
             mode, inputs.classifier, inputs.layers, inputs.classes, images=inputs.images,
-            pool=inputs.pool, pooled=observed.pool.activations, generic=observed.pool.on_path,
+            pool=inputs.pool, pooled=pooled, generic=generic,
             batch=config.batch, seed=config.seed,
         )  # fmt: skip
     items = [(c, config.seed + k) for c in inputs.classes for k in range(settings.per_class)]
-    made = make(items, recipe, constraints, inputs.worker, engine, batch=settings.batch)
-    with engine.watch.stage("seen prototypes"):
-        seen = collect(inputs.classifier, inputs.layers, made.batches(config.batch))
-        parts = made.batches(config.batch)
-        rows = [inputs.probe.encode_images(part).cpu().numpy() for part in parts]
-    regions = _regions(made, inputs, engine) if settings.isolate else None
-    return Generated(recipe, constraints, made, seen, np.concatenate(rows), regions)
+    return Plan(items, recipe, constraints)
 
 
-def make(
-    items: Sequence[tuple[int, int]],
-    recipe: Recipe,
-    constraints: Constraints,
-    worker: Worker,
-    engine: Engine,
-    *,
-    batch: int | None,
-) -> Prototypes:
-    """Prototypes of pairs of class and seed, the seeds of a class side by side.
+def make(plan: Plan, worker: Worker, engine: Engine, *, batch: int | None) -> Prototypes:
+    """Make the prototypes of all pairs of a plan, in the order of the plan.
 
     Args:
-        items: the pairs.
-        recipe: the mode and its settings.
-        constraints: what images are held to.
-        worker: the model.
-        engine: computes them in batches, which are kept.
-        batch: images at once, and kept together; by default what memory serves best.
+        plan: the pairs, and how they are made.
+        worker: holds the model.
+        engine: computes the tasks, and stores the images of each.
+        batch: images that are optimised at once, and stored by one task; `None` takes numbers that
+            suit the memory.
     """
-    tasks = [
-        GeneratePrototypes(part, recipe, constraints.of({c for c, _ in part}), batch)
-        for part in _batches(items, recipe, worker, batch)
-    ]
-    # they need not fit in memory together
+    items, tasks = plan.items, prototype_tasks(plan, worker, batch=batch)
+    # the images lie in a temporary file, because all together they may not fit in memory
     images = engine.store.scratch((len(items), *worker.classifier.preprocess.size, 3), np.uint8)
     parts: list[Arrays] = []
     done = 0
@@ -137,13 +164,25 @@ def make(
     )
 
 
+def prototype_tasks(plan: Plan, worker: Worker, *, batch: int | None) -> list[GeneratePrototypes]:
+    """The tasks that `make` consists of."""
+    return [
+        GeneratePrototypes(part, plan.recipe, plan.constraints.of({c for c, _ in part}), batch)
+        for part in _batches(plan.items, plan.recipe, worker, batch)
+    ]
+
+
 def _batches(
     items: Sequence[tuple[int, int]], recipe: Recipe, worker: Worker, batch: int | None
 ) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Items that are made, and kept, together."""
-    peers = len(hardware.peers(worker.device))
-    size = batch or 2 * hardware.images_at_once(worker.classifier) * peers
-    if recipe.diversity:  # the seeds of a class stay together
+    """Divide the pairs into parts, one for each task.
+
+    By default a task has twice as many images as the devices optimise at once: when an image is
+    finished, the next one takes its place.
+    """
+    devices = len(hardware.peers(worker.device))
+    size = batch or 2 * hardware.images_at_once(worker.classifier) * devices
+    if recipe.diversity:  # all seeds of a class must be in one task: round up to whole classes
         per_class = max(1, sum(item[0] == items[0][0] for item in items))
         size = -(-size // per_class) * per_class
     for start in range(0, len(items), size):
@@ -151,7 +190,7 @@ def _batches(
 
 
 def _regions(made: Prototypes, inputs: Inputs, engine: Engine) -> Regions:
-    """The regions of prototypes that carry their class."""
+    """The part of each prototype that makes the model see its class."""
     size = inputs.worker.batch
     tasks = [
         FindRegions(made.images[k : k + size], made.class_indices[k : k + size])
@@ -161,14 +200,25 @@ def _regions(made: Prototypes, inputs: Inputs, engine: Engine) -> Regions:
 
 
 def prototype_mode(wanted: str, photos: int) -> Mode:
-    """The mode of prototypes: `auto` takes photos where there are enough of them."""
+    """The mode of prototypes.
+
+    Args:
+        wanted: a mode, which is taken as it is, or `auto`: `natural` if there are enough photos,
+            else `data-free`.
+        photos: generic photos that are left for the class with the fewest of them.
+    """
     if wanted == "auto":
         return "natural" if photos >= LEAST_PHOTOS else "data-free"
     return next(mode for mode in MODES if mode == wanted)
 
 
 def parameterisation_of(wanted: str, mode: Mode) -> parameterisations.Name:
-    """The parameterisation of images: `auto` takes pixels for mode `paper`, else Fourier."""
+    """How an image is represented while it is optimised.
+
+    Args:
+        wanted: a parameterisation, or `auto`: `pixel` for the mode `paper`, else `fourier`.
+        mode: of the prototypes.
+    """
     if wanted == "auto":
         return "pixel" if mode == "paper" else "fourier"
     return next(name for name in parameterisations.NAMES if name == wanted)

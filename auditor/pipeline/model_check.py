@@ -15,22 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from auditor.config import ModelConfig
+from auditor.core.storage import Work
 from auditor.errors import ModelError, lacks_memory
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware, outputs
 from auditor.models.activations import Layers, find_layers, head_weights, pooled, recorded
 from auditor.models.loading import Classifier
+from auditor.pipeline.engine import Worker
+from auditor.prototypes.collages import collages
 from auditor.prototypes.expectations import EARLY
 from auditor.prototypes.objectives import moments
 from auditor.record.schema import Remark
 
-__all__ = ["sampled", "settled", "tried"]
+__all__ = ["check_kept", "same_answers", "sample_answers", "sampled", "settled", "tried"]
 
 PHOTOS = 6
 ALONE = 3  # of them that are also run alone
 REPEATED = 1e-3  # of the logits' spread, that two answers to the same batch may differ by
 NEIGHBOURED = 0.02  # the same for another batch: float16 or bfloat16 inside a model rounds so
 ROUNDING = 1e-5  # of the largest logit: rounding of float32
+SAMPLES = 8  # pictures whose logits are kept with the results of a model
 BFLOAT16 = 0.25  # of the spread: what prototypes may be optimised with
 
 
@@ -232,3 +236,42 @@ def _fault(classifier: Classifier, layers: Layers, images: Tensor, answers: Tens
     if not bool(away <= _allowed(answers, BFLOAT16) + 0.02 * answers.abs().max()):
         return f"gives other logits there, by up to {float(away):.3g}"
     return None
+
+
+def sample_answers(worker: Worker) -> Tensor:
+    """The model's logits of the sample pictures, float tensor of shape (SAMPLES, K).
+
+    They tell models apart that have the same weights and other code.
+    """
+    pictures = collages(SAMPLES, *worker.classifier.preprocess.size).to(worker.device)
+    with torch.inference_mode():
+        return worker.classifier.logits(pictures).float().cpu()
+
+
+def check_kept(worker: Worker, store: Work) -> Tensor:
+    """What is kept of a model still holds: it answers sample pictures as it did then.
+
+    Kept results are found by the model's weights, which changed code leaves as they are.
+
+    Returns:
+        the logits that `sample_answers` gives.
+
+    Raises:
+        ModelError: it answers otherwise.
+    """
+    answers = sample_answers(worker)
+    kept = store.arrays("answers", worker.model_key, lambda: {"logits": answers.numpy()})
+    if not same_answers(answers, torch.from_numpy(kept["logits"])):
+        raise ModelError(
+            f"{worker.classifier.name} has the weights that the results in {store.folder} were "
+            "computed with, and answers otherwise: its code was changed. Choose another --out, or "
+            "remove that folder."
+        )
+    return answers
+
+
+def same_answers(one: Tensor, other: Tensor) -> bool:
+    """Whether logits of shape (n, K) are equal, but for rounding on other machines."""
+    if one.shape != other.shape:
+        return False
+    return bool((one - other).abs().max() <= _allowed(other, NEIGHBOURED))

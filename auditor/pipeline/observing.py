@@ -21,9 +21,13 @@ __all__ = [
     "Observed",
     "Seen",
     "encode_photos",
+    "encoding_tasks",
+    "images_on_path",
     "observe",
     "observe_photos",
+    "observe_pool",
     "path_photos",
+    "photo_tasks",
     "sample",
 ]
 
@@ -68,8 +72,7 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
     Raises:
         ImagesError: the model does not recognise its photos, see `auditor.pipeline.agreement`.
     """
-    config, labels = inputs.config, inputs.labels
-    on_path = path_photos(labels, inputs.classes, seeds.stream(config.seed, "path photos"))
+    config, on_path = inputs.config, images_on_path(inputs)
     seen = observe_photos(engine, inputs.worker, "photos", "images", on_path)
     with engine.watch.stage("agreement"):
         remarks = agreement.check(
@@ -81,10 +84,7 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
             batch=config.batch,
             anyway=config.anyway,
         )
-    generic = np.zeros(len(inputs.pool), bool)
-    chosen = sample(len(generic), GENERIC_PHOTOS, seeds.stream(config.seed, "generic photos"))
-    generic[chosen] = True
-    pooled = observe_photos(engine, inputs.worker, "pool", "pool", generic)
+    pooled, generic = observe_pool(inputs, engine)
     if inputs.pool is inputs.images:
         rows = pool_rows = encode_photos(engine, inputs.worker, "probe", "images")
     else:
@@ -93,16 +93,28 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
     return Observed(Seen(seen, rows, on_path), Seen(pooled, pool_rows, generic), remarks)
 
 
+def observe_pool(inputs: Inputs, engine: Engine) -> tuple[Activations, NDArray[np.bool_]]:
+    """Activations of the pool, and which of its photos are on the path, of shape (n,)."""
+    generic = np.zeros(len(inputs.pool), bool)
+    rng = seeds.stream(inputs.config.seed, "generic photos")
+    generic[sample(len(generic), GENERIC_PHOTOS, rng)] = True
+    return observe_photos(engine, inputs.worker, "pool", "pool", generic), generic
+
+
 def observe_photos(
     engine: Engine, worker: Worker, stage: str, source: str, on_path: NDArray[np.bool_]
 ) -> Activations:
     """Activations of all photos of a source; in every layer where `on_path` says so."""
-    n = len(worker.photos[source])
-    tasks = [
-        ObservePhotos(source, rows, _positions(on_path[rows.start : rows.stop]))
-        for rows in chunks(n, worker.batch)
-    ]
+    tasks = photo_tasks(worker, source, on_path)
     return activations_of(joined(list(engine.map(stage, tasks))), worker.layers)
+
+
+def photo_tasks(worker: Worker, source: str, on_path: NDArray[np.bool_]) -> list[ObservePhotos]:
+    """What `observe_photos` is divided into."""
+    return [
+        ObservePhotos(source, rows, _positions(on_path[rows.start : rows.stop]))
+        for rows in chunks(len(worker.photos[source]), worker.batch)
+    ]
 
 
 def _positions(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -111,12 +123,23 @@ def _positions(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
 
 def encode_photos(engine: Engine, worker: Worker, stage: str, *sources: str) -> NDArray[np.float32]:
     """The probe's unit rows of all photos of some sources, one source after the other."""
-    tasks = [
+    tasks = encoding_tasks(worker, *sources)
+    return np.asarray(joined(list(engine.map(stage, tasks)))["rows"])
+
+
+def encoding_tasks(worker: Worker, *sources: str) -> list[EncodePhotos]:
+    """What `encode_photos` is divided into."""
+    return [
         EncodePhotos(source, rows)
         for source in sources
         for rows in chunks(len(worker.photos[source]), worker.batch)
     ]
-    return np.asarray(joined(list(engine.map(stage, tasks)))["rows"])
+
+
+def images_on_path(inputs: Inputs) -> NDArray[np.bool_]:
+    """Which audited photos are on the path, of shape (n,)."""
+    rng = seeds.stream(inputs.config.seed, "path photos")
+    return path_photos(inputs.labels, inputs.classes, rng)
 
 
 def path_photos(

@@ -37,7 +37,9 @@ LOCK = ".auditor.lock"
 MARK = "auditor: {}, format 1\n"
 RECORD = "audit.json"
 REPORTS = ("report.html", "report.pdf")
-PUBLISHED = (RECORD, *REPORTS, *tables.FILES.values(), "prototypes", "pictures")
+PAGES = "report"  # a folder, with these files
+PAGE = re.compile(r"classes(-\d+)?\.html")
+PUBLISHED = (RECORD, *REPORTS, PAGES, *tables.FILES.values(), "prototypes", "pictures")
 PREVIOUS = "previous"
 NEXT = ".next"  # an audit that is being put together
 CHANGE = ".change"  # a complete one, while it takes its place
@@ -48,12 +50,13 @@ WRITTEN = ("", "work/**/", "prototypes/*/", "pictures/", "images/*/", "pool/")
 EMPTY = frozenset({".DS_Store", ".gitignore", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found"})
 # What earlier versions, which left no marker, wrote: their folders, and every file.
 FOLDERS: dict[Kind, str] = {
-    "run folder": "prototypes|pictures|work|previous",
+    "run folder": "prototypes|pictures|report|work|previous",
     "example": "images|pool|audit(-.*)?",
     "self-test": "models|audits",
 }
 FILES: dict[Kind, str] = {
     "run folder": r"audit\.json|report\.(html|pdf)|\.lock|prototypes/\d+/\d+(-region)?\.png"
+    r"|report/classes(-\d+)?\.html"
     r"|pictures/[0-9a-f]{24}\.jpg|work/[a-z]+/[0-9a-f]{32}\.safetensors|work/selftest/.*"
     r"|previous/.*",
     "example": r"plan\.sha256|planted\.json|model\.safetensors|photos\.done"
@@ -178,7 +181,7 @@ def _finish(folder: Path) -> Path | None:
     kept = None
     for old in (change / PREVIOUS).glob("*"):  # one, or none where it is done or not wanted
         for name in PUBLISHED:
-            if os.path.lexists(folder / name):
+            if os.path.lexists(folder / name) and (name != PAGES or _pages(folder)):
                 os.rename(folder / name, old / name)
         kept = _unused(folder / PREVIOUS / old.name)
         os.rename(old, kept)
@@ -210,6 +213,16 @@ def _unused(path: Path) -> Path:
 def _remove_reports(folder: Path) -> None:
     for name in REPORTS:
         (folder / name).unlink(missing_ok=True)
+    for page in _pages(folder):
+        page.unlink()
+        with contextlib.suppress(OSError):  # until it is empty, and where the user's is in it
+            page.parent.rmdir()
+
+
+def _pages(folder: Path) -> list[Path]:
+    """Pages of classes; a folder or file of the user's has their folder's name at most."""
+    place = folder / PAGES
+    return [p for p in place.iterdir() if PAGE.fullmatch(p.name)] if _is_folder(place) else []
 
 
 def _tidy(folder: Path) -> None:
@@ -220,6 +233,8 @@ def _tidy(folder: Path) -> None:
         for left in folder.glob(f"{place}{UNFINISHED}*"):
             if left.is_file() and not left.is_symlink():
                 left.unlink(missing_ok=True)
+            elif not place:  # a report that was being put together
+                _remove(left)
 
 
 def _remove(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""An audit from its configuration to its record: the order of the stages."""
+"""Runs an audit: calls the stages in their order and publishes the record they lead to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from auditor.config import AuditConfig
 from auditor.core.storage import Work
 from auditor.errors import ConfigError, RunError
-from auditor.pipeline import run_folder
+from auditor.pipeline import model_check, run_folder
 from auditor.pipeline.engine import Engine, InProcess
 from auditor.pipeline.experimenting import experiment
 from auditor.pipeline.generating import generate
@@ -30,7 +30,7 @@ from auditor.record.schema import Audit
 if TYPE_CHECKING:
     from auditor.pipeline.ray_cluster import Cluster
 
-__all__ = ["run"]
+__all__ = ["run", "run_folder_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,32 +38,34 @@ logger = logging.getLogger(__name__)
 def run(
     config: AuditConfig, *, progress: Progress | None = None, given: Given | None = None
 ) -> Audit:
-    """Audit a classifier, and leave `audit.json` and its pictures in the run folder.
+    """Audit a classifier, and write `audit.json` and its pictures to the run folder.
 
-    An audit with another result that was there is kept below `previous`, with all that belongs to
-    it.
+    If the run folder already holds an audit with another result, that audit is moved to the folder
+    `previous`, with its pictures and reports.
 
     Args:
-        config: everything that decides the result.
-        progress: told of the stages, by default nobody.
-        given: a model and photos that are at hand in Python.
+        config: all settings.
+        progress: is told of each stage; by default no progress is shown.
+        given: a model and photos that are given as Python objects. They are used in place of those
+            that `config` names.
 
     Raises:
-        AuditorError: whatever the user can mend, in one sentence.
+        AuditorError: anything that the user can put right. The message says how, in one sentence.
     """
-    out = _run_folder(config)
+    out = run_folder_of(config)
     with run_folder.locked(out):
         return _audit(config, out, Watch(progress or Silent()), given)
 
 
 def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) -> Audit:
     with contextlib.ExitStack() as stack:
-        machines = stack.enter_context(_machines(config))  # what is wrong with it is told first
+        machines = stack.enter_context(_machines(config))  # an error in it is told before the work
         inputs = load(config, watch, given)
         store = Work(out / "work")
         engine: Engine = InProcess(inputs.worker, store, watch)
         if machines is not None:
             engine = stack.enter_context(machines.engine(inputs, given, store, watch))
+        model_check.check_kept(engine.worker, store)
         return _stages(inputs, out, engine)
 
 
@@ -80,6 +82,7 @@ def _machines(config: AuditConfig) -> Iterator[Cluster | None]:
 
 
 def _stages(inputs: Inputs, out: Path, engine: Engine) -> Audit:
+    """Run all stages in their order. Each stage takes the results of earlier ones."""
     observed = observe(inputs, engine)
     made = generate(inputs, observed, engine)
     trust = judge(inputs, observed, made, engine)
@@ -93,12 +96,17 @@ def _stages(inputs: Inputs, out: Path, engine: Engine) -> Audit:
         return _publish(record(stages, engine, folder), out, folder)
 
 
-def _run_folder(config: AuditConfig) -> Path:
+def run_folder_of(config: AuditConfig) -> Path:
+    """The run folder that a configuration names.
+
+    Raises:
+        ConfigError: it names none, or one inside a folder of photos.
+    """
     if not config.out.strip():
         raise ConfigError("out is empty; name the run folder with --out.")
     out = Path(config.out)
     for photos in (config.images, config.pool):
-        if photos is not None and _inside(out, photos):
+        if photos is not None and _lies_in_photos(out, photos):
             raise ConfigError(
                 f"out = {out} lies in the photos {photos}, so that its pictures would be taken for "
                 "photos; choose another --out."
@@ -106,18 +114,22 @@ def _run_folder(config: AuditConfig) -> Path:
     return out
 
 
-def _inside(out: Path, photos: str) -> bool:
-    """Whether a run folder is, or is to be made, in a folder of photos."""
+def _lies_in_photos(out: Path, photos: str) -> bool:
+    """Whether the run folder, which need not exist yet, lies in a folder of photos."""
     try:
         return os.path.isdir(photos) and out.resolve().is_relative_to(Path(photos).resolve())
     except (OSError, RuntimeError, ValueError):
-        return False  # a path that cannot be made, which is told of where it is used
+        return False  # the path is not valid; the code that opens it reports that
 
 
 def _publish(audit: Audit, out: Path, staged: Path) -> Audit:
-    """Put the record beside its pictures, and both in the place of the audit that was there."""
+    """Write the record beside its staged pictures, and move both into the run folder.
+
+    An earlier audit with another result is kept. One with the same result is replaced, and the
+    new record takes over its self-test.
+    """
     earlier, place = None, out / run_folder.RECORD
-    with contextlib.suppress(RunError):
+    with contextlib.suppress(RunError):  # no earlier audit, or one that cannot be read
         earlier = Audit.read(place)
     same = earlier is not None and earlier.same_result(audit)
     if earlier is not None and same and earlier.self_test is not None:

@@ -1,7 +1,11 @@
-"""The tasks of an audit: observations of photos, prototypes and experiments, in parts.
+"""The tasks of an audit: everything slow, divided into parts whose results are stored.
 
-Each is computed once and kept under all that it depends on, so that a run that was killed continues
-where it stopped, and one with other settings computes again only what they decide.
+An engine (`auditor.pipeline.engine`) stores each result under the task's key. So a run that was
+killed continues where it stopped, and a run with other settings computes again only what these
+settings change.
+
+In shapes, n counts photos or images of size (H, W), d the model's features, K its classes, and e
+the numbers in a vector of the probe.
 """
 
 from __future__ import annotations
@@ -40,13 +44,13 @@ __all__ = [
     "chunks",
 ]
 
-CHUNK_PHOTOS = 2048  # photos that are observed, and kept, together
-SEEN_PHOTOS = 32  # photos that the probe is shown with a drawing
-WHOLE = ("pixels", "features", "logits")  # what is kept beside the layers
+CHUNK_PHOTOS = 2048  # photos in one task of observation, and in its file
+SEEN_PHOTOS = 32  # photos that a drawing is put on to measure how the probe's vectors change
+WHOLE = ("pixels", "features", "logits")  # arrays of `Activations` that are not one per layer
 
 
 def chunks(n: int, batch: int) -> Iterator[range]:
-    """Positions of n photos in parts that are kept together; one empty part of no photos."""
+    """Divide the positions of n photos into ranges, one for each task; if n is 0, one empty one."""
     size = max(1, CHUNK_PHOTOS // batch) * batch
     for start in range(0, max(1, n), size):
         yield range(start, min(start + size, n))
@@ -54,12 +58,15 @@ def chunks(n: int, batch: int) -> Iterator[range]:
 
 @dataclass(frozen=True)
 class ObservePhotos:
-    """Activations of some photos of a source.
+    """Run some photos of a source through the model.
+
+    The result is that of `Activations`: `features` (n, d) and `logits` (n, K) of all n photos;
+    `pixels` (m, 6), `path/LAYER` and `spread/LAYER` (m, channels) of the m photos of `on_path`.
 
     Attributes:
-        source: name of the photos.
-        rows: positions of the photos.
-        on_path: positions, in `rows`, of those whose activations in every layer are kept.
+        source: name of the source of photos.
+        rows: positions of the n photos in the source.
+        on_path: positions, within `rows`, of the photos whose activations are kept in every layer.
     """
 
     source: str
@@ -71,15 +78,15 @@ class ObservePhotos:
 
     @property
     def size(self) -> int:
-        """Photos."""
+        """Number of photos."""
         return len(self.rows)
 
     def key(self, worker: Worker) -> list[Any]:
-        """The model and the photos."""
+        """It depends on the model and the photos."""
         return [*worker.model_key, self._photos(worker).digest, list(self.on_path)]
 
     def shapes(self, worker: Worker) -> Shapes:
-        """A row for each photo, and one for each on the path."""
+        """Arrays with a row for each of the n photos, or for each of the m in `on_path`."""
         n, m = len(self.rows), len(self.on_path)
         names = [f"{part}/{name}" for part in ("path", "spread") for name in worker.layers.path]
         lengths = {"features": n, "logits": n, "pixels": m, **dict.fromkeys(names, m)}
@@ -108,7 +115,7 @@ class ObservePhotos:
 
 
 def activations_of(arrays: Arrays, layers: Layers) -> Activations:
-    """What `ObservePhotos` gave."""
+    """The result of `ObservePhotos` as an `Activations` object."""
 
     def part(prefix: str) -> dict[str, NDArray[np.float32]]:
         return {name: arrays[f"{prefix}/{name}"] for name in layers.path}
@@ -118,7 +125,7 @@ def activations_of(arrays: Arrays, layers: Layers) -> Activations:
 
 @dataclass(frozen=True)
 class EncodePhotos:
-    """The probe's unit rows of some photos of a source, of shape (n, e)."""
+    """The probe's unit vectors of the photos at positions `rows` of a source, of shape (n, e)."""
 
     source: str
     rows: range
@@ -128,19 +135,19 @@ class EncodePhotos:
 
     @property
     def size(self) -> int:
-        """Photos."""
+        """Number of photos."""
         return len(self.rows)
 
     def key(self, worker: Worker) -> list[Any]:
-        """The probe and the photos."""
+        """It depends on the probe and the photos."""
         return [worker.probe.digest, worker.photos[self.source].subset(self.rows).digest]
 
     def shapes(self, worker: Worker) -> Shapes:
-        """A row for each photo."""
+        """A vector for each photo."""
         return Shapes({"rows": ("f", len(self.rows))})
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
-        """Show the photos to the probe."""
+        """Encode the photos, batch by batch."""
         rows: list[NDArray[np.float32]] = []
         photos = worker.photos[self.source].subset(self.rows)
         for batch in photos.batches(worker.probe.fit, size=worker.batch):
@@ -151,13 +158,15 @@ class EncodePhotos:
 
 @dataclass(frozen=True)
 class GeneratePrototypes:
-    """Prototypes of some pairs of class and seed.
+    """Generate the prototypes of some pairs of class and seed.
+
+    The result has the images and numbers of `auditor.prototypes.generation.Prototypes`.
 
     Attributes:
-        items: the pairs.
+        items: the n pairs (class index, seed).
         recipe: the mode and its settings.
-        constraints: what images are held to.
-        batch: images at once; by default what memory serves best.
+        constraints: what the images are held to.
+        batch: images that are optimised at once; `None` takes a number that suits the memory.
     """
 
     items: tuple[tuple[int, int], ...]
@@ -170,16 +179,16 @@ class GeneratePrototypes:
 
     @property
     def size(self) -> int:
-        """Optimisation steps of all images."""
+        """Number of optimisation steps of all images together, at most."""
         return len(self.items) * self.recipe.steps
 
     def key(self, worker: Worker) -> list[Any]:
-        """The model, the recipe and what it is held to."""
+        """It depends on the model, the recipe, the constraints and the pairs."""
         items = [list(item) for item in self.items]
         return [*worker.model_key, self.constraints.digest, items, vars(self.recipe)]
 
     def shapes(self, worker: Worker) -> Shapes:
-        """One of each for every pair."""
+        """Arrays with a row for each pair."""
         n = len(self.items)
         return Shapes(
             {
@@ -216,11 +225,13 @@ class GeneratePrototypes:
 
 @dataclass(frozen=True)
 class FindRegions:
-    """The regions of some prototypes that carry their class.
+    """Find the region of each prototype that makes the model see its class.
+
+    The result has the arrays of `auditor.prototypes.isolation.Regions`.
 
     Attributes:
-        images: uint8 array of shape (n, H, W, 3).
-        classes: the class of each.
+        images: the prototypes, uint8 array of shape (n, H, W, 3).
+        classes: the class index of each.
     """
 
     images: NDArray[np.uint8]
@@ -231,33 +242,35 @@ class FindRegions:
 
     @property
     def size(self) -> int:
-        """Prototypes."""
+        """Number of prototypes."""
         return len(self.classes)
 
     def key(self, worker: Worker) -> list[Any]:
-        """The model and the prototypes."""
+        """It depends on the model and the prototypes."""
         digest = hashlib.sha256(self.images.tobytes()).hexdigest()
         return [*worker.model_key, digest, list(self.classes)]
 
     def shapes(self, worker: Worker) -> Shapes:
-        """One of each for every prototype."""
+        """Arrays with a row for each prototype."""
         n = len(self.classes)
         numbers = dict.fromkeys(("areas", "probabilities", "controls"), ("f", n))
         return Shapes({"masks": ("b", n, *self.images.shape[1:3]), **numbers})
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
-        """Isolate the regions."""
+        """Find the regions; no steps are counted in between."""
         return vars(isolation.isolate(worker.classifier, self.images, self.classes))
 
 
 @dataclass(frozen=True)
 class DrawConcept:
-    """One drawn concept, and its control, on photos of the pool.
+    """Draw one concept, and its control, on photos of the pool and run them through the model.
+
+    The result has the arrays of `auditor.evidence.insertion.Insertions`.
 
     Attributes:
         name: of the drawing.
-        rows: positions of the photos in the pool.
-        scale: float array of shape (d,) that features are divided by.
+        rows: positions of the n photos in the pool.
+        scale: float array of shape (d,) that the features are divided by.
     """
 
     name: str
@@ -269,17 +282,18 @@ class DrawConcept:
     size: ClassVar[int] = 1
 
     def key(self, worker: Worker) -> list[Any]:
-        """The model, the drawing and the photos."""
+        """It depends on the model, the drawing, the photos, the seed and the scale."""
+        # the sum stands for the whole scale, which follows from the model and the pool
         digest = worker.photos["pool"].subset(self.rows).digest
         return [*worker.model_key, digest, self.name, worker.seed, float(self.scale.sum())]
 
     def shapes(self, worker: Worker) -> Shapes:
-        """A row for each photo: plain, with the drawing and with the control."""
+        """A row for each photo; log-probabilities plain, with the concept, with the control."""
         n = len(self.rows)
         return Shapes({"features": ("f", n), "log_probabilities": ("f", 3, n)})
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
-        """Draw it, and run the photos through the model."""
+        """Draw the concept and the control, and run the photos through the model."""
         done = insertion.insert(
             worker.classifier,
             worker.layers,
@@ -294,11 +308,11 @@ class DrawConcept:
 
 @dataclass(frozen=True)
 class SeeDrawing:
-    """What one drawn concept changes in the probe's row of a photo, on average, of shape (e,).
+    """The mean change of the probe's vector of a photo by one drawn concept, of shape (e,).
 
     Attributes:
         name: of the drawing.
-        rows: positions of the photos in the pool, of which the first are shown.
+        rows: positions of photos in the pool; the first `SEEN_PHOTOS` of them are used.
     """
 
     name: str
@@ -309,38 +323,40 @@ class SeeDrawing:
     size: ClassVar[int] = 1
 
     def key(self, worker: Worker) -> list[Any]:
-        """The probe, the drawing and the photos."""
+        """It depends on the probe, the drawing, the photos, their input size and the seed."""
         digest = worker.photos["pool"].subset(self.rows[:SEEN_PHOTOS]).digest
         return [worker.probe.digest, worker.input_key, digest, self.name, worker.seed]
 
     def shapes(self, worker: Worker) -> Shapes:
-        """One row."""
+        """One vector, of any length."""
         return Shapes({"change": ("f",)})
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
-        """Show the photos to the probe with the drawing and without it."""
+        """Encode the photos with the drawing and without it, and subtract the means."""
         rows = self.rows[:SEEN_PHOTOS]
         photos = worker.inputs("pool", rows)
-        plain = worker.remembered("encoded", rows, lambda: _encoded(worker, photos))
+        plain = worker.remembered("encoded", rows, lambda: _mean_vector(worker, photos))
         edited = insertion.drawn(self.name, photos, seed=worker.seed)
-        return {"change": (_encoded(worker, edited) - plain).numpy()}
+        return {"change": (_mean_vector(worker, edited) - plain).numpy()}
 
 
-def _encoded(worker: Worker, images: Tensor) -> Tensor:
-    """The probe's mean row of images."""
+def _mean_vector(worker: Worker, images: Tensor) -> Tensor:
+    """The mean of the probe's vectors of some images, of shape (e,)."""
     parts = torch.split(images, worker.batch)
     return torch.cat([worker.probe.encode_images(part).cpu() for part in parts]).mean(0)
 
 
 @dataclass(frozen=True)
 class Transplant:
-    """The surroundings of photos of the pool around the middles of audited photos.
+    """Put the surroundings of pool photos (donors) around the middles of audited photos.
+
+    The result is that of `auditor.evidence.surroundings.Surroundings`.
 
     Attributes:
-        middles: positions of the photos whose middles stay, in the audited photos.
-        labels: their classes.
-        donors: positions of the photos whose surroundings are used, in the pool.
-        classes: the audited classes.
+        middles: positions, among the audited photos, of those whose middles are kept.
+        labels: the class index of each of these.
+        donors: positions, in the pool, of the photos whose surroundings are used.
+        classes: the indices of the audited classes.
     """
 
     middles: tuple[int, ...]
@@ -353,11 +369,11 @@ class Transplant:
 
     @property
     def size(self) -> int:
-        """Photos of the pool."""
+        """Number of donors."""
         return len(self.donors)
 
     def key(self, worker: Worker) -> list[Any]:
-        """The model and the photos."""
+        """It depends on the model, the photos and the classes."""
         middles, donors = self._photos(worker)
         labels, classes = list(self.labels), list(self.classes)
         return [*worker.model_key, middles.digest, donors.digest, labels, classes]
@@ -367,7 +383,7 @@ class Transplant:
         return Shapes({"log_odds": ("f", len(self.donors), len(self.classes))})
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
-        """Put them together, and run them through the model."""
+        """Compose the images and run them through the model."""
         done = transplant(
             worker.classifier,
             worker.inputs("images", self.middles),

@@ -1,22 +1,22 @@
-"""Prototypes: images optimised so that the model puts them in a class.
+"""Prototypes: images that are optimised until the model puts them in a class.
 
-After Tagade and Rumbelow, "Prototype Generation" (arXiv 2309.17144). Modes (docs/prototypes.md has
-the measurements behind each):
+After Tagade and Rumbelow, "Prototype Generation" (arXiv 2309.17144). There are five modes;
+docs/prototypes.md has the measurements behind each.
 
-- `natural`: cross-entropy, with a gentle pull on the logit that goes on once the model is sure, so
-  that the class is drawn out and other networks see it too; a start from noise with the spectrum of
-  photographs; random views; and a hinge that keeps the channel statistics of the pixels and of the
-  *early* layers near what generic photos lead to expect of the class
-  (`auditor.prototypes.expectations`). What lies deeper is left to the class, so its naturalness is
-  held out by construction.
-- `data-free`: the same, with collages in place of photos and, where the model has it, what
-  batch normalisation recorded.
-- `reference`: `natural`, with sorted activations matched to photos of the class as well (VITAL,
-  arXiv 2503.22399). It copies the class's photos and can hide what is wrong with a model.
-- `paper`: the published recipe, as far as it is public: a baseline image with even class
-  probabilities, then the raw logit, a penalty on differences between pixels, and random affine
-  views.
-- `patch`: a small patch that makes the model see the class on whatever photo it is put.
+- `natural`: minimises cross-entropy. A small weight on the class's logit keeps pulling when the
+  model is already sure, so that the class becomes clear to other networks too. The image starts
+  from noise with the spectrum of photographs and is seen through random views. A hinge loss keeps
+  the statistics of its pixels and of the channels in the *early* layers near what generic photos
+  lead to expect of the class (`auditor.prototypes.expectations`). Deeper layers are not
+  constrained, so they can measure how natural the image is.
+- `data-free`: like `natural`, but without photos. Collages take their place and, where the model
+  has batch normalisation, the statistics that it has stored.
+- `reference`: like `natural`, and the sorted activations are also matched to photos of the class
+  (VITAL, arXiv 2503.22399). This copies the photos, and can hide what is wrong with a model.
+- `paper`: the published method, as far as it is public. The image starts from a baseline with equal
+  probability for all classes. The logit is maximised, under a penalty on differences between
+  neighbouring pixels, in random affine views.
+- `patch`: optimises a small patch so that the model sees the class in any photo that it is put on.
 """
 
 from __future__ import annotations
@@ -44,19 +44,23 @@ from auditor.prototypes.recipes import MODES, Mode, Recipe
 
 __all__ = ["MODES", "Mode", "Prototypes", "Recipe", "generate"]
 
+MEASURED_AT_ONCE = 32  # finished images in one forward pass that measures their probabilities
+
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes of several classes, in the order they were asked for.
+    """Prototypes of one or more classes, in the order in which they were asked for.
 
     Attributes:
-        images: uint8 array of shape (n, H, W, 3): what is saved and measured.
-        class_indices: the class of each.
-        seeds: the seed of each.
-        probabilities: float array of shape (n,): of the class, for `images`.
-        traces: float array of shape (n, points): probability on random views, every `BLOCK` steps;
-            the last value is repeated where an image needed fewer steps than the limit.
-        steps: optimisation steps of each.
+        images: uint8 array of shape (n, H, W, 3).
+        class_indices: the class index of each image.
+        seeds: the seed of each image.
+        probabilities: float array of shape (n,) in [0, 1]: the probability that the model gives
+            each image of its class.
+        traces: float array of shape (n, points) in [0, 1]: the same on random views during the
+            optimisation, as a mean over each `BLOCK` steps. The last value is repeated for images
+            that needed fewer steps than others.
+        steps: number of optimisation steps of each image.
     """
 
     images: NDArray[np.uint8]
@@ -75,7 +79,7 @@ class Prototypes:
             raise ValueError("seeds, probabilities, traces and steps must match the images")
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """The images as float tensors of shape (up to `size`, 3, H, W) in [0, 1], one by one."""
+        """The images in batches: float tensors of shape (at most `size`, 3, H, W) in [0, 1]."""
         for start in range(0, len(self.images), size):
             part = torch.from_numpy(self.images[start : start + size])
             yield part.permute(0, 3, 1, 2).float() / 255
@@ -94,28 +98,30 @@ def generate(
     devices: Sequence[torch.device] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Prototypes:
-    """Generate one prototype for each (class index, seed).
+    """Generate one prototype for each pair of class index and seed.
 
-    Parameters stay frozen: only the gradient by the images is computed. Each image has its own
-    random numbers, drawn from its class and seed, its own optimiser and its own clock, so that
-    neither its neighbours nor the batch's size decide what it becomes; what is left is the rounding
-    of the device's kernels for different batch sizes (docs/prototypes.md gives the tolerance).
-    Images that are sure of their class leave, and waiting ones take their place.
+    The model's parameters are frozen: only the gradient with respect to the images is computed.
+    Images are optimised in batches, and a finished image makes room for a waiting one. Each image
+    has its own optimiser, its own count of steps, and its own random numbers, drawn from its class
+    and seed. So its result does not depend on the other images or on the size of the batch, apart
+    from rounding errors, which differ between batch sizes (docs/prototypes.md says by how much).
 
     Args:
         classifier: the audited model.
-        layers: its layers.
+        layers: where its activations are read.
         items: pairs of class index and seed.
         recipe: the mode and its settings.
-        expectation: what images of the classes are held to, for `natural`, `data-free` and
-            `reference`; without it nothing is.
-        photos: float tensor of shape (n, 3, H, W) in [0, 1], what patches are put on.
-        references: photos of each class, likewise, for `reference`.
-        batch: images at once, by default as many as the device's memory serves best; halved where
-            it does not suffice.
-        devices: the network is copied to each, and each takes its share; by default the network's
-            own alone.
-        on_step: called with the number of image steps done.
+        expectation: what the images of the classes are held to, in the modes `natural`,
+            `data-free` and `reference`; without it, images are not constrained.
+        photos: float tensor of shape (n, 3, H, W) in [0, 1], that patches are put on. Only for the
+            mode `patch`, which needs it.
+        references: class index -> photos of the class, in the same form. Only for the mode
+            `reference`, which needs it.
+        batch: images that are optimised at once on a device; by default a number that suits its
+            memory. It is halved for as long as memory does not suffice.
+        devices: the images are divided over these, and each gets a copy of the network; by default
+            only the device that the network is on.
+        on_step: called with the number of steps done, counted over all images.
     """
     if recipe.mode == "patch" and (photos is None or not len(photos)):
         raise ValueError("patches need photos that they are put on")
@@ -126,7 +132,7 @@ def generate(
     places = list(devices or [home])
     done = Counter(on_step)
 
-    def work(device: torch.device, share: list[list[Item]]) -> dict[Item, Made]:
+    def optimise(device: torch.device, share: list[list[Item]]) -> dict[Item, Made]:
         net = (
             classifier.net if device == home and len(places) == 1 else copy.deepcopy(classifier.net)
         )
@@ -140,20 +146,20 @@ def generate(
             except RuntimeError as error:
                 if size == 1 or not lacks_memory(error):
                     raise
-            done.forget(loop)
+            done.forget(loop)  # its steps are done again, with half the batch
             size = max(1, size // 2)
 
     shares = [groups[k :: len(places)] for k in range(len(places))]
     made: dict[Item, Made] = {}
-    if len(places) == 1:  # here and not in a thread, whose memory glibc hands back at each step
-        made = work(places[0], shares[0])
+    if len(places) == 1:  # without a thread, in which glibc would give memory back at each step
+        made = optimise(places[0], shares[0])
     else:
         with ThreadPoolExecutor(len(places)) as pool:
-            for part in pool.map(work, places, shares):
+            for part in pool.map(optimise, places, shares):
                 made |= part
     ordered = [made[item] for item in items]
     images = np.stack([one.image for one in ordered])
-    points = -(-recipe.steps // BLOCK)
+    points = -(-recipe.steps // BLOCK)  # rounded up
     return Prototypes(
         images=images,
         class_indices=tuple(index for index, _ in items),
@@ -167,7 +173,10 @@ def generate(
 
 
 def _groups(items: Sequence[Item], *, together: bool) -> list[list[Item]]:
-    """Items that must be optimised side by side: the seeds of a class, or each by itself."""
+    """Divide pairs into groups that must be in one batch, and drop duplicates.
+
+    If `together`, all seeds of a class are one group; otherwise each pair is a group of its own.
+    """
     if not together:
         return [[item] for item in dict.fromkeys(items)]
     by_class: dict[int, list[Item]] = {}
@@ -180,11 +189,13 @@ def _groups(items: Sequence[Item], *, together: bool) -> list[list[Item]]:
 def _probabilities(
     classifier: Classifier, images: NDArray[np.uint8], classes: Sequence[int]
 ) -> NDArray[np.float32]:
+    """The probability that the model gives each image (n, H, W, 3) of its class, of shape (n,)."""
+    parts = -(-len(images) // MEASURED_AT_ONCE)  # rounded up
     device = next(iter(classifier.net.parameters())).device
     found = []
     for part, wanted in zip(
-        np.array_split(images, -(-len(images) // 32)),
-        np.array_split(np.array(classes), -(-len(images) // 32)),
+        np.array_split(images, parts),
+        np.array_split(np.array(classes), parts),
         strict=True,
     ):
         pixels = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 255

@@ -1,8 +1,12 @@
 """The saved audit: everything that `audit.json` holds, as frozen pydantic models.
 
-The report, and whatever compares or gates audits, reads these values and nothing else. What a
-program must tell apart is a code with its numbers (`auditor.record.codes`), never a sentence.
-Missing is `None` beside a reason, never 0 and never NaN. Nothing here needs PyTorch.
+The report is made from these values alone, and so is every comparison of audits. Where a program
+must tell cases apart, the record holds a code with its numbers (`auditor.record.codes`), and no
+sentence. A missing value is `None`, never 0 or NaN, and a reason stands beside it. This module
+works without PyTorch.
+
+The parts of an audit are defined in other modules of `auditor.record` and imported here, so that
+all of them can be imported from this one.
 """
 
 from __future__ import annotations
@@ -103,7 +107,7 @@ __all__ = [
     "json_schema",
 ]
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.0"  # major.minor; an older program can read a later minor version
 
 
 class Verdict(Record):
@@ -142,12 +146,16 @@ class Audit(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Audit:
+        """Refuse an audit whose parts contradict each other, with the first contradiction."""
         for contradiction in contradictions(self):
             raise ValueError(contradiction)
         return self
 
     def settings(self) -> AuditConfig:
-        """The settings that the audit was made with, but for those of a later version."""
+        """The settings that the audit was made with.
+
+        Settings that only a later version of the program knows are left out.
+        """
         return resolved(self.spec)
 
     def to_json(self) -> str:
@@ -157,19 +165,19 @@ class Audit(Record):
 
     def encoded(self) -> bytes:
         """The bytes of `audit.json`."""
-        # what UTF-8 cannot hold, such as a half of a surrogate pair, becomes its JSON escape
+        # UTF-8 cannot hold half a surrogate pair; "backslashreplace" writes it as a JSON escape
         return self.to_json().encode(errors="backslashreplace")
 
     def write(self, path: Path) -> None:
-        """Write the audit whole or not at all."""
+        """Write the audit to a file. If that fails, the old file stays as it was."""
         write_atomically(path, self.encoded())
 
     def same_result(self, other: Audit) -> bool:
-        """Whether two audits are equal but for times, run folder, engine, reports and self-test."""
-        return self._of_its_run() == other._of_its_run()
+        """Whether two audits are equal, apart from times, places, reports and self-test."""
+        return self._without_run_details() == other._without_run_details()
 
-    def _of_its_run(self) -> Audit:
-        """The audit without what another run of the same audit may change."""
+    def _without_run_details(self) -> Audit:
+        """The audit without what may differ when the same audit is run again."""
         times: dict[str, Any] = {"started": "", "finished": "", "seconds": {}}
         apart = PLACES | {"pdf", "self_test"}
         settings = {name: value for name, value in self.spec.items() if name not in apart}
@@ -184,17 +192,17 @@ class Audit(Record):
 
     @staticmethod
     def read(path: Path) -> Audit:
-        """Read a saved audit of this version, of an older or of a later minor one.
+        """Read a saved audit of this schema version, an older one, or a later minor one.
 
         Raises:
             RunError: the file is missing, is not JSON, or does not fit the schema.
         """
-        from auditor.record.reading import read  # which imports this module
+        from auditor.record.reading import read  # not at the top: that module imports this one
 
         return read(path)
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of `audit.json`."""
+    """The JSON Schema (draft 2020-12) of `audit.json`."""
     schema = Audit.model_json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,5 +1,6 @@
 """The report of a finished audit: HTML and PDF, from `audit.json` and the run folder's pictures.
 
+Beside the HTML of an audit with many classes or findings lies a folder with a page for each class.
 Nothing here needs the audited model, PyTorch or a network: a saved audit renders anywhere.
 """
 
@@ -13,8 +14,9 @@ from pathlib import Path
 from auditor.core.storage import write_atomically
 from auditor.errors import RunError
 from auditor.record.schema import Audit
-from auditor.report import html
+from auditor.report import html, page_folder, pages
 from auditor.report.pictures import Thumbnails
+from auditor.report.places import FOLDER, LIST, NOWHERE, addresses
 
 __all__ = ["write"]
 
@@ -29,8 +31,10 @@ SIGNS = {
 def write(folder: Path, *, pdf: bool = True) -> list[Path]:
     """Render `audit.json` of a run folder to `report.html` and `report.pdf` beside it.
 
+    Where one file has no room for all classes and findings, `report/` has a page for each class.
+
     Returns:
-        The files written, the HTML first.
+        The files written, the HTML first; of those in `report/` the list of all classes alone.
 
     Raises:
         RunError: the audit cannot be read, a file cannot be written or is no report of this
@@ -41,18 +45,35 @@ def write(folder: Path, *, pdf: bool = True) -> list[Path]:
     audit = Audit.read(source)
     for name, sign in SIGNS.items():
         _check_ours(folder / name, sign)
+    many = addresses(audit) is not NOWHERE
+    if many:
+        page_folder.check_ours(folder, SIGNS["report.html"])
     record = source.read_bytes()
-    written = [folder / "report.html"]
-    page = html.render(audit, Thumbnails(folder))
-    _check_same(source, record)
-    _remove_other(folder / "report.pdf", record)
-    write_atomically(written[0], page, like=source)
+    written = _write_html(folder, audit, record, many=many)
     if pdf:
         data = _pdf(audit, record, Thumbnails(folder, side=PRINTED))
         _check_same(source, record)
         written.append(folder / "report.pdf")
-        write_atomically(written[1], data, like=source)
+        write_atomically(written[-1], data, like=source)
     return written
+
+
+def _write_html(folder: Path, audit: Audit, record: bytes, *, many: bool) -> list[Path]:
+    """Write the HTML, and remove what is there of another audit's report."""
+    source, report = folder / "audit.json", folder / "report.html"
+
+    def check() -> None:
+        _check_same(source, record)
+        _remove_other(folder / "report.pdf", record)
+
+    page = html.render(audit, Thumbnails(folder))
+    if many:
+        page_folder.publish(folder, page, pages.render(audit, folder), check)
+        return [report, folder / FOLDER / LIST]
+    check()
+    page_folder.remove(folder, SIGNS["report.html"])
+    write_atomically(report, page, like=source)
+    return [report]
 
 
 def _check_ours(path: Path, sign: bytes) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from auditor.record.codes import FOUND, PictureKind, TestName, strength
-from auditor.record.schema import Audit, Evidence, Finding
+from auditor.record.schema import Audit, AuditedClass, Evidence, Finding
 from auditor.report import charts, notes
 from auditor.report.claims import claim
 from auditor.report.names import Names
 from auditor.report.parts import KINDS, Gallery, Limits, Shot, galleries, prototype_shot
+from auditor.report.places import Places
 from auditor.report.text import Name, estimate, name, number, probability, told
 from auditor.report.words import GRADES, TESTS, Badge
 
@@ -49,7 +50,7 @@ class EvidenceRow:
 
 @dataclass(frozen=True)
 class Card:
-    """One finding. `shown` tells whether its card is; `cover` stands for it in the summary.
+    """One finding. `link` leads to its card, if it has one; `cover` stands for it in the summary.
 
     `alike` are what the audit cannot tell from its concept, where no drawing of that concept did.
     """
@@ -62,7 +63,7 @@ class Card:
     alike: tuple[Name, ...]
     category: Name
     badge: Badge
-    shown: bool
+    link: str
     claim: str
     rows: tuple[EvidenceRow, ...]
     galleries: tuple[Gallery, ...]
@@ -76,6 +77,7 @@ class CardRow:
 
     class_name: Name
     concept: Name
+    link: str
     badge: Badge
     effect: str
     q: str
@@ -103,22 +105,26 @@ class Planted:
     others: tuple[str, ...]
 
 
-def cards(audit: Audit, names: Names, limits: Limits) -> tuple[Card, ...]:
+def cards(audit: Audit, names: Names, limits: Limits, places: Places) -> tuple[Card, ...]:
     """Cards in the audit's own order, the strongest grade first."""
+    classes = {c.index: c for c in audit.classes}
     return tuple(
-        _card(audit, finding, place, names, limits) for place, finding in enumerate(audit.findings)
+        _card(classes[finding.class_index], finding, place, names, limits, places)
+        for place, finding in enumerate(audit.findings)
     )
 
 
-def card_rows(audit: Audit, names: Names, limits: Limits) -> tuple[CardRow, ...]:
+def card_rows(audit: Audit, names: Names, limits: Limits, places: Places) -> tuple[CardRow, ...]:
     """A line for each finding that has no card."""
     rows = []
-    for finding in audit.findings[limits.cards :][: limits.listed]:
+    others = list(enumerate(audit.findings))[limits.cards :]
+    for place, finding in others[: limits.listed]:
         evidence = finding.lead
         rows.append(
             CardRow(
                 names[finding.class_index],
                 names.concept(finding.concept),
+                places.finding(finding.class_index, _anchor(place)),
                 GRADES[finding.grade],
                 "–" if evidence is None else f"{_title(evidence)} {estimate(evidence.effect)}",
                 probability(None if evidence is None else evidence.q),
@@ -167,7 +173,13 @@ def planted(audit: Audit, names: Names) -> Planted | None:
     return Planted(rows, sentence, others)
 
 
-def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limits) -> Card:
+def _anchor(place: int) -> str:
+    return f"finding-{place + 1}"
+
+
+def _card(
+    c: AuditedClass, finding: Finding, place: int, names: Names, limits: Limits, places: Places
+) -> Card:
     class_name, concept = names[finding.class_index], names.concept(finding.concept)
     groups = list(
         galleries(
@@ -179,18 +191,13 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         )
     )
     if not any(picture.kind == "prototype" for picture in finding.pictures):
-        own = [
-            prototype_shot(prototype, class_name)
-            for c in audit.classes
-            if c.index == finding.class_index
-            for prototype in c.prototypes[:3]
-        ]
+        own = [prototype_shot(prototype, class_name) for prototype in c.prototypes[:3]]
         if own:
             groups.insert(0, Gallery("Prototypes", tuple(own), ""))
     evidence = finding.lead
     drawn = evidence is not None and evidence.test == "insertion"
     return Card(
-        anchor=f"finding-{place + 1}",
+        anchor=_anchor(place),
         identifier=name(finding.id, 24).short,
         class_name=class_name,
         class_index=finding.class_index,
@@ -198,7 +205,9 @@ def _card(audit: Audit, finding: Finding, place: int, names: Names, limits: Limi
         alike=() if drawn else tuple(names.concept(other) for other in finding.alike),
         category=name(finding.category),
         badge=GRADES[finding.grade],
-        shown=place < limits.cards,
+        link=f"#{_anchor(place)}"
+        if place < limits.cards
+        else places.finding(finding.class_index, _anchor(place)),
         claim=claim(finding, class_name, concept),
         rows=tuple(_row(evidence) for evidence in finding.evidence[:MOST]),
         galleries=tuple(groups),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditor.record.schema import Audit, AuditedClass, Cluster, ConceptScore
+from auditor.record.schema import (
+    Audit,
+    AuditedClass,
+    Cluster,
+    ClusterClass,
+    ConceptScore,
+    LayerDivergence,
+)
 from auditor.report import charts, notes
 from auditor.report.cards import Card, strongest
 from auditor.report.names import Names
@@ -20,11 +28,11 @@ from auditor.report.parts import (
     showing,
     whole,
 )
-from auditor.report.ranking import ranked
+from auditor.report.places import Places, ranked
 from auditor.report.text import Name, count, estimate, name, number, probability, told
 from auditor.report.words import CHANNELS, Badge, nothing_found
 
-__all__ = ["ClassPage", "ClassRow", "class_pages"]
+__all__ = ["ClassPage", "ClassRow", "PageMaker", "class_pages"]
 
 CLUSTERS = 12  # that are listed of one class
 
@@ -82,9 +90,11 @@ class ClassPage:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One line of the table that stands for the classes without a page."""
+    """One line of a table of classes."""
 
+    rank: str
     class_name: Name
+    link: str
     divergence: str
     accuracy: str
     concept: str
@@ -93,77 +103,104 @@ class ClassRow:
 
 
 def class_pages(
-    audit: Audit, names: Names, cards: Sequence[Card], limits: Limits
+    audit: Audit, names: Names, cards: Sequence[Card], limits: Limits, places: Places
 ) -> tuple[tuple[ClassPage, ...], tuple[ClassRow, ...], str]:
     """Pages of the classes with findings and of the most divergent, and a table of the others."""
     best = strongest(audit)
     ordered = ranked(audit)
     first = sorted(ordered, key=lambda c: c.index not in best)[: limits.class_pages]
     chosen = {c.index for c in first}
-    inner = intrinsic(audit)
-    pages = tuple(
-        _page(audit, c, names, cards, inner, limits) for c in ordered if c.index in chosen
-    )
+    maker = PageMaker(audit, names, cards, limits, places)
+    pages = tuple(maker.page(c) for c in ordered if c.index in chosen)
     rest = [c for c in ordered if c.index not in chosen]
-    rows = tuple(_class_row(audit, c, names, inner) for c in rest[: limits.class_rows])
-    if not rest:
-        return pages, (), ""
+    rows = tuple(maker.row(c) for c in rest[: limits.class_rows])
     note = (
         f"{count(len(pages), 'class', 'classes')} of {len(ordered):,} in full: those with "
-        "findings, then the most divergent. "
+        "findings, then the most divergent. The others are in the table below"
     )
     left = len(rest) - len(rows)
-    note += "The others are in the table below; their full data is in the run folder."
     if left:
-        note += f" The table leaves out {left:,} more, which are in report.html and audit.json."
-    return pages, rows, note
+        note += f", which leaves out {left:,} more"
+    return pages, rows, f"{note}; {places.told or 'all are in report.html'}." if rest else ""
 
 
-def _page(
-    audit: Audit,
-    c: AuditedClass,
-    names: Names,
-    cards: Sequence[Card],
-    inner: Set[str],
-    limits: Limits,
-) -> ClassPage:
-    own = tuple(card for card in cards if card.class_index == c.index)
-    d = c.divergence
-    shots = [
-        shot for prototype in c.prototypes for shot in prototype_shots(prototype, names[c.index])
-    ]
-    concepts = _concepts(c, own, inner, names, limits)
-    found = any(card.badge.style != "not-tested" for card in own)
-    return ClassPage(
-        index=c.index,
-        class_name=names[c.index],
-        badge=own[0].badge if own else None,
-        facts=_facts(c),
-        prototypes=gallery("Prototypes", shots, limits.pictures),
-        sparks=tuple(_sparks(c)),
-        path=charts.path(d.layers, _path_title(c, names)) if d.layers else None,
-        reason=told(names.within(notes.reason(d.reason)))
-        or ("" if d.layers else "no layer was compared"),
-        layers=tuple(
-            LayerRow(
-                names.layer(layer.name),
-                layer.used,
-                number(layer.normalised),
-                number(layer.class_specific),
-                number(layer.spearman),
-                number(layer.l1),
-            )
-            for layer in d.layers
-            if limits.layer_tables
-        ),
-        concepts=concepts,
-        concepts_note=showing(
-            len(concepts), c.n_concepts, f"concepts; all are in {whole(audit)}"
-        ),
-        cards=own,
-        nothing="" if found else _nothing(audit, c.n_hypotheses),
-        clusters=tuple(_clusters(audit, c.index, names)),
-    )  # fmt: skip
+class PageMaker:
+    """Makes the pages and lines of an audit's classes, with what belongs to each."""
+
+    def __init__(
+        self, audit: Audit, names: Names, cards: Sequence[Card], limits: Limits, places: Places
+    ) -> None:
+        self._audit, self._names, self._limits, self._places = audit, names, limits, places
+        self._inner = intrinsic(audit)
+        self._cards: dict[int, list[Card]] = defaultdict(list)
+        for card in cards:
+            self._cards[card.class_index].append(card)
+        self._clusters: dict[int, list[tuple[Cluster, ClusterClass]]] = defaultdict(list)
+        for cluster in audit.clusters:
+            for share in cluster.classes:
+                self._clusters[share.index].append((cluster, share))
+
+    def page(self, c: AuditedClass) -> ClassPage:
+        """Everything that a medium shows of a class."""
+        names, limits, own = self._names, self._limits, tuple(self._cards.get(c.index, ()))
+        d = c.divergence
+        shots = [
+            shot
+            for prototype in c.prototypes
+            for shot in prototype_shots(prototype, names[c.index])
+        ]
+        concepts = _concepts(c, own, self._inner, names, limits)
+        found = any(card.badge.style != "not-tested" for card in own)
+        return ClassPage(
+            index=c.index,
+            class_name=names[c.index],
+            badge=own[0].badge if own else None,
+            facts=_facts(c),
+            prototypes=gallery("Prototypes", shots, limits.pictures),
+            sparks=tuple(_sparks(c)),
+            path=charts.path(d.layers, _path_title(c, names)) if d.layers else None,
+            reason=told(names.within(notes.reason(d.reason)))
+            or ("" if d.layers else "no layer was compared"),
+            layers=tuple(_layer(layer, names) for layer in d.layers if limits.layer_tables),
+            concepts=concepts,
+            concepts_note=showing(
+                len(concepts), c.n_concepts, f"concepts; all are in {whole(self._audit)}"
+            ),
+            cards=own,
+            nothing="" if found else _nothing(self._audit, c.n_hypotheses),
+            clusters=tuple(_clusters(self._clusters.get(c.index, ()), names)),
+        )
+
+    def row(self, c: AuditedClass) -> ClassRow:
+        """One line of a table of classes."""
+        scored = (
+            s
+            for s in c.concepts
+            if s.rank is not None and not s.core and s.concept not in self._inner
+        )
+        top = min(scored, key=lambda s: s.rank or 0, default=None)
+        d = c.divergence
+        return ClassRow(
+            "–" if d.score is None or d.rank is None else str(d.rank),
+            self._names[c.index],
+            self._places.page(c.index),
+            estimate(d.score),
+            estimate(c.accuracy),
+            "–" if top is None else self._names.concept(top.concept).short,
+            "–" if top is None else probability(top.q),
+            str(len(self._cards.get(c.index, ()))),
+        )
+
+
+def _layer(layer: LayerDivergence, names: Names) -> LayerRow:
+    return LayerRow(
+        names.layer(layer.name),
+        layer.used,
+        number(layer.normalised),
+        number(layer.class_specific),
+        number(layer.spearman),
+        number(layer.l1),
+    )
 
 
 def _sparks(c: AuditedClass) -> Iterator[Markup]:
@@ -237,7 +274,7 @@ def _concept(
         q=probability(score.q),
         channels=tuple(number(getattr(score.channels, key), 1) for key, *_ in CHANNELS),
         badge=None if card is None else card.badge,
-        card=card.anchor if card is not None and card.shown else None,
+        card=(card.link or None) if card is not None else None,
     )
 
 
@@ -247,16 +284,14 @@ def _nothing(audit: Audit, tested: int) -> str:
     return f"Nothing found. {nothing_found(audit, tested)}"
 
 
-def _clusters(audit: Audit, index: int, names: Names) -> Iterator[str]:
-    own = [c for c in audit.clusters if any(share.index == index for share in c.classes)]
-    for cluster in own[:CLUSTERS]:
-        yield _in_cluster(cluster, index, names)
+def _clusters(own: Sequence[tuple[Cluster, ClusterClass]], names: Names) -> Iterator[str]:
+    for cluster, share in own[:CLUSTERS]:
+        yield _in_cluster(cluster, share, names)
     if len(own) > CLUSTERS:
         yield f"{len(own) - CLUSTERS:,} more are in audit.json"
 
 
-def _in_cluster(cluster: Cluster, index: int, names: Names) -> str:
-    share = next(share for share in cluster.classes if share.index == index)
+def _in_cluster(cluster: Cluster, share: ClusterClass, names: Names) -> str:
     title = (
         f"nearest to “{names.concept(cluster.name)}”"
         if cluster.name
@@ -266,18 +301,4 @@ def _in_cluster(cluster: Cluster, index: int, names: Names) -> str:
     return (
         f"{title}: {count(share.n_images, 'photo')} and {count(share.n_prototypes, 'prototype')} "
         f"of this class; {others}"
-    )
-
-
-def _class_row(audit: Audit, c: AuditedClass, names: Names, inner: Set[str]) -> ClassRow:
-    scored = [s for s in c.concepts if s.rank is not None and not s.core and s.concept not in inner]
-    top = min(scored, key=lambda s: s.rank or 0, default=None)
-    findings = sum(finding.class_index == c.index for finding in audit.findings)
-    return ClassRow(
-        names[c.index],
-        estimate(c.divergence.score),
-        estimate(c.accuracy),
-        "–" if top is None else names.concept(top.concept).short,
-        "–" if top is None else probability(top.q),
-        str(findings),
     )

@@ -17,7 +17,9 @@ from auditor.report.pictures import Missing, Thumbnails
 from auditor.report.view import Report, build
 
 __all__ = [
+    "Embedded",
     "Source",
+    "environment",
     "font_bytes",
     "page",
     "render",
@@ -38,25 +40,36 @@ class Source:
     height: int
 
 
-def render(audit: Audit, thumbnails: Thumbnails, *, budget: int = PICTURE_BUDGET) -> bytes:
-    """The HTML report: the same audit and pictures give the same bytes."""
-    left = budget
+class Embedded:
+    """Pictures and fonts as parts of an HTML file; pictures up to a budget for each file."""
 
-    def picture(file: str) -> Source | Missing:
-        nonlocal left
-        thumbnail = thumbnails.get(file)
+    def __init__(self, thumbnails: Thumbnails, budget: int = PICTURE_BUDGET) -> None:
+        self._thumbnails, self._budget, self._left = thumbnails, budget, budget
+
+    def begin(self, thumbnails: Thumbnails) -> None:
+        """Begin another file, with thumbnails of its own that are freed after it."""
+        self._thumbnails, self._left = thumbnails, self._budget
+
+    def __call__(self, file: str) -> Source | Missing:
+        """A picture as a part of the file, or why it is none."""
+        thumbnail = self._thumbnails.get(file)
         if isinstance(thumbnail, Missing):
             return thumbnail
         url = _data_url("image/jpeg", thumbnail.jpeg)
-        if len(url) > left:
+        if len(url) > self._left:
             return Missing("left out to keep this file small; it is in the run folder")
-        left -= len(url)
+        self._left -= len(url)
         return Source(url, thumbnail.width, thumbnail.height)
 
-    def font(file: str) -> str:
+    def font(self, file: str) -> str:
+        """The address of a font."""
         return _data_url("font/woff2", font_bytes(file))
 
-    return page(build(audit, HTML), "html", picture, font).encode()
+
+def render(audit: Audit, thumbnails: Thumbnails, *, budget: int = PICTURE_BUDGET) -> bytes:
+    """The HTML report: the same audit and pictures give the same bytes."""
+    picture = Embedded(thumbnails, budget)
+    return page(build(audit, HTML), "html", picture, picture.font).encode()
 
 
 def page(
@@ -66,17 +79,27 @@ def page(
     font: Callable[[str], str],
 ) -> str:
     """The document in one medium; pictures and fonts are found by the functions given."""
-    environment = Environment(
+    found = environment(medium, picture, font)
+    found.globals.update(report=report)
+    return found.get_template("report.html").render()
+
+
+def environment(
+    medium: Literal["html", "pdf"],
+    picture: Callable[[str], Source | Missing],
+    font: Callable[[str], str],
+) -> Environment:
+    """The templates, for one medium."""
+    found = Environment(
         loader=PackageLoader("auditor.templates", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(report=report, medium=medium, picture=picture, font=font)
-    environment.globals.update(policy=POLICY)
-    environment.filters["wrapping"] = _wrapping
-    return environment.get_template("report.html").render()
+    found.globals.update(medium=medium, picture=picture, font=font, policy=POLICY)
+    found.filters["wrapping"] = _wrapping
+    return found
 
 
 def font_bytes(file: str) -> bytes:

@@ -65,6 +65,8 @@ class Names:
 
     def within(self, text: str) -> str:
         """A text with the long names in it as they are shown."""
+        if not self._long or len(text) < len(self._long[-1][0]):
+            return text
         for long, short in self._long:
             if long in text:
                 text = text.replace(long, short)

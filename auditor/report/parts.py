@@ -51,7 +51,10 @@ KINDS: Mapping[PictureKind, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """How many of each thing a medium shows; what is left out is counted and is in audit.json."""
+    """How many of each thing a medium shows; what is left out is counted and is in audit.json.
+
+    `links` tells whether the medium can link to files beside it.
+    """
 
     class_pages: int
     class_rows: int
@@ -63,6 +66,7 @@ class Limits:
     pictures: int
     listed: int
     layer_tables: bool
+    links: bool
 
 
 HTML = Limits(
@@ -76,6 +80,7 @@ HTML = Limits(
     pictures=5,
     listed=200,
     layer_tables=True,
+    links=True,
 )
 PDF = Limits(
     class_pages=25,
@@ -88,6 +93,7 @@ PDF = Limits(
     pictures=4,
     listed=25,
     layer_tables=False,
+    links=False,
 )
 
 

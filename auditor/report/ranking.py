@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -14,12 +15,14 @@ from auditor.report.cards import strongest
 from auditor.report.making import Making, making
 from auditor.report.names import Names
 from auditor.report.parts import Limits, showing
+from auditor.report.places import Places, ranked
 from auditor.report.text import Name, count, estimate, number, told
 from auditor.report.words import GRADES, Badge
 
-__all__ = ["Ranking", "ranked", "ranking"]
+__all__ = ["Ranking", "ranking"]
 
 LABELS = 12  # classes named in the scatter
+POINTS = 2000  # at about which the scatter is as dense as can be told apart
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class RankingRow:
     photos: str
     badge: Badge | None
     reason: str
-    paged: bool
+    link: str
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,20 @@ class Ranking:
     making: Making | None
 
 
-def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits) -> Ranking:
+def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits, places: Places) -> Ranking:
     """Classes from the most divergent on; those without a divergence follow with the reason."""
     best = strongest(audit)
     ordered = ranked(audit)
     scores = [c.divergence.score for c in ordered if c.divergence.score is not None]
     axis = charts.scale([v for s in scores for v in (s.low, s.high)], ticks=4) if scores else None
     rows = tuple(
-        _ranking_row(c, names, best.get(c.index), axis, c.index in paged)
+        _ranking_row(
+            c,
+            names,
+            best.get(c.index),
+            axis,
+            f"#class-{c.index}" if c.index in paged else places.page(c.index),
+        )
         for c in ordered[: limits.class_rows]
     )
     points = [
@@ -70,12 +79,18 @@ def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits) -> Rank
         if c.divergence.score is not None and c.accuracy is not None
     ]
     correlation = _correlation(audit)
+    drawn = _thinned(_labelled(points, ordered, names, best))
+    thinned = showing(len(drawn), len(points), "classes")
     return Ranking(
         rows,
-        showing(len(rows), len(ordered), "classes; all are in report.html or audit.json"),
+        showing(
+            len(rows),
+            len(ordered),
+            f"classes; {places.told or 'all are in report.html'}",
+        ),
         None if axis is None else charts.ruler(axis, f"Scale of divergence, {_ends(axis)}"),
         charts.scatter(
-            _labelled(points, ordered, names, best),
+            drawn,
             f"Divergence against 1 − accuracy for {count(len(points), 'class', 'classes')}. "
             f"{correlation}",
             x_label="divergence →",
@@ -83,19 +98,9 @@ def ranking(audit: Audit, names: Names, paged: Set[int], limits: Limits) -> Rank
         )
         if len(points) > 1
         else None,
-        correlation,
+        f"{correlation} The chart is {thinned}." if thinned else correlation,
         making(audit),
     )
-
-
-def ranked(audit: Audit) -> list[AuditedClass]:
-    """Classes from the most divergent on, then those without a divergence."""
-
-    def place(c: AuditedClass) -> tuple[bool, int, int]:
-        there = c.divergence.score is not None and c.divergence.rank is not None
-        return (not there, c.divergence.rank or 0 if there else 0, c.index)
-
-    return sorted(audit.classes, key=place)
 
 
 def _ranking_row(
@@ -103,7 +108,7 @@ def _ranking_row(
     names: Names,
     finding: Finding | None,
     axis: charts.Scale | None,
-    paged: bool,
+    link: str,
 ) -> RankingRow:
     d = c.divergence
     title = f"{names[c.index]}: divergence {estimate(d.score)}"
@@ -122,7 +127,7 @@ def _ranking_row(
         reason=""
         if there
         else told(names.within(notes.reason(d.reason) or "not tested: no reason was recorded")),
-        paged=paged,
+        link=link,
     )
 
 
@@ -138,6 +143,16 @@ def _labelled(
     return [
         charts.Point(p.x, p.y, p.grade, names.label(c.index)) if c.index in chosen else p
         for p, c in zip(points, with_points, strict=True)
+    ]
+
+
+def _thinned(points: Sequence[charts.Point]) -> list[charts.Point]:
+    """Points with a name or a finding, and of so many others every second, third and so on."""
+    step = math.ceil(len(points) / POINTS)
+    return [
+        point
+        for place, point in enumerate(points)
+        if point.grade is not None or point.label is not None or place % step == 0
     ]
 
 

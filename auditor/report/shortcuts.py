@@ -40,7 +40,11 @@ def shared(
     """Findings as a concept by class matrix, and the clusters that several classes fall in."""
     common = [cluster for cluster in audit.clusters if cluster.shared]
     shown = tuple(_cluster(cluster, names, limits) for cluster in common[: limits.clusters])
-    return _matrix(audit, names, limits), shown, showing(len(shown), len(common), "clusters")
+    return (
+        _matrix(audit, names, limits),
+        shown,
+        showing(len(shown), len(common), "clusters; all are in audit.json"),
+    )
 
 
 def _matrix(audit: Audit, names: Names, limits: Limits) -> Matrix | None:
@@ -66,7 +70,9 @@ def _matrix(audit: Audit, names: Names, limits: Limits) -> Matrix | None:
         showing(len(concepts), len(per_concept), "concepts"),
         showing(len(classes), len(per_class), "classes with findings"),
     )
-    return Matrix(tuple(names[i] for i in classes), rows, "; ".join(n for n in notes if n))
+    note = "; ".join(n for n in notes if n)
+    note += "; all are in audit.json" if note else ""
+    return Matrix(tuple(names[i] for i in classes), rows, note)
 
 
 def _cluster(cluster: Cluster, names: Names, limits: Limits) -> ClusterCard:

@@ -18,6 +18,7 @@ from auditor.report.data import Data, data, remarks
 from auditor.report.inputs import input_facts
 from auditor.report.names import Names
 from auditor.report.parts import Limits, showing
+from auditor.report.places import Places, addresses
 from auditor.report.ranking import Ranking, ranking
 from auditor.report.reproduction import Reproduction, config_digest, digests, reproduction
 from auditor.report.shortcuts import ClusterCard, Matrix, shared
@@ -122,6 +123,7 @@ class Report:
     """The whole report."""
 
     title: Name
+    places: Places
     model: Name
     tool: str
     absence: str
@@ -158,14 +160,16 @@ class Report:
 def build(audit: Audit, limits: Limits) -> Report:
     """Everything that the report shows of an audit, in one medium."""
     names = Names(audit)
-    found = cards(audit, names, limits)
-    others = card_rows(audit, names, limits)
-    pages, rows, pages_note = class_pages(audit, names, found, limits)
+    beside = addresses(audit, linked=limits.links)
+    found = cards(audit, names, limits, beside)
+    others = card_rows(audit, names, limits, beside)
+    pages, rows, pages_note = class_pages(audit, names, found, limits, beside)
     tested = sum(c.n_hypotheses for c in audit.classes)
     finished = instant(audit.provenance.finished)
     matrix, clusters, clusters_note = shared(audit, names, limits)
     return Report(
         title=name(audit.title, 90),
+        places=beside,
         model=name(audit.settings().model.spec, 60),
         tool=f"{name(audit.tool.name)} {name(audit.tool.version)}",
         absence=absence(tested),
@@ -177,7 +181,7 @@ def build(audit: Audit, limits: Limits) -> Report:
         scope=_scope(audit, names, limits),
         criteria=_criteria(audit, names, limits),
         data=data(audit, names, limits),
-        ranking=ranking(audit, names, {page.index for page in pages}, limits),
+        ranking=ranking(audit, names, {page.index for page in pages}, limits, beside),
         cards=found[: limits.cards],
         cards_note=showing(
             min(len(found), limits.cards),
@@ -186,7 +190,9 @@ def build(audit: Audit, limits: Limits) -> Report:
         ),
         card_rows=others,
         card_rows_note=showing(
-            len(others), len(found[limits.cards :]), "findings; all are in audit.json"
+            len(others),
+            len(found[limits.cards :]),
+            f"findings; {beside.told or 'all are in report.html'}",
         ),
         planted=planted(audit, names),
         pages=pages,
@@ -276,7 +282,7 @@ def _scope(audit: Audit, names: Names, limits: Limits) -> Scope:
         ("Layers compared", told(", ".join(model.layers or ()))),
     ]
     listed = [names[c.index].short for c in audit.classes[: limits.listed]]
-    note = showing(len(listed), len(audit.classes), "classes")
+    note = showing(len(listed), len(audit.classes), "classes; all are in audit.json")
     return Scope(
         model=tuple((label, value) for label, value in facts if value),
         intended_use=told(scope.intended_use or "", PASSAGE),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -84,12 +84,11 @@ def settings(root: Path) -> str:
         section = module.members[name]
         assert isinstance(section, griffe.Class)
         lines = [f"## {name}", "", *_docstring(section), ""]
-        lines += ["| setting | values | default |", "|---|---|---|"]
+        lines += ["| setting | meaning | values | default |", "|---|---|---|---|"]
         for key, value in section.members.items():
             if isinstance(value, griffe.Attribute) and value.annotation and not _private(key):
-                default = "required" if value.value is None else f"`{value.value}`"
-                default = default.replace("`None`", "not set")
-                lines.append(f"| `{key}` | {_cell(_values(value))} | {_cell(default)} |")
+                cells = map(_cell, (f"`{key}`", *_setting(value)))
+                lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -99,9 +98,27 @@ SHORT = {"Unit": "number above 0 and below 1", "Sides": "one side, or height and
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def _values(setting: griffe.Attribute) -> str:
-    """The values that a setting takes, in words."""
-    return " or ".join(_words(part) for part in _parts(ast.parse(str(setting.annotation)).body[0]))
+def _setting(setting: griffe.Attribute) -> tuple[str, str, str]:
+    """What a setting means, the values that it takes, and its default, in words."""
+    given: ast.expr | None = None
+    if setting.value is not None:
+        given = ast.parse(str(setting.value), mode="eval").body
+    field: dict[str | None, ast.expr] = {}
+    if isinstance(given, ast.Call) and ast.unparse(given.func) == "Field":
+        field = {each.arg: each.value for each in given.keywords}
+        given = field.get("default")
+    kinds = _parts(ast.parse(str(setting.annotation)).body[0])
+    values = [" or ".join(_words(part) for part in kinds), _limits(field.items())]
+    default = "required" if given is None else f"`{ast.unparse(given)}`"
+    meaning = ast.literal_eval(field["description"]) if "description" in field else ""
+    return meaning, " ".join(values).strip(), default.replace("`None`", "not set")
+
+
+def _limits(keywords: Iterable[tuple[str | None, ast.expr]]) -> str:
+    """The limits of a number, such as "at least 1 and at most 64"."""
+    return " and ".join(
+        f"{BOUNDS[name]} {eval(ast.unparse(value)):,}" for name, value in keywords if name in BOUNDS
+    )
 
 
 def _parts(node: ast.stmt | ast.expr) -> Iterator[ast.expr]:
@@ -126,14 +143,9 @@ def _words(node: ast.expr) -> str:
         return f"list of {_words(elements[0])}"
     if kind == "dict":
         return f"mapping from {_words(elements[0])} to {_words(elements[1])}"
-    bounds = [
-        f"{BOUNDS[each.arg]} {eval(ast.unparse(each.value)):,}"
-        for field in elements[1:]
-        if isinstance(field, ast.Call)
-        for each in field.keywords
-        if each.arg in BOUNDS
-    ]
-    return " ".join([_words(elements[0]), " and ".join(bounds)]).strip()
+    fields = [each.keywords for each in elements[1:] if isinstance(each, ast.Call)]
+    limits = _limits((each.arg, each.value) for keywords in fields for each in keywords)
+    return f"{_words(elements[0])} {limits}".strip()
 
 
 def drawings(root: Path) -> str:

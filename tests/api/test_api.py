@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniature import BANK
+from miniature import BANK, at_home
 from PIL import Image
 from tiny import Stripes, probe
 
@@ -53,7 +53,7 @@ def audited(folder: Path, photos: Any, model: Any = None, **settings: Any) -> au
 
 
 def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
-    tmp_path: Path, pairs: list[tuple[Any, int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pairs: list[tuple[Any, int]]
 ) -> None:
     run = audited(tmp_path, pairs)
     assert [c.n_images for c in run.audit.classes] == [12, 12]
@@ -68,9 +68,6 @@ def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
     (tmp_path / "mine.py").write_text(
         "from tiny import Stripes\n\ndef net():\n    return Stripes()\n"
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    sys.modules.pop("mine", None)
     settings = run.audit.settings()
     spec = settings.model_copy(
         update={
@@ -80,7 +77,8 @@ def test_a_network_and_pictures_give_what_a_folder_and_a_factory_give(
             ),
         }
     )  # fmt: skip
-    named = runner.run(AuditConfig.model_validate(spec.model_dump()))
+    with at_home(tmp_path):
+        named = runner.run(AuditConfig.model_validate(spec.model_dump()))
     assert named.findings == run.audit.findings
     assert [c.accuracy for c in named.classes] == [c.accuracy for c in run.audit.classes]
     assert [c.concepts for c in named.classes] == [c.concepts for c in run.audit.classes]
@@ -140,6 +138,43 @@ def test_yours_stays_as_it_is(tmp_path: Path, pairs: list[tuple[Any, int]]) -> N
     assert torch.equal(torch.random.get_rng_state(), state)
     assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], drawn)
     assert (list(sys.path), logging.root.manager.disable) == (paths, level)
+
+
+class Turned(Stripes):
+    """The weights of `Stripes` in other code, which takes the one class for the other."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).flip(1)
+
+
+def test_results_of_other_code_with_the_same_weights_are_not_taken(
+    tmp_path: Path, pairs: list[tuple[Any, int]]
+) -> None:
+    first = audited(tmp_path, pairs).audit
+    assert audited(tmp_path, pairs).audit.same_result(first)
+    with pytest.raises(ModelError, match=r"answers otherwise: its code was changed\."):
+        audited(tmp_path, pairs, Turned(), anyway=True)
+    again = audited(tmp_path, pairs, Turned(), anyway=True, out=tmp_path / "turned").audit
+    assert again.classes[0].accuracy != first.classes[0].accuracy
+
+
+def test_a_data_set_that_changes_its_pictures_is_refused(
+    tmp_path: Path, pairs: list[tuple[Any, int]]
+) -> None:
+    rng = np.random.default_rng(0)
+
+    class Augmented:
+        """A data set with random transforms, as training has them."""
+
+        def __len__(self) -> int:
+            return len(pairs)
+
+        def __getitem__(self, row: int) -> tuple[Any, int]:
+            picture, label = pairs[row]
+            return picture.rotate(float(rng.uniform(1, 80))), label
+
+    with pytest.raises(AuditorError, match="chang"):
+        audited(tmp_path, Augmented())
 
 
 def test_importing_loads_no_torch() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+
+from auditor.lab import example, training
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "audit-from-python.ipynb"
 
@@ -17,6 +20,11 @@ def cells() -> list[str]:
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer photos than a reader makes, so that it takes less time."""
+    monkeypatch.setattr(training, "DEMO", dataclasses.replace(training.DEMO, n_train=120))
+    monkeypatch.setattr(example, "IMAGES_PER_CLASS", 20)
+    monkeypatch.setattr(example, "POOL", 300)
+    monkeypatch.setattr("auditor.pipeline.experimenting.INSERTION_PHOTOS", 8)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "notebook"}
     for cell in cells():

@@ -19,7 +19,8 @@ AGAIN = "run the same command again to continue.\n"
 def script(body: str) -> list[str]:
     """A program that runs `body` as the command line runs its commands."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    return [sys.executable, "-c", f"import os, sys\nfrom auditor.cli.process import told\n"
+    return [sys.executable, "-c", "import os, signal, sys\nfrom auditor.cli.process import told\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # nohup ignores it
             f"with told():\n{lines}"]  # fmt: skip
 
 

@@ -262,4 +262,10 @@ def test_the_api_pages_have_every_public_name(monkeypatch: pytest.MonkeyPatch) -
         assert f"{{py:module}} {module}\n" in text, name
         assert re.search(rf"\{{py:(function|class|data)\}} {own}\b", text), name
     assert "ruler" in api_reference.drawings(ROOT / "auditor")
-    assert "| `per_class` |" in api_reference.settings(ROOT / "auditor")
+    shown = api_reference.settings(ROOT / "auditor")
+    row = (
+        "| `per_class` | Prototypes of each class. | whole number at least 1 and at most 64 | `3` |"
+    )
+    assert row in shown
+    assert "|  |" not in shown, "every setting has a meaning and values"
+    assert "Field(" not in shown

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny
 from miniature import BANK
 
 from auditor.cli import commands
-from auditor.concepts import banks
+from auditor.concepts import banks, probes
 from auditor.config import AuditConfig
 from auditor.errors import ConfigError
 from auditor.lab import example, scoring, selftest, training
@@ -31,7 +32,8 @@ PLANTED = dataclasses.replace(CLEAN, shortcuts=(Shortcut(1, "black border"),), s
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Tiny plans and few photos; the plans that were trained."""
+    """Tiny plans, few photos and a tiny probe; the plans that were trained."""
+    monkeypatch.setattr(probes, "load", tiny.probe)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(example, "IMAGES_PER_CLASS", 8)
     monkeypatch.setattr(example, "POOL", 40)

@@ -238,8 +238,9 @@ def test_a_run_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 # --- an audit in the place of another ------------------------------------------------------------
 
 
-OLD = {"audit.json": "old", "report.html": "old", "report.pdf": "old", "prototypes/0/0.png": "old",
-       "prototypes/1/0.png": "old", "pictures/a.jpg": "old"}  # fmt: skip
+OLD = {"audit.json": "old", "report.html": "old", "report.pdf": "old", "report/classes.html": "old",
+       "report/classes-0001.html": "old", "prototypes/0/0.png": "old", "prototypes/1/0.png": "old",
+       "pictures/a.jpg": "old"}  # fmt: skip
 NEW = {"audit.json": "new", "prototypes/0/0.png": "new", "prototypes/0/1.png": "new",
        "pictures/b.jpg": "new"}  # fmt: skip
 
@@ -400,6 +401,24 @@ def test_a_record_is_amended_only_in_its_own_place(out: Path) -> None:
     assert not {"report.html", "report.pdf"} & found.keys(), "they showed another record"
     assert not amend(out, b"old", b"amended again")
     assert texts(out) == found
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("name", ["report", "report/notes.txt"])
+def test_a_folder_of_the_user_with_the_name_of_the_pages_stays(
+    name: str, keep: bool, tmp_path: Path
+) -> None:
+    claim(tmp_path)
+    put(tmp_path, "audit.json", name)
+    stage(tmp_path, keep=keep)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_report_that_was_being_put_together_goes(out: Path) -> None:
+    put(out, ".auditor-tmp-0/report/classes.html", "report/.auditor-tmp-0")
+    with locked(out):
+        pass
+    assert not (out / ".auditor-tmp-0").exists()
 
 
 def test_what_is_no_path_is_told(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_concepts_and_layers_and_files_are_told_apart(which: str) -> None:
         looks = [text._look(each.short) for each in shown]
         assert len(set(looks)) == len(looks)
     # a concept's row still leads to its card
-    assert [row.card for page in built.pages for row in page.concepts].count("finding-1") == 1
+    assert [row.card for page in built.pages for row in page.concepts].count("#finding-1") == 1
 
 
 @pytest.mark.parametrize(
