@@ -157,9 +157,9 @@ def answer(
     features, logs = [], []
     device = next(iter(classifier.net.parameters())).device
     with torch.inference_mode(), recorded(classifier.net, layers) as values:
-        for part in images.split(batch):
+        for part in torch.split(images, batch):
             logs.append(classifier.logits(part.to(device)).float().log_softmax(1).cpu().numpy())
-            features.append(pooled(values[""], layers.channel_axis[""])[0].cpu().numpy())
+            features.append(pooled(values[""], layers.channel_axis[""]).cpu().numpy())
     return np.concatenate(features), np.concatenate(logs)
 
 

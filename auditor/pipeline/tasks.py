@@ -74,7 +74,7 @@ class ObservePhotos:
     rows: range
     on_path: tuple[int, ...]
     stage: ClassVar[str] = "photos"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     after: ClassVar[tuple[type[Task], ...]] = ()
 
     @property
