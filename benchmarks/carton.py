@@ -73,8 +73,8 @@ def insertion(name: str, data: Path, count: int) -> None:
             edited = []
             for photo in batch:
                 seed = photo_seed(0, place)
-                act = drawings.draw_control if control else drawings.draw
-                edited.append(photo if edit is None else act(edit, photo, seed=seed))
+                made = (photo,) if edit is None else drawings.draw_pair(edit, photo, seed=seed)
+                edited.append(made[control])
                 place += 1
             parts.append(classifier.logits(torch.stack(edited)).double().log_softmax(1))
         return torch.cat(parts)

@@ -35,6 +35,7 @@ from torchvision.transforms import Compose, Normalize
 
 from auditor.concepts.clip_files import Recipe, read_config, reason_to_refuse, recipe_of_file
 from auditor.concepts.embedded_probe import FOLDER, Quality, assemble, fold, read_heads
+from auditor.core.fetching import fetching, offline
 from auditor.errors import ProbeError
 from auditor.record.schema import Remark
 
@@ -331,14 +332,12 @@ def _closed(*, network: bool) -> Iterator[None]:
     Where a model brings code that was not allowed, transformers asks on the terminal and waits for
     an answer; with no time to wait it refuses.
     """
-    from huggingface_hub import constants
     from transformers import dynamic_module_utils
 
-    waits, offline = dynamic_module_utils.TIME_OUT_REMOTE_CODE, constants.HF_HUB_OFFLINE
+    waits = dynamic_module_utils.TIME_OUT_REMOTE_CODE
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
-    constants.HF_HUB_OFFLINE = offline or not network
     try:
-        yield
+        with fetching(hub=True) if network else offline():
+            yield
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = waits
-        constants.HF_HUB_OFFLINE = offline

@@ -31,7 +31,7 @@ from auditor.drawing import defects, frames, imaging, markings, weather, writing
 from auditor.drawing.layers import FloatArray, Layer, Sheet
 from auditor.errors import ConceptsError
 
-__all__ = ["DRAWINGS", "Drawing", "draw", "draw_control", "unknown"]
+__all__ = ["DRAWINGS", "Drawing", "draw", "draw_pair", "unknown"]
 
 Edit = Callable[[FloatArray, int], FloatArray]
 
@@ -40,15 +40,19 @@ Edit = Callable[[FloatArray, int], FloatArray]
 class Drawing:
     """A concept that can be drawn, and its control.
 
-    Both functions take an image, float32 of shape (3, H, W) in [0, 1], and a seed, and return
-    an image of the same shape; the same seed gives the same place, words and angle to both.
-    `degrades`: it alters or hides part of the whole photo, not of one place.
+    Attributes:
+        name: a Python name.
+        kind: decides the control.
+        draw: takes an image, float32 array of shape (3, H, W) in [0, 1], and a seed, which gives
+            place, words and angle; returns an image of the same shape.
+        pair: takes the same; returns what `draw` does, and the control at the same place.
+        degrades: whether it alters or hides part of the whole photo, not of one place.
     """
 
     name: str
     kind: Literal["overlay", "frame", "global"]
     draw: Edit
-    control: Edit
+    pair: Callable[[FloatArray, int], tuple[FloatArray, FloatArray]]
     degrades: bool
 
 
@@ -63,16 +67,18 @@ def draw(name: str, image: Tensor, *, seed: int) -> Tensor:
     Raises:
         ConceptsError: there is no such drawing.
     """
-    return _apply(_find(name).draw, image, seed)
+    return _tensor(_find(name).draw(_array(image), seed), image.device)
 
 
-def draw_control(name: str, image: Tensor, *, seed: int) -> Tensor:
-    """The image with the drawing's matched control: same place and energy, no meaning.
+def draw_pair(name: str, image: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    """The image that `draw` gives, and the drawing's matched control: same place, no meaning.
 
-    Energy agrees as far as the image leaves room: where a frame cannot be matched inside its
-    own area (black over white can only be matched by black), the control's area grows.
+    The energy of the two changes agrees as far as the image leaves room: where a frame cannot be
+    matched inside its own area (black over white can only be matched by black), the control's area
+    grows.
     """
-    return _apply(_find(name).control, image, seed)
+    drawn, control = _find(name).pair(_array(image), seed)
+    return _tensor(drawn, image.device), _tensor(control, image.device)
 
 
 def _find(name: str) -> Drawing:
@@ -88,12 +94,16 @@ def unknown(name: str) -> str:
     return f"{name[:40]!r} is none of the {len(DRAWINGS)} drawings; the closest are {close}."
 
 
-def _apply(edit: Edit, image: Tensor, seed: int) -> Tensor:
+def _array(image: Tensor) -> FloatArray:
     if image.ndim != 3 or image.shape[0] != 3 or min(image.shape[1:]) < 8:
         raise ValueError(f"expected an image of shape (3, H, W), not {tuple(image.shape)}")
-    pixels = image.detach().to("cpu", torch.float32).clamp(0, 1).numpy()
-    result = np.clip(edit(pixels, seed), 0, 1, dtype=np.float32)
-    return torch.from_numpy(np.ascontiguousarray(result)).to(image.device)
+    pixels: FloatArray = image.detach().to("cpu", torch.float32).clamp(0, 1).numpy()
+    return pixels
+
+
+def _tensor(result: FloatArray, device: torch.device) -> Tensor:
+    clipped = np.clip(result, 0, 1, dtype=np.float32)
+    return torch.from_numpy(np.ascontiguousarray(clipped)).to(device)
 
 
 def _generator(name: str, seed: int, use: str) -> Generator:
@@ -126,20 +136,21 @@ def _matched(image: FloatArray, change: FloatArray, target: float) -> FloatArray
 def _overlay(make: Callable[[Sheet], None], *, degrades: bool = False) -> Drawing:
     name = make.__name__
 
-    def layer(image: FloatArray, seed: int, scramble: Generator | None) -> Layer:
-        sheet = Sheet.over(image, _generator(name, seed, "draw"), scramble)
-        make(sheet)
-        return sheet.layer()
+    def sheet(image: FloatArray, seed: int, scramble: Generator | None) -> Sheet:
+        made = Sheet.over(image, _generator(name, seed, "draw"), scramble)
+        make(made)
+        return made
 
-    def drawn(image: FloatArray, seed: int) -> FloatArray:
-        return _laid(image, layer(image, seed, None))
+    def draw(image: FloatArray, seed: int) -> FloatArray:
+        return _laid(image, sheet(image, seed, None).layer())
 
-    def control(image: FloatArray, seed: int) -> FloatArray:
-        target = _energy(drawn(image, seed) - image)
-        scrambled = layer(image, seed, _generator(name, seed, "control"))
-        return _matched(image, _laid(image, scrambled) - image, target)
+    def pair(image: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
+        made = sheet(image, seed, _generator(name, seed, "control"))
+        drawn = _laid(image, made.layer())
+        change = _laid(image, made.control()) - image
+        return drawn, _matched(image, change, _energy(drawn - image))
 
-    return Drawing(name, "overlay", drawn, control, degrades)
+    return Drawing(name, "overlay", draw, pair, degrades)
 
 
 def _frame(make: Callable[[tuple[int, int], Generator], Layer]) -> Drawing:
@@ -149,12 +160,13 @@ def _frame(make: Callable[[tuple[int, int], Generator], Layer]) -> Drawing:
         _, height, width = image.shape
         return make((height, width), _generator(name, seed, "draw"))
 
-    def drawn(image: FloatArray, seed: int) -> FloatArray:
+    def draw(image: FloatArray, seed: int) -> FloatArray:
         return _laid(image, layer(image, seed))
 
-    def control(image: FloatArray, seed: int) -> FloatArray:
+    def pair(image: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
         frame = layer(image, seed)
-        target = _energy(_laid(image, frame) - image)
+        drawn = _laid(image, frame)
+        target = _energy(drawn - image)
         alpha, (height, width) = frame.alpha, frame.alpha.shape
         patches = _field(height, width, _generator(name, seed, "control"), cells=14)
         result = image
@@ -163,9 +175,9 @@ def _frame(make: Callable[[tuple[int, int], Generator], Layer]) -> Drawing:
             if _energy(result - image) >= 0.93 * target:
                 break
             alpha = maximum_filter(alpha, 1 + 2 * max(1, min(height, width) // 40))
-        return result
+        return drawn, result
 
-    return Drawing(name, "frame", drawn, control, degrades=True)
+    return Drawing(name, "frame", draw, pair, degrades=True)
 
 
 def _global(
@@ -176,20 +188,21 @@ def _global(
 ) -> Drawing:
     name = make.__name__
 
-    def drawn(image: FloatArray, seed: int) -> FloatArray:
+    def draw(image: FloatArray, seed: int) -> FloatArray:
         edited: FloatArray = np.clip(make(image, _generator(name, seed, "draw")), 0, 1)
         return edited
 
-    def control(image: FloatArray, seed: int) -> FloatArray:
-        change = drawn(image, seed) - image
+    def pair(image: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
+        drawn = draw(image, seed)
+        change = drawn - image
         _, height, width = image.shape
         rng = _generator(name, seed, "control")
         field = _field(height, width, rng, channels=3 if colours else 1)
         if local:
             field = field * np.abs(change).max(0)
-        return _matched(image, field, _energy(change))
+        return drawn, _matched(image, field, _energy(change))
 
-    return Drawing(name, "global", drawn, control, degrades=True)
+    return Drawing(name, "global", draw, pair, degrades=True)
 
 
 def _field(

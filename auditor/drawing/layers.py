@@ -51,11 +51,13 @@ class Layer:
 class Sheet:
     """An empty layer of a photo's size, and what decides the drawing on it.
 
-    `rng` chooses words, places and angles. Where `scramble` is given, every stamp is rearranged
-    on its way to the sheet; it is a generator of its own, so that the choices stay the same.
+    `rng` chooses words, places and angles. Where `scramble` is given, every stamp is also put on
+    a second canvas, with its pixels rearranged; `scramble` is a generator of its own, so that the
+    choices stay the same.
     """
 
     canvas: Image.Image
+    scrambled: Image.Image
     luminance: float
     rng: Generator
     scramble: Generator | None
@@ -65,7 +67,7 @@ class Sheet:
         """An empty sheet for a photo of shape (3, H, W)."""
         _, height, width = image.shape
         canvas = Image.new("RGBA", (width, height), (127, 127, 127, 0))
-        return Sheet(canvas, float(image.mean()), rng, scramble)
+        return Sheet(canvas, canvas.copy(), float(image.mean()), rng, scramble)
 
     @property
     def width(self) -> int:
@@ -91,20 +93,29 @@ class Sheet:
         return choices[int(self.rng.integers(len(choices)))]
 
     def put(
-        self, stamp: Image.Image, x: float, y: float, *, angle: float = 0, opacity: float = 1
+        self,
+        stamp: Image.Image,
+        x: float,
+        y: float,
+        *,
+        angle: float = 0,
+        opacity: float = 1,
+        shared: bool = False,
     ) -> None:
-        """Lay a stamp over what is there, its centre at (x, y) in pixels, rotated in degrees."""
+        """Lay a stamp over what is there, its centre at (x, y) in pixels, rotated in degrees.
+
+        A stamp without a meaning of its own may be `shared`: the control has it as it is.
+        """
+        stamps = [(self.canvas, stamp)]
         if self.scramble is not None:
-            stamp = scrambled(_trimmed(stamp), self.scramble)
-        if angle:
-            stamp = stamp.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-        if opacity < 1:
-            stamp = stamp.copy()
-            stamp.putalpha(stamp.getchannel("A").point(lambda value: value * opacity))
-        left, top = round(x - stamp.width / 2), round(y - stamp.height / 2)
-        hidden = max(0, -left), max(0, -top)
-        if hidden[0] < stamp.width and hidden[1] < stamp.height:
-            self.canvas.alpha_composite(stamp, (max(0, left), max(0, top)), hidden)
+            other = stamp if shared else scrambled(_trimmed(stamp), self.scramble)
+            stamps.append((self.scrambled, other))
+        for canvas, each in stamps:
+            turned = _faded(_rotated(each, angle), opacity)
+            left, top = round(x - turned.width / 2), round(y - turned.height / 2)
+            hidden = max(0, -left), max(0, -top)
+            if hidden[0] < turned.width and hidden[1] < turned.height:
+                canvas.alpha_composite(turned, (max(0, left), max(0, top)), hidden)
 
     def put_in_corner(
         self, stamp: Image.Image, corner: int, *, margin: float = 0.03, opacity: float = 1
@@ -136,8 +147,27 @@ class Sheet:
 
     def layer(self) -> Layer:
         """What was put on the sheet."""
-        pixels = np.asarray(self.canvas, dtype=np.float32).transpose(2, 0, 1) / 255
-        return Layer(np.ascontiguousarray(pixels[:3]), np.ascontiguousarray(pixels[3]))
+        return _layer(self.canvas)
+
+    def control(self) -> Layer:
+        """The same with the pixels of each stamp rearranged; nothing without `scramble`."""
+        return _layer(self.scrambled)
+
+
+def _rotated(stamp: Image.Image, angle: float) -> Image.Image:
+    return stamp.rotate(angle, Image.Resampling.BICUBIC, expand=True) if angle else stamp
+
+
+def _faded(stamp: Image.Image, opacity: float) -> Image.Image:
+    if opacity < 1:
+        stamp = stamp.copy()
+        stamp.putalpha(stamp.getchannel("A").point(lambda value: value * opacity))
+    return stamp
+
+
+def _layer(canvas: Image.Image) -> Layer:
+    pixels = np.asarray(canvas, dtype=np.float32).transpose(2, 0, 1) / 255
+    return Layer(np.ascontiguousarray(pixels[:3]), np.ascontiguousarray(pixels[3]))
 
 
 def _trimmed(stamp: Image.Image) -> Image.Image:
@@ -166,11 +196,18 @@ def scrambled(stamp: Image.Image, rng: Generator) -> Image.Image:
     noise = gaussian_filter(
         rng.standard_normal((height, width), dtype=np.float32), 0.5 * stroke, mode="wrap"
     )
-    by_ink = np.argsort(ink, kind="stable")
-    by_noise = np.argsort(noise.ravel(), kind="stable")
-    result = pixels.reshape(-1, 4).copy()
-    result[by_noise] = pixels.reshape(-1, 4)[by_ink]
-    return Image.fromarray(result.reshape(pixels.shape), "RGBA")
+    colours = np.ascontiguousarray(pixels).reshape(-1, 4).view(np.uint32)[:, 0]
+    result = np.empty_like(colours)
+    bits = noise.ravel().view(np.int32)  # floats of one sign are ordered as their bits are
+    by_noise = np.where(bits < 0, np.int32(-1) - (bits & np.int32(2**31 - 1)), bits)
+    result[_order(by_noise)] = colours[_order(ink)]
+    return Image.fromarray(result.view(np.uint8).reshape(pixels.shape), "RGBA")
+
+
+def _order(values: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """The stable order of numbers of at most 32 bits; `np.argsort` takes four times as long."""
+    places = np.arange(len(values), dtype=np.int64)
+    return np.sort(values.astype(np.int64) << 32 | places) & (2**32 - 1)
 
 
 def blank(width: float, height: float, colour: Colour = BLACK, alpha: int = 0) -> Image.Image:

@@ -101,8 +101,7 @@ def web_address(sheet: Sheet) -> None:
     y = sheet.height - stamp.height * 0.5 - max(1.0, 0.02 * sheet.height)
     if sheet.rng.random() < 0.4:
         strip = blank(sheet.width, stamp.height + 0.03 * sheet.height, BLACK, 150)
-        # The strip itself says nothing, so control and drawing share it.
-        sheet.canvas.alpha_composite(strip, (0, max(0, sheet.height - strip.height)))
+        sheet.put(strip, sheet.width / 2, sheet.height - strip.height / 2, shared=True)
     x = sheet.width / 2 if sheet.rng.random() < 0.5 else sheet.width * 0.97 - stamp.width / 2
     sheet.put(stamp, x, y)
 

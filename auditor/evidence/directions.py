@@ -4,7 +4,7 @@ be tested at all."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,10 +16,11 @@ from auditor.core.statistics import bootstrap_weights
 from auditor.core.vectors import unit_rows
 from auditor.evidence import scoring
 from auditor.evidence.members import DrawnPairs, ExamplePhotos, PoolPhotos
+from auditor.evidence.projection import project
 from auditor.evidence.scoring import Directions, Naming
 from auditor.record.notes import Reason
 
-__all__ = ["Source", "Vocabulary"]
+__all__ = ["ClassVectors", "Source", "Vocabulary"]
 
 Floats = NDArray[np.floating]
 Source = Literal["named", "drawn", "shown"]
@@ -120,12 +121,26 @@ class Vocabulary:
             prevalence: of looks of shape (m, e), from `auditor.concepts.presence`, of shape (C, m);
                 `None` where the photos say nothing of what the model learned from.
         """
+        by = ClassVectors(*map(
+            scoring.less_mean_class,
+            ((prototypes - self.mean) / self.scale, weights * self.scale, prototype_rows),
+        ))  # fmt: skip
+        prevalent, null_prevalent = self._prevalent(len(prototypes), prevalence)
+        null_texts, null_counts, null_textual = self._null
+        own = by.channels(self._pool, self.texts, self._counts_for, self._textual)
+        for j, given in self._given.items():
+            for row in range(len(prototypes)):
+                members, shift = given.relative(self._pool, row, self._least)
+                direction = unit_rows(members.mean(0), directionless=0)
+                own["bridge"][row, j] = direction @ by.prototypes[row]
+                own["head"][row, j] = direction @ by.weights[row]
+                own["association"][row, j] = scoring.less_mean_class(shift)[row]
+        random = by.channels(self._pool, null_texts, lambda row: null_counts, null_textual)
         return scoring.name(
-            lambda row: (self.directions(row), self._pool.directions(row, *self._null)),
-            (prototypes - self.mean) / self.scale,
-            weights * self.scale,
-            prototype_rows,
-            self._prevalent(len(prototypes), prevalence),
+            {**own, "prevalence": prevalent},
+            {**random, "prevalence": null_prevalent},
+            by.prototypes,
+            by.weights,
             q_level=self.q_level,
         )
 
@@ -173,3 +188,36 @@ class Vocabulary:
         best = np.argpartition(scores, -count)[-count:]
         rest = (features.sum(0) - features[best].sum(0)) / (len(features) - count)
         return np.asarray(features[best] - rest)
+
+
+@dataclass(frozen=True)
+class ClassVectors:
+    """What concepts are scored on, less the mean over classes (see `scoring.less_mean_class`).
+
+    Attributes:
+        prototypes: float array of shape (C, d), standardised features of the prototypes.
+        weights: float array of shape (C, d), the head's weights on standardised features.
+        prototype_rows: float array of shape (C, e), the probe's rows of the prototypes.
+    """
+
+    prototypes: Floats
+    weights: Floats
+    prototype_rows: Floats
+
+    def channels(
+        self,
+        pool: PoolPhotos,
+        texts: Floats,
+        counts_for: Callable[[int | None], NDArray[np.int64]],
+        textual: Floats,
+    ) -> dict[str, Floats]:
+        """All channels but `prevalence` of m concepts that are named: float arrays (C, m)."""
+        centred = replace(pool, logits=scoring.less_mean_class(pool.logits.T).T)
+        found = project(centred, texts, counts_for, self.prototypes, self.weights)
+        return {
+            "bridge": found.prototypes,
+            "textcav": self.prototypes @ textual.T,
+            "head": found.weights,
+            "association": found.shift,
+            "direct": self.prototype_rows @ texts.T,
+        }

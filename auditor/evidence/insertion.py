@@ -9,6 +9,7 @@ text can name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +31,8 @@ __all__ = [
     "MATERIAL_LOG_ODDS",
     "Effect",
     "Insertions",
-    "drawn",
-    "insert",
+    "answer",
+    "draw",
     "photo_seed",
     "test",
 ]
@@ -55,6 +56,17 @@ class Insertions:
 
     features: Floats
     log_probabilities: Floats
+
+    @staticmethod
+    def of(answers: Sequence[tuple[Floats, Floats]], scale: Floats) -> Insertions:
+        """From what `answer` gives for the photos, for those with the concept, and the control.
+
+        Args:
+            answers: three pairs, in this order.
+            scale: float array of shape (d,) that the features are divided by.
+        """
+        (plain, _), (drawn, _), _ = answers
+        return Insertions((drawn - plain) / scale, np.stack([logs for _, logs in answers]))
 
     def shift(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Mean change of each class's log-odds by the concept on photos of other classes, (K,).
@@ -108,59 +120,47 @@ class Effect:
         return self.log_odds_high < MATERIAL_LOG_ODDS
 
 
-def insert(
-    classifier: Classifier,
-    layers: Layers,
-    name: str,
-    photos: Tensor,
-    *,
-    seed: int,
-    batch: int,
-    scale: Floats,
-) -> Insertions:
-    """Draw a concept, and its control, on photos and run them through the model.
+def draw(name: str, photos: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Photos with a concept drawn on them, and photos with its control; in threads.
+
+    Args:
+        name: a drawing of `auditor.drawing.drawings`.
+        photos: float tensor of shape (n, 3, H, W) in [0, 1].
+        seed: places and wordings are drawn from it and the photo's place in the row.
+
+    Returns:
+        two tensors of the same shape.
+    """
+
+    def pair(place: int) -> tuple[Tensor, Tensor]:
+        return drawings.draw_pair(name, photos[place], seed=photo_seed(seed, place))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        drawn, controls = zip(*pool.map(pair, range(len(photos))), strict=True)
+    return torch.stack(drawn), torch.stack(controls)
+
+
+def answer(
+    classifier: Classifier, layers: Layers, images: Tensor, *, batch: int
+) -> tuple[Floats, Floats]:
+    """What a model makes of images.
 
     Args:
         classifier: the audited model.
         layers: its layers.
-        name: a drawing of `auditor.drawing.drawings`.
-        photos: float tensor of shape (n, 3, H, W) in [0, 1].
-        seed: places and wordings are drawn from it and the photo's place in the row.
+        images: float tensor of shape (n, 3, H, W) in [0, 1].
         batch: images per forward pass.
-        scale: float array of shape (d,) that the features are divided by.
+
+    Returns:
+        features, float array of shape (n, d), and log-probabilities, of shape (n, K).
     """
-
-    def run(images: Sequence[Tensor]) -> tuple[Floats, Floats]:
-        features, logs = [], []
-        device = next(iter(classifier.net.parameters())).device
-        with torch.inference_mode(), recorded(classifier.net, layers) as values:
-            for start in range(0, len(images), batch):
-                stacked = torch.stack(list(images[start : start + batch])).to(device)
-                logs.append(classifier.logits(stacked).float().log_softmax(1).cpu().numpy())
-                mean = pooled(values[""], layers.channel_axis[""])[0]
-                features.append(mean.cpu().numpy())
-        return np.concatenate(features), np.concatenate(logs)
-
-    seeds = [photo_seed(seed, place) for place in range(len(photos))]
-    plain, plain_logs = run(list(photos))
-    edited, drawn_logs = run(list(drawn(name, photos, seed=seed)))
-    _, control_logs = run(
-        [drawings.draw_control(name, photo, seed=s) for photo, s in zip(photos, seeds, strict=True)]
-    )
-    return Insertions(
-        (edited - plain) / scale,
-        np.stack([plain_logs, drawn_logs, control_logs]),
-    )
-
-
-def drawn(name: str, photos: Tensor, *, seed: int) -> Tensor:
-    """Photos with a concept drawn on them as `insert` does, of shape (n, 3, H, W)."""
-    return torch.stack(
-        [
-            drawings.draw(name, photo, seed=photo_seed(seed, place))
-            for place, photo in enumerate(photos)
-        ]
-    )
+    features, logs = [], []
+    device = next(iter(classifier.net.parameters())).device
+    with torch.inference_mode(), recorded(classifier.net, layers) as values:
+        for part in torch.split(images, batch):
+            logs.append(classifier.logits(part.to(device)).float().log_softmax(1).cpu().numpy())
+            features.append(pooled(values[""], layers.channel_axis[""]).cpu().numpy())
+    return np.concatenate(features), np.concatenate(logs)
 
 
 def photo_seed(seed: int, place: int) -> int:

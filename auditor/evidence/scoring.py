@@ -34,7 +34,7 @@ of features and e of numbers in a vector of the probe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,7 @@ __all__ = [
     "Directions",
     "Naming",
     "kept",
+    "less_mean_class",
     "mixtures",
     "n_photos",
     "name",
@@ -268,69 +269,44 @@ def text_map(photos: Floats, features: Floats) -> Floats:
     return np.asarray(np.linalg.solve(gram + penalty * np.eye(len(gram)), centred.T @ features))
 
 
+def less_mean_class(rows: Floats) -> Floats:
+    """What is said of each class less the mean over classes, where there are `MIN_CLASSES`.
+
+    `rows` has one row for each class.
+    """
+    return rows - rows.mean(0) if len(rows) >= MIN_CLASSES else rows
+
+
 def name(
-    directions: Callable[[int], tuple[Directions, Directions]],
+    own: Mapping[str, Floats],
+    random: Mapping[str, Floats],
     prototypes: Floats,
     weights: Floats,
-    prototype_photos: Floats,
-    prevalent: tuple[Floats, Floats],
     *,
     q_level: float,
 ) -> Naming:
     """Score every class and concept and test all pairs at once.
 
-    A channel other than `prevalence` is first centred over the audited classes, if there are at
-    least `MIN_CLASSES`. Then the mean of the random concepts is taken off, and what is left is
-    divided by their standard deviation. The score is the weighted mean of the channels that a
-    concept has, divided by the standard deviation of the same mean over the random concepts. p
-    compares a score with the random concepts' scores of all classes together.
+    From each channel the mean of the random concepts is taken off, and what is left is divided by
+    their standard deviation. The score is the weighted mean of the channels that a concept has,
+    divided by the standard deviation of the same mean over the random concepts. p compares a score
+    with the random concepts' scores of all classes together.
 
     Args:
-        directions: takes the row of a class, and gives the directions of the m concepts and those
-            of the R random concepts, which were made in the same way.
-        prototypes: float array of shape (C, d), mean standardised features of each class's
-            prototypes.
-        weights: float array of shape (C, d), the head's weights on standardised features.
-        prototype_photos: float array of shape (C, e), the probe's mean vector of each class's
-            prototypes.
-        prevalent: how much more photos of each class show the m concepts and the R random ones,
-            float arrays of shape (C, m) and (C, R).
+        own: for each channel of `WEIGHTS`, a float array of shape (C, m): the m concepts.
+        random: likewise, of shape (C, R): the R random concepts, which were made in the same way.
+        prototypes, weights: float arrays of shape (C, d), which the channels `bridge` and `head`
+            were made with.
         q_level: the level of q, from which the threshold follows, given how many pairs are below
             the level.
     """
-    centred = len(prototypes) >= MIN_CLASSES
-
-    def less_mean_class(rows: Floats) -> Floats:
-        return rows - rows.mean(0) if centred else rows
-
-    prototypes, weights = less_mean_class(prototypes), less_mean_class(weights)
-    prototype_photos = less_mean_class(prototype_photos)
-
-    def channels_of(row: int, made: Directions, seen: Floats) -> dict[str, Floats]:
-        return {
-            "bridge": made.vectors @ prototypes[row],
-            "textcav": made.textual @ prototypes[row],
-            "head": made.vectors @ weights[row],
-            "association": less_mean_class(made.shift.T)[row],
-            "prevalence": seen,
-            "direct": made.texts @ prototype_photos[row],
-        }
-
-    own_rows, null_rows = [], []
-    for row in range(len(prototypes)):
-        own, null = directions(row)
-        own_rows.append(channels_of(row, own, prevalent[0][row]))
-        null_rows.append(channels_of(row, null, prevalent[1][row]))
     channels: dict[str, Floats] = {}
     nulls: dict[str, Floats] = {}
     scales: dict[str, tuple[Floats, Floats]] = {}
     for key in WEIGHTS:
-        values = np.stack([channel[key] for channel in own_rows])
-        null_values = np.stack([channel[key] for channel in null_rows])
-        centre, deviation = scale_of(null_values)
-        channels[key] = (values - centre) / deviation
-        nulls[key] = (null_values - centre) / deviation
-        scales[key] = centre, deviation
+        centre, deviation = scales[key] = scale_of(random[key])
+        channels[key] = (own[key] - centre) / deviation
+        nulls[key] = (random[key] - centre) / deviation
     score, null_score, scale, p = _against_null(channels, nulls)
     model = {key: values for key, values in channels.items() if key != "prevalence"}
     *_, p_model = _against_null(model, nulls)

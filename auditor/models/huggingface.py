@@ -16,13 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from auditor.config import ModelConfig
+from auditor.core.fetching import fetching, offline
 from auditor.errors import ModelError, first_line
 from auditor.models.description import Description, complete
 from auditor.models.libraries import timm_description
 from auditor.models.limits import check_folder, physical_memory
 from auditor.record.schema import Remark
 
-__all__ = ["PlainLogits", "load", "offline"]
+__all__ = ["PlainLogits", "load"]
 
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of resampling filters, as image processors store them."""
@@ -89,8 +90,8 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
     if local:
         _check_folder(Path(name), config.spec)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
-    with offline() if local else contextlib.nullcontext(), _quiet():
-        try:
+    try:
+        with offline() if local else fetching(hub=True), _quiet():
             said, _ = transformers.PretrainedConfig.get_config_dict(name, **options)
             _check_config(said, config.spec)
             _check_size(transformers.AutoConfig.from_pretrained(name, **options), config.spec)
@@ -102,29 +103,16 @@ def load(name: str, config: ModelConfig) -> tuple[PlainLogits, Description, tupl
                 dtype=torch.float32,
                 **options,
             )
-        except ModelError:
-            raise
-        except Exception as error:  # whatever its parsers meet in a damaged file
-            raise ModelError(
-                f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
-                f"config.json and model.safetensors: {first_line(error)}."
-            ) from error
-        _check_loaded(info, config.spec)
-        described = _class_names(model.config).over(_input(name, config, options))
+            _check_loaded(info, config.spec)
+            described = _class_names(model.config).over(_input(name, config, options))
+    except ModelError:
+        raise
+    except Exception as error:  # whatever its parsers meet in a damaged file
+        raise ModelError(
+            f"{config.spec} cannot be loaded as an image classifier with safetensors, from its "
+            f"config.json and model.safetensors: {first_line(error)}."
+        ) from error
     return PlainLogits(model), described, tuple(_remarks(said, config.spec))
-
-
-@contextlib.contextmanager
-def offline() -> Iterator[None]:
-    """Keep the hub's client from asking any server, for this block."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _remarks(said: Mapping[str, Any], spec: str) -> Iterator[Remark]:

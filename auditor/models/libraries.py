@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from auditor.core.class_names import imagenet
+from auditor.core.fetching import fetching
 from auditor.errors import ModelError, first_line
 from auditor.models.description import Description
 from auditor.models.fitting import Architecture
@@ -44,7 +45,7 @@ def pretrained_torchvision(name: str, version: str, *, spec: str) -> tuple[nn.Mo
             f"torchvision has no weights {version!r} for {name}; it has {', '.join(known)}."
         )
     chosen = known[version] if version else members.DEFAULT
-    with _downloading(spec):
+    with _downloading(spec, hub=False):
         # torchvision unpickles what lies in its cache: first see that it holds tensors only
         chosen.get_state_dict(progress=True, check_hash=True, weights_only=True)
         net: nn.Module = torchvision.models.get_model(name, weights=chosen)
@@ -104,7 +105,7 @@ def pretrained_timm(name: str, *, spec: str) -> tuple[nn.Module, Description]:
 
     if not name.startswith("hf-hub:"):
         timm_architecture(name)
-    with _downloading(spec):
+    with _downloading(spec, hub=True):
         net: Any = timm.create_model(name, pretrained=True)
     described = timm_description(net.pretrained_cfg)
     if described.class_names is None and (names := imagenet(net.num_classes)):
@@ -169,9 +170,9 @@ def timm_description(config: Mapping[str, Any]) -> Description:
 
 
 @contextmanager
-def _downloading(spec: str) -> Iterator[None]:
+def _downloading(spec: str, *, hub: bool) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fetching(hub=hub):
             warnings.simplefilter("ignore", FutureWarning)
             yield
     except Exception as error:  # whatever is met on the way, or in a damaged file

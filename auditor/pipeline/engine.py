@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from auditor.models import hardware
 from auditor.models.activations import Layers
 from auditor.models.loading import Classifier
 from auditor.pipeline.progress import Step, Watch
+
+Made = TypeVar("Made")
 
 __all__ = ["Engine", "InProcess", "Shapes", "Task", "Worker", "joined", "lineage"]
 
@@ -57,7 +59,7 @@ class Worker:
     batch: int
     seed: int
     device_type: str = ""
-    _last: dict[str, tuple[object, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _last: dict[str, tuple[object, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
     def model_key(self) -> list[Any]:
@@ -99,17 +101,19 @@ class Worker:
 
         return self.remembered("inputs", (source, tuple(rows)), made)
 
-    def remembered(self, kind: str, what: object, make: Callable[[], Tensor]) -> Tensor:
-        """A cache that keeps the last tensor of each kind: many tasks in a row need the same one.
+    def remembered(self, kind: str, what: object, make: Callable[[], Made]) -> Made:
+        """A cache that keeps the last value of each kind: many tasks in a row need the same one.
 
         Args:
-            kind: name of the kind of tensor.
-            what: says which tensor of this kind is wanted; compared with `==`.
+            kind: name of the kind of value.
+            what: says which value of this kind is wanted; compared with `==`.
             make: called to make it, where the last one of this kind was another.
         """
         if self._last.get(kind, (None,))[0] != what:
+            self._last.pop(kind, None)  # the memory of one is enough
             self._last[kind] = what, make()
-        return self._last[kind][1]
+        made: Made = self._last[kind][1]
+        return made
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _drawn(inputs: Inputs, observed: Observed, engine: Engine) -> Drawn:
     pool, pooled = inputs.pool, observed.pool.activations
     rows, names = _drawn_on(inputs), _drawings(inputs)
     found = list(engine.map("drawings", drawing_tasks(inputs, pooled)))
-    effects, changes = found[: len(names)], found[len(names) :]
+    effects, changes = found[::2], found[1::2]
     return Drawn(
         photos=pool.subset(rows),
         labels=np.array(pool.labels or pooled.logits.argmax(1))[list(rows)],
@@ -91,12 +91,12 @@ def _drawn(inputs: Inputs, observed: Observed, engine: Engine) -> Drawn:
 
 
 def drawing_tasks(inputs: Inputs, pooled: Activations) -> list[Task]:
-    """Every drawn concept before the model, and then before the probe."""
-    rows, names = _drawn_on(inputs), _drawings(inputs)
-    scale = feature_scale(pooled.features)
+    """Every drawn concept before the model and then before the probe, so that it is drawn once."""
+    rows, scale = _drawn_on(inputs), feature_scale(pooled.features)
     return [
-        *(DrawConcept(name, rows, scale) for name in names),
-        *(SeeDrawing(name, rows) for name in names),
+        task
+        for name in _drawings(inputs)
+        for task in (DrawConcept(name, rows, scale), SeeDrawing(name, rows))
     ]
 
 

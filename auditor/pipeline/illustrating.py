@@ -131,8 +131,7 @@ def _drawn(stages: _Stages, pair: Pair) -> Iterator[Picture]:
     place = int(others[example.place])
     photo = stages.inputs.classifier.preprocess.fit(drawn.photos.image(place))
     seed = insertion.photo_seed(stages.inputs.config.seed, place)
-    edited = drawings.draw(drawing, photo, seed=seed)
-    control = drawings.draw_control(drawing, photo, seed=seed)
+    edited, control = drawings.draw_pair(drawing, photo, seed=seed)
     kinds: tuple[PictureKind, ...] = ("plain", "edited", "control")
     for kind, image, chance in zip(kinds, (photo, edited, control), chances[:, place], strict=True):
         first = kind == "plain"

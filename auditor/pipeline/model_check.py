@@ -153,7 +153,7 @@ def _check_layers(
         if missing:
             what = f"layer {missing[0]!r}" if missing[0] else "features"
             raise ModelError(f"{classifier.name} gives no {what} for photos that can be read.")
-        widths = {name: pooled(v, layers.channel_axis[name])[0] for name, v in values.items()}
+        widths = {name: pooled(v, layers.channel_axis[name]) for name, v in values.items()}
     _check_same(classifier, watched, answers, REPEATED, "while its layers are read")
     for name, rows in widths.items():
         if rows.ndim != 2 or len(rows) != len(images):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from auditor.pipeline.engine import Engine, Worker, joined
 from auditor.pipeline.inputs import Inputs
 from auditor.pipeline.tasks import EncodePhotos, ObservePhotos, activations_of, chunks
 from auditor.record.schema import Remark
+
+Source = Literal["images", "pool"]
 
 __all__ = [
     "GENERIC_PHOTOS",
@@ -29,6 +32,7 @@ __all__ = [
     "path_photos",
     "photo_tasks",
     "sample",
+    "source_tasks",
 ]
 
 PATH_PHOTOS = 64  # photos of each audited class whose path is kept
@@ -73,7 +77,7 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
         ImagesError: the model does not recognise its photos, see `auditor.pipeline.agreement`.
     """
     config, on_path = inputs.config, images_on_path(inputs)
-    seen = observe_photos(engine, inputs.worker, "photos", "images", on_path)
+    seen = _observed(inputs, engine, "images", on_path)
     with engine.watch.stage("agreement"):
         remarks = agreement.check(
             inputs.classifier,
@@ -95,10 +99,36 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
 
 def observe_pool(inputs: Inputs, engine: Engine) -> tuple[Activations, NDArray[np.bool_]]:
     """Activations of the pool, and which of its photos are on the path, of shape (n,)."""
+    generic = _generic(inputs)
+    return _observed(inputs, engine, "pool", generic), generic
+
+
+def _observed(
+    inputs: Inputs, engine: Engine, source: Source, on_path: NDArray[np.bool_]
+) -> Activations:
+    """Activations of the audited photos or of the pool, along the path where `on_path` says so."""
+    stage = {"images": "photos", "pool": "pool"}[source]
+    found = list(engine.map(stage, source_tasks(inputs, source)))
+    seen = activations_of(joined(found), inputs.worker.layers)
+    if inputs.pool is not inputs.images:
+        return seen
+    return seen.along(on_path[images_on_path(inputs) | _generic(inputs)])
+
+
+def source_tasks(inputs: Inputs, source: Source) -> list[ObservePhotos]:
+    """The tasks that observe the audited photos or the pool; the same ones where they are one."""
+    on_path = images_on_path(inputs) if source == "images" else _generic(inputs)
+    if inputs.pool is inputs.images:
+        source, on_path = "images", images_on_path(inputs) | _generic(inputs)
+    return photo_tasks(inputs.worker, source, on_path)
+
+
+def _generic(inputs: Inputs) -> NDArray[np.bool_]:
+    """Which photos of the pool prototypes may be held to, of shape (n,)."""
     generic = np.zeros(len(inputs.pool), bool)
     rng = seeds.stream(inputs.config.seed, "generic photos")
     generic[sample(len(generic), GENERIC_PHOTOS, rng)] = True
-    return observe_photos(engine, inputs.worker, "pool", "pool", generic), generic
+    return generic
 
 
 def observe_photos(

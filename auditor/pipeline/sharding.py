@@ -39,7 +39,7 @@ from auditor.pipeline.engine import InProcess, Task
 from auditor.pipeline.experimenting import drawing_tasks, transplant_task
 from auditor.pipeline.generating import planned, prototype_tasks
 from auditor.pipeline.inputs import Inputs, load
-from auditor.pipeline.observing import encoding_tasks, images_on_path, observe_pool, photo_tasks
+from auditor.pipeline.observing import encoding_tasks, observe_pool, source_tasks
 from auditor.pipeline.progress import Progress, Silent, Watch
 
 __all__ = ["Shard", "compute", "merge"]
@@ -180,10 +180,10 @@ def _tasks(inputs: Inputs, engine: InProcess) -> tuple[Sequence[Task], Sequence[
     worker = inputs.worker
     pooled, generic = observe_pool(inputs, engine)
     plan = planned(inputs, pooled, generic, engine)
-    others = () if inputs.pool is inputs.images else ("pool",)
-    return photo_tasks(worker, "pool", generic), [
-        *photo_tasks(worker, "images", images_on_path(inputs)),
-        *encoding_tasks(worker, "images", *others),
+    one = inputs.pool is inputs.images
+    return source_tasks(inputs, "pool"), [
+        *(() if one else source_tasks(inputs, "images")),
+        *encoding_tasks(worker, "images", *(() if one else ("pool",))),
         *prototype_tasks(plan, worker, batch=inputs.config.prototypes.batch),
         *drawing_tasks(inputs, pooled),
         transplant_task(inputs),

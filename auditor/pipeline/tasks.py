@@ -22,6 +22,7 @@ from torch import Tensor
 
 from auditor.core.storage import Arrays
 from auditor.evidence import insertion
+from auditor.evidence.insertion import Insertions
 from auditor.evidence.surroundings import transplant
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware
@@ -73,7 +74,7 @@ class ObservePhotos:
     rows: range
     on_path: tuple[int, ...]
     stage: ClassVar[str] = "photos"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     after: ClassVar[tuple[type[Task], ...]] = ()
 
     @property
@@ -294,16 +295,14 @@ class DrawConcept:
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
         """Draw the concept and the control, and run the photos through the model."""
-        done = insertion.insert(
-            worker.classifier,
-            worker.layers,
-            self.name,
-            worker.inputs("pool", self.rows),
-            seed=worker.seed,
-            batch=worker.batch,
-            scale=self.scale,
-        )
-        return vars(done)
+
+        def answer(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return insertion.answer(worker.classifier, worker.layers, images, batch=worker.batch)
+
+        photos = worker.inputs("pool", self.rows)
+        plain = worker.remembered("answers", self.rows, lambda: answer(photos))
+        edited = map(answer, _drawn(worker, self.name, self.rows))
+        return vars(Insertions.of([plain, *edited], self.scale))
 
 
 @dataclass(frozen=True)
@@ -333,11 +332,18 @@ class SeeDrawing:
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
         """Encode the photos with the drawing and without it, and subtract the means."""
-        rows = self.rows[:SEEN_PHOTOS]
-        photos = worker.inputs("pool", rows)
-        plain = worker.remembered("encoded", rows, lambda: _mean_vector(worker, photos))
-        edited = insertion.drawn(self.name, photos, seed=worker.seed)
-        return {"change": (_mean_vector(worker, edited) - plain).numpy()}
+        photos = worker.inputs("pool", self.rows)[:SEEN_PHOTOS]
+        plain = worker.remembered("encoded", self.rows, lambda: _mean_vector(worker, photos))
+        drawn = _drawn(worker, self.name, self.rows)[0][:SEEN_PHOTOS]
+        return {"change": (_mean_vector(worker, drawn) - plain).numpy()}
+
+
+def _drawn(worker: Worker, name: str, rows: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Photos of the pool with a drawing, and with its control; made once for model and probe."""
+    photos = worker.inputs("pool", rows)
+    return worker.remembered(
+        "drawn", (name, rows), lambda: insertion.draw(name, photos, seed=worker.seed)
+    )
 
 
 def _mean_vector(worker: Worker, images: Tensor) -> Tensor:

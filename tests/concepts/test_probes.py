@@ -465,6 +465,7 @@ def test_a_local_folder_asks_no_hub_and_nobody_and_leaves_settings_as_they_were(
         seen.append((constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE))
         raise OSError("stop here")
 
+    monkeypatch.setattr("auditor.core.fetching._silence", lambda: None)  # a hub that answers
     before = (constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE)
     monkeypatch.setattr("open_clip.factory.get_tokenizer", tokenizer)
     for trusted in (False, True):

@@ -2,6 +2,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+import scored
 import torch
 from scipy import stats
 
@@ -34,16 +35,12 @@ def world(*, planted, prevalent=None):
         weights[3] += 3 * axes[5]
         prototypes[3] += 6 * axes[5]
     logits = features @ weights.T
-    textcav = scoring.text_map(photos, features)
-    counts = np.full(M, 20)
-    own = scoring.named(features, logits, photos, texts, counts, scoring.textual(texts, textcav))
-    null_rows = scoring.mixtures(texts, 2000, rng)
-    null = scoring.named(
-        features, logits, photos, null_rows, np.full(2000, 20), scoring.textual(null_rows, textcav)
-    )
-    rows = rng.normal(size=(C, E))
-    return scoring.name(
-        lambda row: (own, null), prototypes, weights, rows, prevalent or unknown(C), q_level=0.05
+    random = scoring.mixtures(texts, 2000, rng)
+    return scored.named(
+        scored.pool(features, logits, photos),
+        {"own": (texts, np.full(M, 20)), "random": (random, np.full(2000, 20))},
+        (prototypes, weights, rng.normal(size=(C, E))),
+        prevalent or unknown(C),
     )
 
 
@@ -117,12 +114,13 @@ def test_an_untested_concept_has_no_score():
     made = scoring.named(features, logits, photos, texts, np.array([5, 0, 5]), textual)
     assert np.isnan(made.vectors[1]).all()
     assert np.isfinite(made.vectors[[0, 2]]).all()
-    null = scoring.named(features, logits, photos, texts, np.array([5, 5, 5]), textual)
     seen = np.zeros((2, 3))
-    named = scoring.name(
-        lambda row: (made, null), rng.normal(size=(2, 6)), rng.normal(size=(2, 6)), texts[:2],
-        (seen, seen), q_level=0.05,
-    )  # fmt: skip
+    named = scored.named(
+        scored.pool(features, logits, photos),
+        {"own": (texts, np.array([5, 0, 5])), "random": (texts, np.array([5, 5, 5]))},
+        (rng.normal(size=(2, 6)), rng.normal(size=(2, 6)), texts[:2]),
+        (seen, seen),
+    )
     assert np.isnan(named.q[:, 1]).all()
     assert np.isfinite(named.q[:, [0, 2]]).all()
     assert named.threshold == np.inf, "six null scores cannot give q below the level"

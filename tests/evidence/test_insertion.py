@@ -66,10 +66,11 @@ def insertions(
     seed: int = 0,
 ) -> Insertions:
     classifier = tiny.classifier(Measured(measure, gain), SIDE, 2)
-    return insertion.insert(
-        classifier, LAYERS, name, photos,
-        seed=seed, batch=batch, scale=np.full(2, scale, np.float32),
-    )  # fmt: skip
+    answers = [
+        insertion.answer(classifier, LAYERS, images, batch=batch)
+        for images in (photos, *insertion.draw(name, photos, seed=seed))
+    ]
+    return Insertions.of(answers, np.full(2, scale, np.float32))
 
 
 def verdict(inserted: Insertions, class_index: int = 1, eligible: int | None = None) -> Effect:
@@ -130,26 +131,14 @@ def test_a_model_that_any_edit_excites_is_acquitted() -> None:
     assert not found.confirmed
 
 
-def test_the_control_is_drawn_as_the_concept_is(
-    photos: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: dict[str, list[tuple[str, bytes, int]]] = {"draw": [], "draw_control": []}
-    for kind, calls in drawn.items():
-
-        def note(
-            name: str, image: Tensor, *, seed: int, calls: list[tuple[str, bytes, int]] = calls
-        ) -> Tensor:
-            calls.append((name, image.numpy().tobytes(), seed))
-            return image
-
-        monkeypatch.setattr(drawings, kind, note)
-    insertions(darkness_of_border, photos, name="time_stamp", seed=5)
-    assert drawn["draw"] == drawn["draw_control"]
-    assert [photo for _, photo, _ in drawn["draw"]] == [p.numpy().tobytes() for p in photos]
-    assert {name for name, _, _ in drawn["draw"]} == {"time_stamp"}
-    seeds = [seed for _, _, seed in drawn["draw"]]
-    assert len(set(seeds)) == len(photos), "each photo has its own place and wording"
-    assert seeds == [insertion.photo_seed(5, place) for place in range(len(photos))]
+def test_each_photo_has_its_own_place_and_wording(photos: Tensor) -> None:
+    drawn, controls = insertion.draw("time_stamp", photos, seed=5)
+    for place, photo in enumerate(photos):
+        seed = insertion.photo_seed(5, place)
+        pair = drawings.draw_pair("time_stamp", photo, seed=seed)
+        assert torch.equal(drawn[place], pair[0])
+        assert torch.equal(controls[place], pair[1])
+    assert len({insertion.photo_seed(5, place) for place in range(len(photos))}) == len(photos)
 
 
 def test_insertions_are_the_changes_that_a_slow_loop_sees(photos: Tensor) -> None:
@@ -158,8 +147,7 @@ def test_insertions_are_the_changes_that_a_slow_loop_sees(photos: Tensor) -> Non
     net = Measured(darkness_of_border, 8.0)
     for place, photo in enumerate(few):
         seed = insertion.photo_seed(3, place)
-        edited = drawings.draw("black_border", photo, seed=seed)
-        control = drawings.draw_control("black_border", photo, seed=seed)
+        edited, control = drawings.draw_pair("black_border", photo, seed=seed)
         with torch.no_grad():
             for row, image in enumerate((photo, edited, control)):
                 logs = net(image[None] * 2 - 1).log_softmax(1)[0]
@@ -179,10 +167,7 @@ def test_the_batch_does_not_matter(photos: Tensor) -> None:
 
 def test_the_model_is_left_as_it_was(photos: Tensor) -> None:
     classifier = tiny.classifier(Measured(darkness_of_border, 8.0), SIDE, 2)
-    insertion.insert(
-        classifier, LAYERS, "black_border", photos[:2],
-        seed=0, batch=2, scale=np.ones(2, np.float32),
-    )  # fmt: skip
+    insertion.answer(classifier, LAYERS, photos[:2], batch=2)
     for module in classifier.net.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import scored
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -888,19 +889,14 @@ def test_nothing_found_says_the_smallest_score_that_would_have_been_found() -> N
     features, logits = rng.normal(size=(300, 20)), rng.normal(size=(300, 9))
     rows, texts = rng.normal(size=(300, 12)), rng.normal(size=(15, 12))
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    textcav = scoring.text_map(rows, features)
-    own = scoring.named(
-        features, logits, rows, texts, np.full(15, 12), scoring.textual(texts, textcav)
-    )
     mixed = scoring.mixtures(texts, 999, rng)
-    null = scoring.named(
-        features, logits, rows, mixed, np.full(999, 12), scoring.textual(mixed, textcav)
-    )
-    found = scoring.name(
-        lambda row: (own, null), rng.normal(size=(9, 20)), rng.normal(size=(9, 20)),
-        rng.normal(size=(9, 12)), (rng.normal(size=(9, 15)), rng.normal(size=(9, 999))),
+    found = scored.named(
+        scored.pool(features, logits, rows),
+        {"own": (texts, np.full(15, 12)), "random": (mixed, np.full(999, 12))},
+        (rng.normal(size=(9, 20)), rng.normal(size=(9, 20)), rng.normal(size=(9, 12))),
+        (rng.normal(size=(9, 15)), rng.normal(size=(9, 999))),
         q_level=LEVEL,
-    )  # fmt: skip
+    )
     assert not (found.q < LEVEL).any(), "this world holds nothing to find"
 
     def would_be_found(score: float) -> bool:

@@ -38,11 +38,12 @@ def test_hooks_are_gone_afterwards():
 
 def test_pooled_is_the_mean_over_positions():
     value = torch.rand(2, 4, 3, 5)
-    mean, deviation = activations.pooled(value, 1)
-    torch.testing.assert_close(mean, value.mean((2, 3)))
-    torch.testing.assert_close(deviation, value.flatten(2).std(2, correction=0))
+    torch.testing.assert_close(activations.pooled(value, 1), value.mean((2, 3)))
+    deviation = value.flatten(2).std(2, correction=0)
+    torch.testing.assert_close(activations.spread(value, 1), deviation)
     tokens = torch.rand(2, 7, 4)
-    torch.testing.assert_close(activations.pooled(tokens, 2)[0], tokens.mean(1))
+    torch.testing.assert_close(activations.pooled(tokens, 2), tokens.mean(1))
+    assert not activations.spread(tokens[:, 0], 1).any()
 
 
 def test_the_path_is_kept_for_the_photos_that_are_asked_for():
