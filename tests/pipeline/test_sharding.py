@@ -155,3 +155,8 @@ def test_shards_of_another_version_are_refused(
 def test_what_is_no_share_is_told(text: str) -> None:
     with pytest.raises(ConfigError, match="is no share such as 3/8"):
         Shard.parse(text)
+
+
+def test_an_audit_is_divided_in_one_way(config: AuditConfig) -> None:
+    with pytest.raises(ConfigError, match="engine = ray and --shard both divide the audit"):
+        sharding.compute(config.model_copy(update={"engine": "ray"}), Shard(1, 2))
