@@ -26,6 +26,8 @@ __all__ = ["Drawings", "Evidence", "SeenExamples", "SeenPool", "learn"]
 
 Floats = NDArray[np.floating]
 
+MOST_RANDOM = 10**7  # scores of random concepts, over all classes: more resolve no smaller p
+LEAST_RANDOM = 999  # random concepts for each class
 LEAST_DRAWN = 30  # with fewer drawn concepts their mixtures are little but themselves again
 MARGIN = 0.25  # of what a drawing changes: the class's own object may do as much
 
@@ -139,14 +141,15 @@ def learn(
         labelled=seen.labels is not None,
     )
     found = _found(bank, evidence, shown, chosen, statistics.min_photos)
+    size = min(statistics.permutations, max(LEAST_RANDOM, MOST_RANDOM // len(chosen)))
     rng = seeds.stream(seed, "null")
     textcav = scoring.text_map(seen.rows, pool.features)
     typical = found.counts[found.counts > 0]
     if not len(typical):
         typical = np.array([min(statistics.min_photos, len(seen.rows) - 1)])
-    null_counts = rng.choice(typical, statistics.permutations)
-    null_texts = scoring.mixtures(everything, statistics.permutations, rng)
-    looks = _looks(bank, evidence, texts, statistics.permutations, rng)
+    null_counts = rng.choice(typical, size)
+    null_texts = scoring.mixtures(everything, size, rng)
+    looks = _looks(bank, evidence, texts, size, rng)
     return Vocabulary(
         concepts=bank.concepts,
         sources=tuple(map(_source, bank.concepts)),

@@ -88,6 +88,21 @@ class Activations:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @staticmethod
+    def joined(parts: Sequence[Activations]) -> Activations:
+        """Those of the images of several parts, one part after the other."""
+
+        def layers(values: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+            return {name: np.concatenate([each[name] for each in values]) for name in values[0]}
+
+        return Activations(
+            layers([part.path for part in parts]),
+            layers([part.spread for part in parts]),
+            np.concatenate([part.pixels for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.logits for part in parts]),
+        )
+
     def along(self, kept: NDArray[np.bool_]) -> Activations:
         """The same with fewer images on the path: `kept` is a bool array of shape (m,)."""
         return replace(

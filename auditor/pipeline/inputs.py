@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,11 @@ def load(config: AuditConfig, watch: Watch, given: Given | None = None) -> Input
     Raises:
         AuditorError: whatever the user can mend, in one sentence.
     """
+    if sys.flags.optimize > 1:
+        raise ConfigError(
+            "Python runs with -OO or PYTHONOPTIMIZE=2, which takes texts from the code that the "
+            "library transformers reads; run it without."
+        )
     started, given = now(), given or Given()
     device = hardware.choose_device(config.device)
     with watch.stage("load", 4) as step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -35,7 +35,9 @@ __all__ = [
     "source_tasks",
 ]
 
-PATH_PHOTOS = 64  # photos of each audited class whose path is kept
+PATH_PHOTOS = 64  # photos of each audited class whose path is kept: at most, and
+ALL_PATH_PHOTOS = 16384  # of all of them together, which bounds the memory of many classes, but
+LEAST_PATH_PHOTOS = 8  # of each class
 OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
 GENERIC_PHOTOS = 512  # pool photos whose path is kept: what prototypes are held to
 
@@ -90,6 +92,7 @@ def observe(inputs: Inputs, engine: Engine) -> Observed:
         )
     pooled, generic = observe_pool(inputs, engine)
     if inputs.pool is inputs.images:
+        pooled = replace(pooled, features=seen.features, logits=seen.logits)  # in memory once
         rows = pool_rows = encode_photos(engine, inputs.worker, "probe", "images")
     else:
         both = encode_photos(engine, inputs.worker, "probe", "images", "pool")
@@ -107,12 +110,15 @@ def _observed(
     inputs: Inputs, engine: Engine, source: Source, on_path: NDArray[np.bool_]
 ) -> Activations:
     """Activations of the audited photos or of the pool, along the path where `on_path` says so."""
-    stage = {"images": "photos", "pool": "pool"}[source]
-    found = list(engine.map(stage, source_tasks(inputs, source)))
-    seen = activations_of(joined(found), inputs.worker.layers)
-    if inputs.pool is not inputs.images:
-        return seen
-    return seen.along(on_path[images_on_path(inputs) | _generic(inputs)])
+    stage, tasks = {"images": "photos", "pool": "pool"}[source], source_tasks(inputs, source)
+    parts = []
+    for task, arrays in zip(tasks, engine.map(stage, tasks), strict=True):
+        part = activations_of(arrays, inputs.worker.layers)
+        kept = on_path[task.rows.start : task.rows.stop][list(task.on_path)]
+        part = part if kept.all() else part.along(kept)
+        # how a channel varies within a photo is asked of the pool alone
+        parts.append(part if source == "pool" else replace(part, spread={}))
+    return Activations.joined(parts)
 
 
 def source_tasks(inputs: Inputs, source: Source) -> list[ObservePhotos]:
@@ -136,7 +142,8 @@ def observe_photos(
 ) -> Activations:
     """Activations of all photos of a source; in every layer where `on_path` says so."""
     tasks = photo_tasks(worker, source, on_path)
-    return activations_of(joined(list(engine.map(stage, tasks))), worker.layers)
+    found = engine.map(stage, tasks)
+    return Activations.joined([activations_of(arrays, worker.layers) for arrays in found])
 
 
 def photo_tasks(worker: Worker, source: str, on_path: NDArray[np.bool_]) -> list[ObservePhotos]:
@@ -177,9 +184,10 @@ def path_photos(
 ) -> NDArray[np.bool_]:
     """Photos whose path is kept: some of each audited class, and some of all others."""
     kept = np.zeros(len(labels), bool)
+    of_each = min(PATH_PHOTOS, max(LEAST_PATH_PHOTOS, ALL_PATH_PHOTOS // len(classes)))
     for c in classes:
         members = np.flatnonzero(labels == c)
-        kept[rng.permutation(members)[:PATH_PHOTOS]] = True
+        kept[rng.permutation(members)[:of_each]] = True
     rest = np.flatnonzero(~np.isin(labels, classes))
     kept[rng.permutation(rest)[:OTHER_PHOTOS]] = True
     return kept

@@ -319,7 +319,8 @@ def _criteria(audit: Audit, names: Names, limits: Limits) -> Criteria:
              f"{prototypes.steps} steps each{' at most' if prototypes.early else ''}; one reached "
              f"its target where the class's probability is {prototypes.probability:g} or more."),
             ("Random concepts", str(levels.permutations),
-             "For each class: the null behind the p-value of naming."),
+             "For each class, or fewer where those of all classes would exceed 10 million scores: "
+             "the null behind the p-value of naming."),
             ("Bootstrap replicates", str(levels.bootstrap), "Behind each 95 % interval."),
         ),
         grades=tuple(GRADES.values()),

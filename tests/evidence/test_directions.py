@@ -294,3 +294,13 @@ def test_without_representative_photos_prevalence_is_unknown(tmp_path: Path) -> 
     assert np.isnan(scores).all()
     assert np.isnan(null).all()
     assert (scores.shape, null.shape) == ((2, 10), (2, 999))
+
+
+def test_more_classes_need_fewer_random_concepts_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "LEAST_RANDOM", 20)
+    for most, wanted in ((10**7, 99), (100, 50), (30, 20)):
+        monkeypatch.setattr(learning, "MOST_RANDOM", most)  # of two classes
+        made, _, _ = build(tmp_path, own=owned(60))
+        assert len(made._null[0]) == wanted
