@@ -303,7 +303,7 @@ def collect(
 
 
 def _check_finite(classifier: Classifier, values: Floats, names: Sequence[str], what: str) -> None:
-    rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+    rows = np.flatnonzero(~np.isfinite(values).all(1))
     if len(rows):
         first = f"; the first is {names[rows[0]]}" if names else ""
         raise ModelError(

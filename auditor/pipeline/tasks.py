@@ -10,6 +10,7 @@ the numbers in a vector of the probe.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -97,14 +98,11 @@ class ObservePhotos:
         """Run the photos through the model."""
         photos = self._photos(worker)
         kept = np.isin(np.arange(len(photos)), self.on_path)
+        batches = photos.batches(worker.classifier.preprocess.fit, size=worker.batch)
         seen = collect(
-            worker.classifier,
-            worker.layers,
-            photos.batches(worker.classifier.preprocess.fit, size=worker.batch),
-            names=photos.ids,
-            on_path=kept,
-            on_batch=step,
-        )
+            worker.classifier, worker.layers, batches,
+            names=photos.ids, on_path=kept, on_batch=step,
+        )  # fmt: skip
         return {
             **{name: getattr(seen, name) for name in WHOLE},
             **{f"path/{name}": values for name, values in seen.path.items()},
@@ -295,10 +293,9 @@ class DrawConcept:
 
     def compute(self, worker: Worker, step: Step) -> Mapping[str, Any]:
         """Draw the concept and the control, and run the photos through the model."""
-
-        def answer(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            return insertion.answer(worker.classifier, worker.layers, images, batch=worker.batch)
-
+        answer = functools.partial(
+            insertion.answer, worker.classifier, worker.layers, batch=worker.batch
+        )
         photos = worker.inputs("pool", self.rows)
         plain = worker.remembered("answers", self.rows, lambda: answer(photos))
         edited = map(answer, _drawn(worker, self.name, self.rows))
@@ -340,10 +337,8 @@ class SeeDrawing:
 
 def _drawn(worker: Worker, name: str, rows: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Photos of the pool with a drawing, and with its control; made once for model and probe."""
-    photos = worker.inputs("pool", rows)
-    return worker.remembered(
-        "drawn", (name, rows), lambda: insertion.draw(name, photos, seed=worker.seed)
-    )
+    photos, seed = worker.inputs("pool", rows), worker.seed
+    return worker.remembered("drawn", (name, rows), lambda: insertion.draw(name, photos, seed=seed))
 
 
 def _mean_vector(worker: Worker, images: Tensor) -> Tensor:
