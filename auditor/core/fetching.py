@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def fetching(*, hub: bool) -> Iterator[None]:
             yield
     except AuditorError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever the libraries raise
         if silence is None:
             raise
         raise OSError(
@@ -76,4 +77,6 @@ def _silence() -> str | None:
         return None  # an answer, which the library knows better what to make of
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return None  # the client may know an authority that is not known here
         return f"{constants.ENDPOINT} does not answer ({reason})"

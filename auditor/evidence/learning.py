@@ -26,8 +26,8 @@ __all__ = ["Drawings", "Evidence", "SeenExamples", "SeenPool", "learn"]
 
 Floats = NDArray[np.floating]
 
-MOST_RANDOM = 10**7  # scores of random concepts, over all classes: more resolve no smaller p
-LEAST_RANDOM = 999  # random concepts for each class
+MOST_RANDOM = 10**7  # scores of random concepts of all classes together, to save memory
+LEAST_RANDOM = 999  # random concepts for each class, however many classes there are
 LEAST_DRAWN = 30  # with fewer drawn concepts their mixtures are little but themselves again
 MARGIN = 0.25  # of what a drawing changes: the class's own object may do as much
 

@@ -63,7 +63,8 @@ def project(
     counts, n = counts_for(None), len(pool.rows)
     out = [np.flatnonzero(~pool.kept(row)) for row in range(len(prototypes))]
     gone = np.stack([pool.features[rows].sum(0) for rows in out])
-    sums = _Sums(pool.features, pool.logits, prototypes, weights, gone)
+    whole = pool.features.sum(0)
+    sums = _Sums(pool.features, pool.logits, prototypes, weights, gone, whole)
     reach = min(n, int(counts.max(initial=0)) + max(map(len, out)))
     found = np.empty((3, len(out), len(texts)), pool.features.dtype)
     for start in range(0, len(texts), BLOCK):
@@ -78,7 +79,11 @@ def project(
 class _Sums:
     """The photos, and what directions are projected on.
 
-    `gone` has the sums of the features that each class leaves out, float array of shape (C, d).
+    Attributes:
+        features, logits: as in `PoolPhotos`.
+        prototypes, weights: float arrays of shape (C, d).
+        gone: float array of shape (C, d), the sums of the features that each class leaves out.
+        whole: float array of shape (d,), the sum of the features of all photos.
     """
 
     features: Floats
@@ -86,11 +91,11 @@ class _Sums:
     prototypes: Floats
     weights: Floats
     gone: Floats
+    whole: Floats
 
     def wanted(self, row: int) -> Floats:
-        """The vectors of a class, of shape (4, d): those above, and the sum of all photos."""
-        rows = self.prototypes[row], self.weights[row], self.gone[row]
-        return np.stack([*rows, self.features.sum(0)])
+        """The vectors that a class's directions are projected on, of shape (4, d)."""
+        return np.stack([self.prototypes[row], self.weights[row], self.gone[row], self.whole])
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class _Block:
         squares: float array of shape (b,), the squared norms of `taken`.
     """
 
-    pool: _Sums
+    sums: _Sums
     ranked: Ints
     counts: Ints
     taken: Floats
@@ -115,23 +120,22 @@ class _Block:
     squares: Floats
 
     @staticmethod
-    def of(pool: _Sums, scores: Floats, counts: Ints, reach: int) -> _Block:
+    def of(sums: _Sums, scores: Floats, counts: Ints, reach: int) -> _Block:
         """Add up the photos with the highest of `scores`, of shape (b, n)."""
         n = scores.shape[1]
         best = np.argpartition(scores, n - reach, axis=1)[:, n - reach :]
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
         ranked = np.take_along_axis(best, order, 1)
-        added = _members(ranked, np.arange(reach) < counts[:, None], n, pool.features.dtype)
-        taken = added @ pool.features
-        sums = taken @ pool.features.sum(0)
-        each = [vectors @ taken.T for vectors in (pool.prototypes, pool.weights, pool.gone)]
-        along = np.stack([*each, np.broadcast_to(sums, each[0].shape)])
-        shift = added @ pool.logits
-        return _Block(pool, ranked, counts, taken, shift, along, np.square(taken).sum(1))
+        added = _members(ranked, np.arange(reach) < counts[:, None], n, sums.features.dtype)
+        taken = added @ sums.features
+        each = [vectors @ taken.T for vectors in (sums.prototypes, sums.weights, sums.gone)]
+        along = np.stack([*each, np.broadcast_to(taken @ sums.whole, each[0].shape)])
+        shift = added @ sums.logits
+        return _Block(sums, ranked, counts, taken, shift, along, np.square(taken).sum(1))
 
     def seen_by(self, row: int, out: Ints, counts: Ints) -> Floats:
         """The three parts of `Projected` for the class of a row, float array of shape (3, b)."""
-        pool, n = self.pool, len(self.pool.features)
+        sums, n = self.sums, len(self.sums.features)
         counts = np.minimum(counts, n - len(out) - 1)
         absent = np.zeros(n, bool)
         absent[out] = True
@@ -139,18 +143,18 @@ class _Block:
         lost = absent[self.ranked[:, :most]] & (np.arange(most) < self.counts[:, None])
         changed = lost.any(1) | (counts != self.counts)
         along, shift, squares = self.along[:, row].copy(), self.shift[:, row], self.squares.copy()
-        wanted = pool.wanted(row)
+        wanted = sums.wanted(row)
         if changed.any():
             ranked = self.ranked[changed]
             present = ~absent[ranked]
             chosen = present & (np.cumsum(present, 1) <= counts[changed, None])
             before = np.arange(ranked.shape[1]) < self.counts[changed, None]
-            moved = _members(ranked, chosen.astype(np.int8) - before, n, pool.features.dtype)
-            taken = self.taken[changed] + moved @ pool.features
+            moved = _members(ranked, chosen.astype(np.int8) - before, n, sums.features.dtype)
+            taken = self.taken[changed] + moved @ sums.features
             along[:, changed] = wanted @ taken.T
             squares[changed] = np.square(taken).sum(1)
             shift = shift.copy()
-            shift[changed] += moved @ pool.logits[:, row]
+            shift[changed] += moved @ sums.logits[:, row]
         # v = inside * taken - outside * rest: the mean of those taken less the mean of the rest
         with np.errstate(divide="ignore", invalid="ignore"):
             outside = 1 / (n - len(out) - counts)
@@ -161,7 +165,7 @@ class _Block:
                 + outside**2 * (rest @ rest), 0,
             ))  # fmt: skip
             by = (inside * along[:2] - outside * (wanted[:2] @ rest)[:, None]) / norm
-            logits = pool.logits[:, row].sum() - pool.logits[out, row].sum()
+            logits = sums.logits[:, row].sum() - sums.logits[out, row].sum()
             found = np.stack([*by, inside * shift - outside * logits])
         return np.where((counts > 0) & (norm > 0), found, np.nan)
 

@@ -80,7 +80,8 @@ def experiment(inputs: Inputs, observed: Observed, engine: Engine) -> Edits:
 def _drawn(inputs: Inputs, observed: Observed, engine: Engine) -> Drawn:
     pool, pooled = inputs.pool, observed.pool.activations
     rows, names = _drawn_on(inputs), _drawings(inputs)
-    found = list(engine.map("drawings", drawing_tasks(inputs, pooled)))
+    tasks = [task for pair in drawing_tasks(inputs, pooled) for task in pair]
+    found = list(engine.map("drawings", tasks))
     effects, changes = found[::2], found[1::2]
     return Drawn(
         photos=pool.subset(rows),
@@ -90,14 +91,13 @@ def _drawn(inputs: Inputs, observed: Observed, engine: Engine) -> Drawn:
     )
 
 
-def drawing_tasks(inputs: Inputs, pooled: Activations) -> list[Task]:
-    """Every drawn concept before the model and then before the probe, so that it is drawn once."""
+def drawing_tasks(inputs: Inputs, pooled: Activations) -> list[tuple[Task, Task]]:
+    """Each drawn concept before the model and before the probe.
+
+    A worker that computes both tasks of a pair, one after the other, draws the concept once.
+    """
     rows, scale = _drawn_on(inputs), feature_scale(pooled.features)
-    return [
-        task
-        for name in _drawings(inputs)
-        for task in (DrawConcept(name, rows, scale), SeeDrawing(name, rows))
-    ]
+    return [(DrawConcept(name, rows, scale), SeeDrawing(name, rows)) for name in _drawings(inputs)]
 
 
 def _drawings(inputs: Inputs) -> list[str]:

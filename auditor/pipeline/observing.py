@@ -35,9 +35,11 @@ __all__ = [
     "source_tasks",
 ]
 
-PATH_PHOTOS = 64  # photos of each audited class whose path is kept: at most, and
-ALL_PATH_PHOTOS = 16384  # of all of them together, which bounds the memory of many classes, but
-LEAST_PATH_PHOTOS = 8  # of each class
+# Photos whose path is kept. Of each audited class it is `PATH_PHOTOS`. With so many classes that
+# these exceed `ALL_PATH_PHOTOS`, it is fewer, to save memory, but at least `LEAST_PATH_PHOTOS`.
+PATH_PHOTOS = 64
+ALL_PATH_PHOTOS = 16384
+LEAST_PATH_PHOTOS = 8
 OTHER_PHOTOS = 1024  # photos of the other classes whose path is kept
 GENERIC_PHOTOS = 512  # pool photos whose path is kept: what prototypes are held to
 

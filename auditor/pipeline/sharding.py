@@ -76,9 +76,9 @@ class Shard:
             f"--shard {text[:80]!r} is no share such as 3/8: which, from 1, and of how many."
         )
 
-    def of(self, tasks: Sequence[Task]) -> list[Task]:
-        """Every `total`-th task, from its own number on: so it has its part of each stage."""
-        return list(tasks[self.number - 1 :: self.total])
+    def of(self, groups: Sequence[Sequence[Task]]) -> list[Task]:
+        """The tasks of every `total`-th group, from its own number on: a part of each stage."""
+        return [task for group in groups[self.number - 1 :: self.total] for task in group]
 
 
 class ShardNote(BaseModel):
@@ -175,18 +175,24 @@ def compute(config: AuditConfig, shard: Shard, *, progress: Progress | None = No
     return place
 
 
-def _tasks(inputs: Inputs, engine: InProcess) -> tuple[Sequence[Task], Sequence[Task]]:
-    """The tasks that every shard computes, which are done by now, and those that are divided."""
+def _tasks(inputs: Inputs, engine: InProcess) -> tuple[Sequence[Task], Sequence[Sequence[Task]]]:
+    """The tasks that every shard computes, which are done by now, and those that are divided.
+
+    The latter are in groups; one shard computes all tasks of a group.
+    """
     worker = inputs.worker
     pooled, generic = observe_pool(inputs, engine)
     plan = planned(inputs, pooled, generic, engine)
     one = inputs.pool is inputs.images
-    return source_tasks(inputs, "pool"), [
+    alone: list[Task] = [
         *(() if one else source_tasks(inputs, "images")),
         *encoding_tasks(worker, "images", *(() if one else ("pool",))),
         *prototype_tasks(plan, worker, batch=inputs.config.prototypes.batch),
-        *drawing_tasks(inputs, pooled),
         transplant_task(inputs),
+    ]
+    return source_tasks(inputs, "pool"), [
+        *((task,) for task in alone),
+        *drawing_tasks(inputs, pooled),
     ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.server
 import socket
+import ssl
 import threading
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +93,14 @@ def test_a_download_that_stalls_ends(silent: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="timed out"), fetching.fetching(hub=False):
         torch.hub.download_url_to_file(f"{silent}/net.pth", str(tmp_path / "net.pth"))
     assert socket.getdefaulttimeout() is None
+
+
+def test_an_authority_that_is_not_known_here_is_left_to_the_client(
+    silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: object, **options: object) -> None:
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("self-signed certificate"))
+
+    monkeypatch.setattr("urllib.request.urlopen", refused)
+    with fetching.fetching(hub=True):
+        assert not constants.HF_HUB_OFFLINE

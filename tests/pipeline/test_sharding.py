@@ -13,6 +13,7 @@ from miniature import Project
 from auditor.config import AuditConfig
 from auditor.core.storage import Work
 from auditor.errors import ConfigError, RunError
+from auditor.evidence import insertion
 from auditor.pipeline import runner, sharding
 from auditor.pipeline.sharding import Shard
 
@@ -155,6 +156,23 @@ def test_shards_of_another_version_are_refused(
 def test_what_is_no_share_is_told(text: str) -> None:
     with pytest.raises(ConfigError, match="is no share such as 3/8"):
         Shard.parse(text)
+
+
+def test_a_shard_computes_both_tasks_of_a_drawing_and_so_draws_once(
+    config: AuditConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    real = insertion.draw
+
+    def counted(name: str, *given: Any, **options: Any) -> Any:
+        drawn.append(name)
+        return real(name, *given, **options)
+
+    monkeypatch.setattr(insertion, "draw", counted)
+    for number in (1, 2):
+        sharding.compute(config.model_copy(update={"out": f"half-{number}"}), Shard(number, 2))
+    assert drawn
+    assert len(drawn) == len(set(drawn))
 
 
 def test_an_audit_is_divided_in_one_way(config: AuditConfig) -> None:
