@@ -12,6 +12,7 @@ used; the heads come with this package and are checked against their card. Nothi
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -57,6 +58,7 @@ FEATURES = FINAL + sum(STAGES) + sum(STAGES[:SPREAD])
 DIMENSIONS = 384
 CONTEXT = 64  # tokens; captions and prompts are far shorter
 # What training writes and `assemble` expects, under the names of OpenCLIP's modules.
+TEXTS = "texts.safetensors"
 HEADS = ("logit_scale", "text.proj.weight", "visual.head.proj.bias", "visual.head.proj.weight")
 
 
@@ -91,6 +93,7 @@ class Card(BaseModel):
     held_out: Mapping[str, float]
     quality: Mapping[str, Quality]
     packages: Mapping[str, str]
+    texts_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -292,6 +295,18 @@ def read_heads(folder: Path) -> tuple[Card, dict[str, Tensor]]:
         return card, safetensors.torch.load(data)
     except SafetensorError as error:
         raise ProbeError(f"The offline probe's heads cannot be read ({error}): {again}.") from None
+
+
+def read_texts(folder: Path, card: Card) -> dict[str, Tensor]:
+    """The unit rows of the built-in bank's prompts, by prompt, as `tools/encode_bank.py` made them.
+
+    There are none where the card names none, or others: then they are encoded.
+    """
+    path = folder / TEXTS
+    if not path.exists() or digest_bytes(path.read_bytes()) != card.texts_sha256:
+        return {}
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(zip(json.loads(file.metadata()["texts"]), file.get_tensor("rows"), strict=True))
 
 
 def _read_image_tower() -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ to see scores like noise, so a probe's quality per concept stands beside every u
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import logging
@@ -34,9 +35,10 @@ from torch.nn.functional import interpolate, normalize
 from torchvision.transforms import Compose, Normalize
 
 from auditor.concepts.clip_files import Recipe, read_config, reason_to_refuse, recipe_of_file
-from auditor.concepts.embedded_probe import FOLDER, Quality, assemble, fold, read_heads
+from auditor.concepts.embedded_probe import FOLDER, Quality, assemble, fold, read_heads, read_texts
 from auditor.core.fetching import fetching, offline
 from auditor.errors import ProbeError
+from auditor.models.hardware import Parts, sent
 from auditor.record.schema import Remark
 
 __all__ = ["ProbeModel", "Quality", "load"]
@@ -57,6 +59,7 @@ class ProbeModel:
         quality: by concept name, how well it separates that concept; empty where unknown.
         size: height and width of its input in pixels.
         remarks: what its files turned out to be.
+        known: unit rows of texts that were encoded before.
         logit_scale: the factor that its training put on cosines before the softmax.
     """
 
@@ -71,10 +74,15 @@ class ProbeModel:
     _normalise: Callable[[Tensor], Tensor] = field(repr=False)
     _tokenize: Callable[[Sequence[str]], Tensor] = field(repr=False)
     remarks: tuple[Remark, ...] = ()
+    known: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.logit_scale > 0:
             raise ProbeError(f"The probe {self.name} has logit scale {self.logit_scale}, not > 0.")
+
+    def on(self, device: torch.device) -> ProbeModel:
+        """A copy on another device."""
+        return replace(self, _net=copy.deepcopy(self._net).to(device))
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop a photo to the model's input: float32 of shape (3, H, W) in [0, 1]."""
@@ -92,9 +100,8 @@ class ProbeModel:
             Float32 of shape (n_images, n_dimensions) with unit rows, on the CPU.
         """
         device = next(self._net.parameters()).device
-        if device.type == "cpu":
-            return torch.cat([self._encoded(part) for part in torch.split(images, CPU_BATCH)])
-        return self._encoded(images.to(device)).cpu()
+        at_once = Parts(CPU_BATCH if device.type == "cpu" else len(images))
+        return torch.cat([rows.cpu() for rows in at_once(self._encoded, sent(images, device))])
 
     def _encoded(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) != self.size:
@@ -111,11 +118,13 @@ class ProbeModel:
         if not texts:
             raise ProbeError("No texts were given to the probe.")
         device = next(self._net.parameters()).device
-        parts = [
-            self._net.encode_text(self._tokenize(texts[start : start + TEXT_BATCH]).to(device))
-            for start in range(0, len(texts), TEXT_BATCH)
-        ]
-        return normalize(torch.cat(parts).float(), dim=-1).cpu()
+        known = dict(self.known)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        for start in range(0, len(new), TEXT_BATCH):
+            part = new[start : start + TEXT_BATCH]
+            rows = self._net.encode_text(self._tokenize(part).to(device))
+            known.update(zip(part, normalize(rows.float(), dim=-1).cpu(), strict=True))
+        return torch.stack([known[text] for text in texts])
 
 
 def load(spec: str, *, device: torch.device, trust_code: bool = False) -> ProbeModel:
@@ -153,7 +162,7 @@ def _offline(folder: Path, *, device: torch.device) -> ProbeModel:
     )
     probe = _model("offline", encoders, device, note=note, quality=card.quality)
     fold(net.visual.trunk)  # its digest is of the weights as they are
-    return probe
+    return replace(probe, known=read_texts(folder, card))
 
 
 @dataclass(frozen=True)

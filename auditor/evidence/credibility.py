@@ -28,6 +28,7 @@ from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval, proportion
 from auditor.errors import ModelError
 from auditor.images.label_meaning import plain
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 from auditor.record.notes import Reason
 
@@ -134,8 +135,8 @@ def transfer(
     found = np.zeros(len(images), np.int64)
     rows = [i for i, c in enumerate(class_indices) if c in counterpart]
     with torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
+
+        def run(part: list[int]) -> None:
             batch = images[part].to(device)
             if tuple(batch.shape[2:]) != second.preprocess.size:
                 size = second.preprocess.size
@@ -143,6 +144,8 @@ def transfer(
             logits = second.logits(batch).float().cpu().numpy()
             own = logits[np.arange(len(part)), [counterpart[class_indices[i]] for i in part]]
             found[part] = (~(own[:, None] > logits)).sum(1)  # its own logit is the one
+
+        list(Parts(BATCH)(run, rows))
     seen = found[rows]
     return Transfer(
         places=found,

@@ -24,6 +24,7 @@ from auditor.core.statistics import bootstrap_weights, interval
 from auditor.core.vectors import log_odds
 from auditor.drawing import drawings
 from auditor.models.activations import Layers, pooled, recorded
+from auditor.models.hardware import Parts, sent
 from auditor.models.loading import Classifier
 
 __all__ = [
@@ -154,12 +155,15 @@ def answer(
     Returns:
         features, float array of shape (n, d), and log-probabilities, of shape (n, K).
     """
-    features, logs = [], []
     device = next(iter(classifier.net.parameters())).device
     with torch.inference_mode(), recorded(classifier.net, layers) as values:
-        for part in torch.split(images, batch):
-            logs.append(classifier.logits(part.to(device)).float().log_softmax(1).cpu().numpy())
-            features.append(pooled(values[""], layers.channel_axis[""]).cpu().numpy())
+
+        def run(part: Tensor) -> tuple[Floats, Floats]:
+            logs = classifier.logits(sent(part, device)).float().log_softmax(1)
+            features = pooled(values[""], layers.channel_axis[""])
+            return features.cpu().numpy(), logs.cpu().numpy()
+
+        features, logs = zip(*Parts(batch)(run, images), strict=True)
     return np.concatenate(features), np.concatenate(logs)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from auditor.core.statistics import stratified_differences
 from auditor.core.vectors import log_odds
 from auditor.images.image_set import ImageSet
+from auditor.models.hardware import Parts, sent
 from auditor.models.loading import Classifier
 
 __all__ = [
@@ -87,9 +88,11 @@ def transplant(
     others = labels[:, None] != np.array(classes)[None, :]
     per_class = np.maximum(others.sum(0), 1)
     rows = []
+    at_once = Parts(batch)
     with torch.inference_mode():
         for part in donors.batches(classifier.preprocess.fit, size=max(1, batch // len(middles))):
-            logits = classifier.logits(composed(middles, part.to(device)).flatten(0, 1))
+            mixed = composed(middles, sent(part, device)).flatten(0, 1)
+            logits = torch.cat(list(at_once(classifier.logits, mixed)))
             logs = logits.cpu().double().log_softmax(1)[:, list(classes)]
             odds = log_odds(logs.numpy(), least=CERTAIN).reshape(len(part), len(middles), -1)
             rows.append((odds * others).sum(1) / per_class)

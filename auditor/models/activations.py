@@ -8,6 +8,7 @@ logits. A layer's activation of an image is its mean over positions, one number 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditor.errors import ModelError
+from auditor.models.hardware import Parts, sent
 from auditor.models.loading import Classifier
 from auditor.models.outputs import TwoClasses
 from auditor.models.tracing import Trace, Value, first_tensor, traced
@@ -257,49 +259,55 @@ def collect(
     Raises:
         ModelError: the model fails on a batch, or what it gives is not finite.
     """
-    device = next(iter(classifier.net.parameters())).device
-    means: dict[str, list[Floats]] = {name: [] for name in layers.path}
-    deviations: dict[str, list[Floats]] = {name: [] for name in layers.path}
-    pixels: list[Floats] = []
-    features: list[Floats] = []
-    logits: list[Floats] = []
+    found: list[Activations] = []
     done = 0
+    parts: Parts | None = None
     with torch.inference_mode(), recorded(classifier.net, layers) as values:
+        seen = functools.partial(_seen, classifier=classifier, layers=layers, values=values)
         for batch in batches:
-            here = names[done : done + len(batch)]
-            out = classifier.logits(batch.to(device), here)
-            kept = np.ones(len(batch), bool)
-            if on_path is not None:
-                kept = on_path[done : done + len(batch)]
-            for name in layers.path:
-                value, axis = values[name], layers.channel_axis[name]
-                mean = pooled(value, axis).cpu().numpy()
-                deviation = spread(value if kept.all() else value[kept], axis).cpu().numpy()
-                what = f"activations in the layer {name!r}"
-                _check_finite(classifier, mean, here, what)
-                _check_finite(classifier, deviation, list(compress(here, kept)), what)
-                means[name].append(mean[kept])
-                deviations[name].append(deviation)
-            seen = batch[kept]
-            pixels.append(torch.cat([pooled(seen, 1), spread(seen, 1)], 1).cpu().numpy())
-            features.append(pooled(values[""], layers.channel_axis[""]).cpu().numpy())
-            _check_finite(classifier, features[-1], here, "features")
-            logits.append(out.float().cpu().numpy())
-            done += len(batch)
+            n = len(batch)
+            here = names[done : done + n]
+            kept = np.ones(n, bool) if on_path is None else on_path[done : done + n]
+            parts = parts or Parts(n)
+            found += parts(seen, batch, here, kept)
+            done += n
             if on_batch is not None:
                 on_batch(done)
-    n_classes = len(classifier.class_names)
+    if found:
+        return Activations.joined(found)
+    none = np.zeros((0, 0), np.float32)
+    layer = dict.fromkeys(layers.path, none)
+    logits = np.zeros((0, len(classifier.class_names)), np.float32)
+    return Activations(layer, layer, np.zeros((0, 6), np.float32), none, logits)
 
-    def joined(parts: list[Floats], width: int) -> Floats:
-        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 
-    return Activations(
-        {name: joined(parts, 0) for name, parts in means.items()},
-        {name: joined(parts, 0) for name, parts in deviations.items()},
-        joined(pixels, 6),
-        joined(features, 0),
-        joined(logits, n_classes),
-    )
+def _seen(
+    batch: Tensor,
+    names: Sequence[str],
+    kept: NDArray[np.bool_],
+    *,
+    classifier: Classifier,
+    layers: Layers,
+    values: Mapping[str, Tensor],
+) -> Activations:
+    """Activations of one batch, with those along the path of the images that are kept."""
+    device = next(iter(classifier.net.parameters())).device
+    logits = classifier.logits(sent(batch, device), names)
+    means: dict[str, Floats] = {}
+    deviations: dict[str, Floats] = {}
+    for name in layers.path:
+        value, axis = values[name], layers.channel_axis[name]
+        mean = pooled(value, axis).cpu().numpy()
+        deviation = spread(value if kept.all() else value[kept], axis).cpu().numpy()
+        what = f"activations in the layer {name!r}"
+        _check_finite(classifier, mean, names, what)
+        _check_finite(classifier, deviation, list(compress(names, kept)), what)
+        means[name], deviations[name] = mean[kept], deviation
+    seen = batch[kept]
+    pixels = torch.cat([pooled(seen, 1), spread(seen, 1)], 1).cpu().numpy()
+    features = pooled(values[""], layers.channel_axis[""]).cpu().numpy()
+    _check_finite(classifier, features, names, "features")
+    return Activations(means, deviations, pixels, features, logits.float().cpu().numpy())
 
 
 def _check_finite(classifier: Classifier, values: Floats, names: Sequence[str], what: str) -> None:

@@ -11,22 +11,29 @@ from __future__ import annotations
 import copy
 import ctypes
 import dataclasses
+import logging
 import os
 import pickle
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, lacks_memory
 from auditor.models.loading import Classifier, hookable
 
+logger = logging.getLogger(__name__)
+Made = TypeVar("Made")
+
 __all__ = [
+    "Parts",
     "bfloat16_pays",
     "choose_device",
+    "copied",
     "describe",
     "folded",
     "for_gradients",
@@ -35,6 +42,7 @@ __all__ = [
     "keep_freed_memory",
     "laid_out",
     "peers",
+    "sent",
 ]
 
 CACHED_PIXELS = 16 * 224 * 224  # a processor is no faster with more images at once (measured)
@@ -131,7 +139,7 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
             handle.remove()
     if not pairs:
         return classifier
-    net = _copied(classifier.net)
+    net = copied(classifier.net)
     if net is None:
         return classifier
     modules = dict(net.named_modules())
@@ -144,10 +152,56 @@ def folded(classifier: Classifier, read: Sequence[str] = ()) -> Classifier:
         ):
             parent, _, last = place.rpartition(".")
             setattr(net.get_submodule(parent), last, module)
-    copied = dataclasses.replace(classifier, net=laid_out(net.eval().requires_grad_(False)))
+    changed = dataclasses.replace(classifier, net=laid_out(net.eval().requires_grad_(False)))
     with torch.inference_mode():
-        same = torch.allclose(copied.logits(image), wanted, rtol=1e-3, atol=1e-3)
-    return copied if same else classifier
+        same = torch.allclose(changed.logits(image), wanted, rtol=1e-3, atol=1e-3)
+    return changed if same else classifier
+
+
+class Parts:
+    """Runs images in parts, which are halved for as long as the device lacks memory.
+
+    What sufficed in one call is where the next begins.
+
+    >>> list(Parts(2)(sum, [1, 2, 3, 4, 5]))
+    [3, 7, 5]
+    """
+
+    def __init__(self, size: int) -> None:
+        """Begin with parts of `size` images."""
+        self.size = size
+
+    def __call__(self, run: Callable[..., Made], images: Any, *beside: Any) -> Iterator[Made]:
+        """What `run` gives for each part, in order.
+
+        Args:
+            run: is called with a slice of `images`, and with the same slice of each sequence of
+                `beside`, which say more of the images.
+            images: n images, in any form that has a length and can be sliced.
+
+        Raises:
+            RuntimeError, MemoryError: as `run` raises it, where one image alone needs too much.
+        """
+        start = 0
+        while start < len(images):
+            stop = min(start + self.size, len(images))
+            try:
+                made = run(images[start:stop], *(each[start:stop] for each in beside))
+            except (RuntimeError, MemoryError) as error:
+                if stop - start == 1 or not lacks_memory(error):
+                    raise
+                self.size = (stop - start) // 2
+                logger.warning("Memory does not suffice: %d images at once from now.", self.size)
+                continue
+            yield made
+            start = stop
+
+
+def sent(images: Tensor, device: torch.device) -> Tensor:
+    """Images on a device; to a GPU from pinned memory, so that nothing waits for the copy."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 def keep_freed_memory() -> None:
@@ -186,13 +240,13 @@ def bfloat16_pays(net: nn.Module, device: torch.device) -> bool:
 
 def in_bfloat16(net: nn.Module) -> nn.Module:
     """A copy for use under autocast, which would cast the frozen weights anew at every step."""
-    copied = _copied(net)
-    if copied is None:
+    changed = copied(net)
+    if changed is None:
         return net
-    for module in copied.modules():
+    for module in changed.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(torch.bfloat16)
-    return copied
+    return changed
 
 
 def for_gradients(classifier: Classifier) -> tuple[Classifier, torch.autocast]:
@@ -236,11 +290,12 @@ def images_at_once(classifier: Classifier) -> int:
     return max(1, min(fitting, useful, LARGEST_BATCH))
 
 
-def _copied(net: nn.Module) -> nn.Module | None:
+def copied(net: nn.Module) -> nn.Module | None:
+    """A copy of a network, or `None` if it cannot be copied, such as a compiled graph."""
     try:
         return copy.deepcopy(net)
     except (RuntimeError, TypeError, pickle.PickleError):
-        return None  # such as a compiled graph
+        return None
 
 
 def _memory(device: torch.device) -> int:

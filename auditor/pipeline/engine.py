@@ -13,9 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -32,6 +37,10 @@ from auditor.models.loading import Classifier
 from auditor.pipeline.progress import Step, Watch
 
 Made = TypeVar("Made")
+
+logger = logging.getLogger(__name__)
+
+AHEAD = 2  # tasks for each GPU that are begun before the results of earlier ones are used
 
 __all__ = ["Engine", "InProcess", "Shapes", "Task", "Worker", "joined", "lineage"]
 
@@ -60,6 +69,18 @@ class Worker:
     seed: int
     device_type: str = ""
     _last: dict[str, tuple[object, Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, device: torch.device) -> Worker | None:
+        """A worker with copies of the model and the probe on another device.
+
+        `None` if the network cannot be copied.
+        """
+        net = hardware.copied(self.classifier.net)
+        if net is None:
+            return None
+        classifier = dataclasses.replace(self.classifier, net=net.to(device))
+        probe = self.probe.on(device)
+        return dataclasses.replace(self, classifier=classifier, probe=probe, _last={})
 
     @functools.cached_property
     def model_key(self) -> list[Any]:
@@ -197,27 +218,77 @@ class Engine(Protocol):
         ...
 
 
+class Stopped(Exception):  # noqa: N818 - no error: nobody waits for the result any more
+    """Ends a task of an engine that was interrupted."""
+
+
 @dataclass(frozen=True)
 class InProcess:
-    """The engine that computes tasks in this process, one after the other."""
+    """The engine that computes tasks in this process: one after the other, or one on each GPU.
+
+    Attributes:
+        worker: the model, probe and photos.
+        store: the folder of results.
+        watch: is told of the stages and their progress.
+        peers: workers with copies of the model and probe on other GPUs of this machine.
+    """
 
     worker: Worker
     store: Work
     watch: Watch
+    peers: Sequence[Worker] = ()
 
     @property
     def device(self) -> str:
         """The device of the model, in words."""
-        return hardware.describe(self.worker.device)
+        own = hardware.describe(self.worker.device)
+        return f"{1 + len(self.peers)} x {own}" if self.peers else own
 
     def map(self, stage: str, tasks: Sequence[Task]) -> Iterator[Arrays]:
         """Give the result of each task, in order. A stored result is read, not computed."""
         with self.watch.stage(stage, sum(task.size for task in tasks)) as step:
-            done = 0
-            for task in tasks:
-                yield self._result(task, done, step)
-                done += task.size
-                step(done)
+            count = _Count(len(tasks), step)
+            if not self.peers:  # no thread, in which glibc gives memory back again and again
+                for place, task in enumerate(tasks):
+                    yield self._result(task, self.worker, count.of(place))
+                    count.of(place)(task.size)
+                return
+            yield from self._beside(tasks, count)
+
+    @staticmethod
+    def on_all_devices(worker: Worker, store: Work, watch: Watch, *, device: str) -> InProcess:
+        """An engine with all GPUs, if `device`, as in the settings, leaves open which."""
+        found = [worker.on(each) for each in hardware.peers(hardware.choose_device(device))[1:]]
+        if None in found:
+            logger.warning("The model cannot be copied, so that only one GPU is used.")
+        return InProcess(worker, store, watch, [each for each in found if each is not None])
+
+    def _beside(self, tasks: Sequence[Task], count: _Count) -> Iterator[Arrays]:
+        """The same on all devices; only few results wait in memory for their turn."""
+        free: SimpleQueue[Worker] = SimpleQueue()
+        for worker in (self.worker, *self.peers):
+            free.put(worker)
+
+        def result(place: int) -> Arrays:
+            worker = free.get()
+            try:
+                return self._result(tasks[place], worker, count.of(place))
+            finally:
+                free.put(worker)
+
+        devices = 1 + len(self.peers)
+        pool = ThreadPoolExecutor(devices)
+        begun: deque[Future[Arrays]] = deque()
+        coming = iter(range(len(tasks)))
+        try:
+            for place, task in enumerate(tasks):
+                for later in itertools.islice(coming, AHEAD * devices - len(begun)):
+                    begun.append(pool.submit(result, later))
+                yield begun.popleft().result()
+                count.of(place)(task.size)
+        finally:
+            count.stopped = True
+            pool.shutdown(cancel_futures=True)
 
     def path(self, task: Task) -> Path:
         """The file of a task's result."""
@@ -227,14 +298,32 @@ class InProcess:
         """Everything that a result depends on: versions of the code, and the task's own key."""
         return [lineage(type(task)), task.key(self.worker)]
 
-    def _result(self, task: Task, done: int, step: Step) -> Arrays:
-        """Read or compute a result; `done` is the number of steps of the tasks before it."""
+    def _result(self, task: Task, worker: Worker, step: Step) -> Arrays:
+        """Read a result, or compute it with a worker, and tell its own steps."""
         return self.store.arrays(
             task.stage,
             self._key(task),
-            lambda: task.compute(self.worker, lambda n: step(done + n)),
+            lambda: task.compute(worker, step),
             fits=task.shapes(self.worker),
         )
+
+
+class _Count:
+    """Adds up the steps of several tasks."""
+
+    def __init__(self, tasks: int, tell: Step) -> None:
+        self.done, self.tell, self.stopped = [0] * tasks, tell, False
+
+    def of(self, place: int) -> Step:
+        """What is to be told of the steps of one task."""
+
+        def step(done: int) -> None:
+            if self.stopped:
+                raise Stopped
+            self.done[place] = done
+            self.tell(sum(self.done))
+
+        return step
 
 
 def lineage(kind: type[Task]) -> list[Any]:

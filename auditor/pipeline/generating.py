@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.config import AuditConfig
 from auditor.core.storage import Arrays
 from auditor.models import hardware
 from auditor.models.activations import Activations, collect
@@ -92,7 +93,7 @@ class Generated:
 def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
     """Make prototypes of every audited class, and observe them."""
     plan = planned(inputs, observed.pool.activations, observed.pool.on_path, engine)
-    made = make(plan, inputs.worker, engine, batch=inputs.config.prototypes.batch)
+    made = make(plan, inputs.worker, engine, inputs.config)
     with engine.watch.stage("seen prototypes"):
         size = inputs.config.batch
         seen = collect(inputs.classifier, inputs.layers, made.batches(size))
@@ -134,17 +135,16 @@ def planned(
     return Plan(items, recipe, constraints)
 
 
-def make(plan: Plan, worker: Worker, engine: Engine, *, batch: int | None) -> Prototypes:
+def make(plan: Plan, worker: Worker, engine: Engine, config: AuditConfig) -> Prototypes:
     """Make the prototypes of all pairs of a plan, in the order of the plan.
 
     Args:
         plan: the pairs, and how they are made.
         worker: holds the model.
         engine: computes the tasks, and stores the images of each.
-        batch: images that are optimised at once, and stored by one task; `None` takes numbers that
-            suit the memory.
+        config: says how many images one task stores, see `prototype_tasks`.
     """
-    items, tasks = plan.items, prototype_tasks(plan, worker, batch=batch)
+    items, tasks = plan.items, prototype_tasks(plan, worker, config)
     # the images lie in a temporary file, because all together they may not fit in memory
     images = engine.store.scratch((len(items), *worker.classifier.preprocess.size, 3), np.uint8)
     parts: list[Arrays] = []
@@ -164,24 +164,27 @@ def make(plan: Plan, worker: Worker, engine: Engine, *, batch: int | None) -> Pr
     )
 
 
-def prototype_tasks(plan: Plan, worker: Worker, *, batch: int | None) -> list[GeneratePrototypes]:
-    """The tasks that `make` consists of."""
+def prototype_tasks(plan: Plan, worker: Worker, config: AuditConfig) -> list[GeneratePrototypes]:
+    """The tasks that `make` consists of.
+
+    The setting `prototypes.batch` is the number of images that a task stores, and optimises at
+    once. By default a task stores twice as many as it optimises at once, for when an image is
+    finished, the next one takes its place; and so few that each GPU has a task.
+    """
+    items, batch = plan.items, config.prototypes.batch
+    devices = len(hardware.peers(hardware.choose_device(config.device)))
+    each = -(-len(items) // devices)  # rounded up
+    size = batch or min(each, 2 * hardware.images_at_once(worker.classifier))
     return [
         GeneratePrototypes(part, plan.recipe, plan.constraints.of({c for c, _ in part}), batch)
-        for part in _batches(plan.items, plan.recipe, worker, batch)
+        for part in _parts(items, plan.recipe, size)
     ]
 
 
-def _batches(
-    items: Sequence[tuple[int, int]], recipe: Recipe, worker: Worker, batch: int | None
+def _parts(
+    items: Sequence[tuple[int, int]], recipe: Recipe, size: int
 ) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Divide the pairs into parts, one for each task.
-
-    By default a task has twice as many images as the devices optimise at once: when an image is
-    finished, the next one takes its place.
-    """
-    devices = len(hardware.peers(worker.device))
-    size = batch or 2 * hardware.images_at_once(worker.classifier) * devices
+    """Divide the pairs into parts of about a size, one for each task."""
     if recipe.diversity:  # all seeds of a class must be in one task: round up to whole classes
         per_class = max(1, sum(item[0] == items[0][0] for item in items))
         size = -(-size // per_class) * per_class

@@ -62,7 +62,7 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
         machines = stack.enter_context(_machines(config))  # an error in it is told before the work
         inputs = load(config, watch, given)
         store = Work(out / "work")
-        engine: Engine = InProcess(inputs.worker, store, watch)
+        engine: Engine = InProcess.on_all_devices(inputs.worker, store, watch, device=config.device)
         if machines is not None:
             engine = stack.enter_context(machines.engine(inputs, given, store, watch))
         model_check.check_kept(engine.worker, store)

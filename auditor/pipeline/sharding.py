@@ -153,8 +153,9 @@ def compute(config: AuditConfig, shard: Shard, *, progress: Progress | None = No
     run_folder.claim(out)  # without its lock: shards may share it, and write only whole files
     watch = Watch(progress or Silent())
     inputs = load(config, watch)
-    engine = InProcess(inputs.worker, Work(out / "work"), watch)
-    answers = model_check.check_kept(inputs.worker, engine.store)
+    store = Work(out / "work")
+    engine = InProcess.on_all_devices(inputs.worker, store, watch, device=config.device)
+    answers = model_check.check_kept(inputs.worker, store)
     needed, divided = _tasks(inputs, engine)
     own = shard.of(divided)
     for _ in engine.map("shard", own):
@@ -168,7 +169,7 @@ def compute(config: AuditConfig, shard: Shard, *, progress: Progress | None = No
         device=inputs.worker.device.type,
         inputs=_inputs(inputs),
         answers=answers[:, :ANSWERS].tolist(),
-        results=[path.relative_to(engine.store.folder).as_posix() for path in results],
+        results=[path.relative_to(store.folder).as_posix() for path in results],
     )
     place = out / NOTES / f"{shard.number}-of-{shard.total}.json"
     write_atomically(place, note.model_dump_json(indent=1).encode())
@@ -187,7 +188,7 @@ def _tasks(inputs: Inputs, engine: InProcess) -> tuple[Sequence[Task], Sequence[
     alone: list[Task] = [
         *(() if one else source_tasks(inputs, "images")),
         *encoding_tasks(worker, "images", *(() if one else ("pool",))),
-        *prototype_tasks(plan, worker, batch=inputs.config.prototypes.batch),
+        *prototype_tasks(plan, worker, inputs.config),
         transplant_task(inputs),
     ]
     return source_tasks(inputs, "pool"), [

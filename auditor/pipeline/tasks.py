@@ -26,7 +26,6 @@ from auditor.evidence import insertion
 from auditor.evidence.insertion import Insertions
 from auditor.evidence.surroundings import transplant
 from auditor.images.image_set import ImageSet
-from auditor.models import hardware
 from auditor.models.activations import Activations, Layers, collect
 from auditor.pipeline.engine import Shapes, Task, Worker
 from auditor.pipeline.progress import Step
@@ -211,7 +210,6 @@ class GeneratePrototypes:
             photos=worker.inputs("pool", held.grounds) if held.grounds else None,
             references=copied,
             batch=self.batch,
-            devices=hardware.peers(worker.device),
             on_step=step,
         )
         return {

@@ -21,10 +21,7 @@ docs/prototypes.md has the measurements behind each.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +36,7 @@ from auditor.models.activations import Layers
 from auditor.models.loading import Classifier
 from auditor.prototypes.expectations import Expectation
 from auditor.prototypes.objectives import Objective
-from auditor.prototypes.optimisation import BLOCK, Counter, Item, Loop, Made
+from auditor.prototypes.optimisation import BLOCK, Item, Loop, Made
 from auditor.prototypes.recipes import MODES, Mode, Recipe
 
 __all__ = ["MODES", "Mode", "Prototypes", "Recipe", "generate"]
@@ -95,7 +92,6 @@ def generate(
     photos: Tensor | None = None,
     references: Mapping[int, Tensor] | None = None,
     batch: int | None = None,
-    devices: Sequence[torch.device] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Prototypes:
     """Generate one prototype for each pair of class index and seed.
@@ -117,10 +113,8 @@ def generate(
             mode `patch`, which needs it.
         references: class index -> photos of the class, in the same form. Only for the mode
             `reference`, which needs it.
-        batch: images that are optimised at once on a device; by default a number that suits its
-            memory. It is halved for as long as memory does not suffice.
-        devices: the images are divided over these, and each gets a copy of the network; by default
-            only the device that the network is on.
+        batch: images that are optimised at once; by default a number that suits the memory. It is
+            halved for as long as memory does not suffice.
         on_step: called with the number of steps done, counted over all images.
     """
     if recipe.mode == "patch" and (photos is None or not len(photos)):
@@ -128,35 +122,18 @@ def generate(
     if recipe.mode == "reference" and not references:
         raise ValueError("the mode reference needs photos of the classes")
     groups = _groups(items, together=recipe.diversity > 0)
-    home = next(iter(classifier.net.parameters())).device
-    places = list(devices or [home])
-    done = Counter(on_step)
-
-    def optimise(device: torch.device, share: list[list[Item]]) -> dict[Item, Made]:
-        net = (
-            classifier.net if device == home and len(places) == 1 else copy.deepcopy(classifier.net)
-        )
-        here = hardware.folded(dataclasses.replace(classifier, net=net.to(device)), layers.path)
-        objective = Objective.build(here, layers, recipe, expectation, references)
-        size = batch or hardware.images_at_once(here)
-        while True:
-            loop = Loop(here, layers, recipe, objective, photos=photos, size=size, done=done)
-            try:
-                return loop.run(share)
-            except RuntimeError as error:
-                if size == 1 or not lacks_memory(error):
-                    raise
-            done.forget(loop)  # its steps are done again, with half the batch
-            size = max(1, size // 2)
-
-    shares = [groups[k :: len(places)] for k in range(len(places))]
-    made: dict[Item, Made] = {}
-    if len(places) == 1:  # without a thread, in which glibc would give memory back at each step
-        made = optimise(places[0], shares[0])
-    else:
-        with ThreadPoolExecutor(len(places)) as pool:
-            for part in pool.map(optimise, places, shares):
-                made |= part
+    folded = hardware.folded(classifier, layers.path)
+    objective = Objective.build(folded, layers, recipe, expectation, references)
+    size = batch or hardware.images_at_once(folded)
+    made: dict[Item, Made] | None = None
+    while made is None:
+        loop = Loop(folded, layers, recipe, objective, photos=photos, size=size, on_step=on_step)
+        try:
+            made = loop.run(groups)
+        except RuntimeError as error:
+            if size == 1 or not lacks_memory(error):
+                raise
+            size = max(1, size // 2)  # its steps are done again
     ordered = [made[item] for item in items]
     images = np.stack([one.image for one in ordered])
     points = -(-recipe.steps // BLOCK)  # rounded up
@@ -190,16 +167,13 @@ def _probabilities(
     classifier: Classifier, images: NDArray[np.uint8], classes: Sequence[int]
 ) -> NDArray[np.float32]:
     """The probability that the model gives each image (n, H, W, 3) of its class, of shape (n,)."""
-    parts = -(-len(images) // MEASURED_AT_ONCE)  # rounded up
     device = next(iter(classifier.net.parameters())).device
-    found = []
-    for part, wanted in zip(
-        np.array_split(images, parts),
-        np.array_split(np.array(classes), parts),
-        strict=True,
-    ):
+
+    def run(part: NDArray[np.uint8], wanted: Sequence[int]) -> NDArray[np.float32]:
         pixels = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 255
         logits = classifier.logits(pixels).float()
-        target = torch.from_numpy(wanted).to(device)[:, None]
-        found.append(F.softmax(logits, 1).gather(1, target)[:, 0].cpu().numpy())
-    return np.concatenate(found)
+        target = torch.tensor(wanted, device=device)[:, None]
+        found: NDArray[np.float32] = F.softmax(logits, 1).gather(1, target)[:, 0].cpu().numpy()
+        return found
+
+    return np.concatenate(list(hardware.Parts(MEASURED_AT_ONCE)(run, images, classes)))

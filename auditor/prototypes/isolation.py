@@ -10,7 +10,8 @@ class no better than its control says that the evidence is everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 
 __all__ = ["Regions", "isolate", "shown"]
@@ -57,9 +59,18 @@ def isolate(
 
     Args:
         classifier: the audited model.
-        images: uint8 array of shape (n, H, W, 3), all in one batch.
+        images: uint8 array of shape (n, H, W, 3), in one batch if memory suffices.
         class_indices: the class of each.
     """
+    at_once = Parts(len(images))
+    parts = list(at_once(functools.partial(_isolated, classifier), images, class_indices))
+    return Regions(*(np.concatenate(each) for each in zip(*map(astuple, parts), strict=True)))
+
+
+def _isolated(
+    classifier: Classifier, images: NDArray[np.uint8], class_indices: tuple[int, ...]
+) -> Regions:
+    """The same in one batch."""
     device = next(iter(classifier.net.parameters())).device
     pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
     target = torch.tensor(class_indices, device=device)[:, None]

@@ -29,7 +29,7 @@ from auditor.prototypes.parameterisations import Parameterisation, parameterisat
 from auditor.prototypes.recipes import Recipe
 from auditor.prototypes.views import View, patched, transformed
 
-__all__ = ["BLOCK", "Counter", "Item", "Loop", "Made"]
+__all__ = ["BLOCK", "Item", "Loop", "Made"]
 
 LEARNING_RATE = 0.1  # Adam, on the parameters of the image
 BETAS = (0.9, 0.999)
@@ -49,24 +49,6 @@ class Made:
     image: NDArray[np.uint8]
     trace: list[float]
     steps: int
-
-
-class Counter:
-    """Image steps done, over all devices; an attempt that is given up is taken back."""
-
-    def __init__(self, tell: Callable[[int], None] | None) -> None:
-        self.tell = tell
-        self.steps: dict[int, int] = {}
-
-    def add(self, loop: Loop, steps: int) -> None:
-        """Count steps that a loop has done."""
-        self.steps[id(loop)] = self.steps.get(id(loop), 0) + steps
-        if self.tell is not None:
-            self.tell(sum(self.steps.values()))
-
-    def forget(self, loop: Loop) -> None:
-        """Take back all steps of a loop."""
-        self.steps.pop(id(loop), None)
 
 
 class _Image:
@@ -122,7 +104,7 @@ class Loop:
         *,
         photos: Tensor | None,
         size: int,
-        done: Counter,
+        on_step: Callable[[int], None] | None,
     ) -> None:
         """Prepare the network.
 
@@ -130,10 +112,11 @@ class Loop:
             classifier, layers, recipe, objective: what is optimised, and towards what.
             photos: float tensor of shape (n, 3, H, W) in [0, 1] that patches are put on.
             size: images at once.
-            done: where steps are counted.
+            on_step: called with the number of steps done, of all images.
         """
         self.classifier, self.layers, self.recipe = classifier, layers, recipe
-        self.objective, self.size, self.done = objective, size, done
+        self.objective, self.size, self.on_step = objective, size, on_step
+        self.steps = 0
         self.device = next(iter(classifier.net.parameters())).device
         self.height, self.width = classifier.preprocess.size
         self.patch = recipe.mode == "patch"
@@ -179,13 +162,18 @@ class Loop:
                 seen = self._block(active, state, values, steps)
                 for image, probability in zip(active, seen, strict=True):
                     image.advance(steps, probability, early=self.recipe.early)
-                self.done.add(self, steps * len(active))
+                self._count(steps * len(active))
                 stay = self._staying(active)
                 if len(stay) < len(active):
                     self._collect(active, stay, state[0], made)
                     state = [part[stay] for part in state]
                     active = [active[k] for k in stay]
         return made
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        if self.on_step is not None:
+            self.on_step(self.steps)
 
     def _staying(self, active: Sequence[_Image]) -> list[int]:
         """Places of images that have steps left, or whose seed-mates do."""
@@ -214,7 +202,7 @@ class Loop:
             saved = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         for k, image in zip(gone, saved.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
             made[active[k].item] = Made(image, active[k].trace, active[k].step)
-            self.done.add(self, self.recipe.steps - active[k].step)
+            self._count(self.recipe.steps - active[k].step)
 
     def _block(
         self,

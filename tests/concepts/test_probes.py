@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -49,6 +50,30 @@ def test_the_embedded_probe_needs_no_network(embedded: probes.ProbeModel) -> Non
     assert again.size == (224, 224)
     rows = again.encode_texts(["snow on a mountain", "a street at night"])
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
+
+
+def test_the_bank_s_prompts_lie_beside_the_heads_as_they_would_be_encoded(
+    embedded: probes.ProbeModel,
+) -> None:
+    prompts = [prompt for concept in banks.load(None).concepts for prompt in concept.prompts]
+    assert not set(prompts) - embedded.known.keys(), "run tools/encode_bank.py"
+    few = [*prompts[::60], "a text of nobody"]
+    anew = dataclasses.replace(embedded, known={})
+    torch.testing.assert_close(
+        embedded.encode_texts(few), anew.encode_texts(few), atol=1e-4, rtol=0
+    )
+
+
+def test_texts_that_the_card_does_not_name_are_encoded(tmp_path: Path) -> None:
+    folder = tmp_path / "probe"
+    shutil.copytree(embedded_probe.FOLDER, folder)
+    card, _ = embedded_probe.read_heads(folder)
+    assert embedded_probe.read_texts(folder, card)
+    with (folder / embedded_probe.TEXTS).open("ab") as file:
+        file.write(b" ")
+    assert not embedded_probe.read_texts(folder, card)
+    (folder / embedded_probe.TEXTS).unlink()
+    assert not embedded_probe.read_texts(folder, card)
 
 
 def test_images_of_any_size_become_unit_rows(embedded: probes.ProbeModel) -> None:

@@ -73,14 +73,6 @@ def test_neither_neighbours_nor_batch_size_decide_an_image():
     assert np.mean(made(model, [(2, 6)], steps=24).images != together.images[2:]) > 0.5
 
 
-def test_each_device_gives_the_same_images():
-    model = timm_model("test_resnet", 64)
-    items = [(k, 0) for k in range(3)]
-    cpu = torch.device("cpu")
-    one, two = (made(model, items, steps=10, devices=[cpu] * n, batch=1) for n in (1, 2))
-    np.testing.assert_array_equal(one.images, two.images)
-
-
 def test_a_sure_image_leaves_early_and_a_waiting_one_enters():
     told: list[int] = []
     items = [(0, k) for k in range(5)]
