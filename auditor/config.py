@@ -35,7 +35,7 @@ Sides = Annotated[
 ]
 MOST_BYTES = 2**20  # of a file of settings
 LONGEST = {"title": 200, "intended_use": 20_000, "exclusions": 20_000}  # of `ScopeConfig`
-PLACES = frozenset({"out", "engine", "ray_address", "ray_workers", "ray_cpus", "ray_gpus"})
+PLACES = frozenset({"out", "work", "engine", "ray_address", "ray_workers", "ray_cpus", "ray_gpus"})
 """Settings that say where an audit runs and is written, and nothing of its result."""
 
 BACKGROUND = r"^(drop|white|black|#[0-9a-fA-F]{6})$"
@@ -253,6 +253,10 @@ class AuditConfig(Section):
         description="By class, concepts that it may rely on: no findings.",
     )
     out: str = Field(default="audit", description="The run folder.")
+    work: str | None = Field(
+        default=None,
+        description="Folder of finished parts, which audits may share; by default work in out.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
     engine: Literal["process", "ray"] = Field(
         default="process",

@@ -125,7 +125,7 @@ OPTIONS = (
     _option("model", "model.spec", kind=str),
     *map(_option, ("images", "pool", "probe", "concepts", "representative")),
     _option("classes", read=_classes),
-    *map(_option, ("out", "device", "engine", "ray_address", "seed")),
+    *map(_option, ("out", "work", "device", "engine", "ray_address", "seed")),
     *map(_option, ("model.arch", "model.weights")),
     _option("model.size", read=_sides),
     *map(_option, ("model.resize", "model.aspect", "model.interpolation")),

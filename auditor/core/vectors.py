@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["log_odds", "log_odds_of_class", "unit_rows"]
+__all__ = ["log_odds", "log_odds_of_classes", "unit_rows"]
 
 Floats = NDArray[np.floating]
+
+ROWS = 1024  # at once, in double precision
 
 
 def unit_rows(rows: Floats, *, directionless: float = np.nan) -> Floats:
@@ -41,16 +45,34 @@ def log_odds(log_probabilities: Floats, *, least: float) -> NDArray[np.float64]:
     return np.asarray(logs - np.log(-np.expm1(logs)))
 
 
-def log_odds_of_class(logits: Floats, index: int) -> NDArray[np.float64]:
-    """log p / (1 - p) of one class, without the loss of digits near 0 and 1.
+def log_odds_of_classes(logits: Floats, classes: Sequence[int]) -> NDArray[np.float64]:
+    """log p / (1 - p) of some classes, without the loss of digits near 0 and 1.
 
     Args:
-        logits: float array of shape (n, K).
-        index: of the class.
+        logits: float array of shape (n, K), of two classes or more.
+        classes: indices of C classes.
 
-    >>> log_odds_of_class(np.array([[0.0, 0.0], [100.0, 0.0]]), 0)
-    array([  0., 100.])
+    Returns:
+        Float array of shape (n, C).
+
+    >>> log_odds_of_classes(np.array([[0.0, 0.0], [100.0, 0.0]]), [0])
+    array([[  0.],
+           [100.]])
     """
-    logits = logits.astype(np.float64)
-    others = np.delete(logits, index, axis=1)
-    return np.asarray(logits[:, index] - special.logsumexp(others, axis=1))
+    columns = np.array(classes, int)
+    found = np.empty((len(logits), len(columns)))
+    for start in range(0, len(logits), ROWS):
+        part = slice(start, start + ROWS)
+        values = logits[part].astype(np.float64)
+        every, first = np.arange(len(values)), values.argmax(1)
+        values -= values[every, first][:, None]
+        shares = np.exp(values)
+        with np.errstate(divide="ignore"):
+            others = np.log(shares.sum(1)[:, None] - shares[:, columns])
+        found[part] = values[:, columns] - others
+        # that difference has no digits left for a class that dwarfs all others
+        values[every, first] = -np.inf
+        of_first = 0.0 - special.logsumexp(values, axis=1)
+        own = first[:, None] == columns
+        found[part][own] = np.broadcast_to(of_first[:, None], own.shape)[own]
+    return found

@@ -30,7 +30,7 @@ from auditor.record import tables
 
 __all__ = ["LOCK", "PREVIOUS", "RECORD", "amend", "claim", "locked", "publish", "staging"]
 
-Kind = Literal["run folder", "example", "self-test"]
+Kind = Literal["run folder", "work folder", "example", "self-test"]
 
 MARKER = ".auditor"
 LOCK = ".auditor.lock"
@@ -51,6 +51,7 @@ EMPTY = frozenset({".DS_Store", ".gitignore", ".gitkeep", "Thumbs.db", "desktop.
 # What earlier versions, which left no marker, wrote: their folders, and every file.
 FOLDERS: dict[Kind, str] = {
     "run folder": "prototypes|pictures|report|work|previous",
+    "work folder": "[a-z]+",
     "example": "images|pool|audit(-.*)?",
     "self-test": "models|audits",
 }
@@ -59,6 +60,7 @@ FILES: dict[Kind, str] = {
     r"|report/classes(-\d+)?\.html"
     r"|pictures/[0-9a-f]{24}\.jpg|work/[a-z]+/[0-9a-f]{32}\.safetensors|work/selftest/.*"
     r"|previous/.*",
+    "work folder": r"[a-z]+/[0-9a-f]{32}\.safetensors|selftest/.*",
     "example": r"plan\.sha256|planted\.json|model\.safetensors|photos\.done"
     r"|(images|pool)-\d+\.csv|images/\d+/\d+\.png|pool/\d+\.png|audit(-[^/]*)?/.*",
     "self-test": r"[0-9a-f]{32}\.json|(models|audits)/[0-9a-f]{32}/.*",
@@ -80,7 +82,7 @@ def claim(folder: Path, kind: Kind = "run folder") -> None:
         if foreign is not None:
             raise RunError(
                 f"{folder} is no {kind} of this program: it holds {foreign[:80]!r}, which was not "
-                "made as a part of one; choose an empty folder or a new one for --out."
+                f"made as a part of one; choose an empty folder or a new one for {_flag(kind)}."
             )
         with contextlib.suppress(FileExistsError), (folder / MARKER).open("x") as file:
             file.write(MARK.format(kind))
@@ -277,6 +279,8 @@ def _signed(folder: Path, kind: Kind, names: list[str]) -> bool:
         return "plan.sha256" in names
     if kind == "self-test":
         return True
+    if kind == "work folder":
+        return any(folder.glob("*/*.safetensors"))
     if RECORD in names:
         try:
             return bool(json.loads((folder / RECORD).read_bytes())["tool"]["name"] == "auditor")
@@ -300,4 +304,10 @@ def _told(folder: Path, kind: Kind = "run folder") -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # the latter for what is no path
         why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise RunError(f"Cannot use {folder} as {kind}: {why}; choose another --out.") from None
+        raise RunError(
+            f"Cannot use {folder} as {kind}: {why}; choose another {_flag(kind)}."
+        ) from None
+
+
+def _flag(kind: Kind) -> str:
+    return "--work" if kind == "work folder" else "--out"

@@ -30,7 +30,7 @@ from auditor.record.schema import Audit
 if TYPE_CHECKING:
     from auditor.pipeline.ray_cluster import Cluster
 
-__all__ = ["run", "run_folder_of"]
+__all__ = ["run", "run_folder_of", "store_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
     with contextlib.ExitStack() as stack:
         machines = stack.enter_context(_machines(config))  # an error in it is told before the work
         inputs = load(config, watch, given)
-        store = Work(out / "work")
+        store = store_of(config)
         engine: Engine = InProcess.on_all_devices(inputs.worker, store, watch, device=config.device)
         if machines is not None:
             engine = stack.enter_context(machines.engine(inputs, given, store, watch))
@@ -104,14 +104,26 @@ def run_folder_of(config: AuditConfig) -> Path:
     """
     if not config.out.strip():
         raise ConfigError("out is empty; name the run folder with --out.")
-    out = Path(config.out)
-    for photos in (config.images, config.pool):
-        if photos is not None and _lies_in_photos(out, photos):
-            raise ConfigError(
-                f"out = {out} lies in the photos {photos}, so that its pictures would be taken for "
-                "photos; choose another --out."
-            )
-    return out
+    for name, place in (("out", config.out), ("work", config.work)):
+        for photos in (config.images, config.pool):
+            if place and photos is not None and _lies_in_photos(Path(place), photos):
+                raise ConfigError(
+                    f"{name} = {place} lies in the photos {photos}, so that its pictures would be "
+                    f"taken for photos; choose another --{name}."
+                )
+    return Path(config.out)
+
+
+def store_of(config: AuditConfig) -> Work:
+    """The folder of finished parts, inside the run folder or the one that audits share.
+
+    Raises:
+        RunError: the folder that is to be shared is not the program's own.
+    """
+    if config.work is None:
+        return Work(Path(config.out) / "work")
+    run_folder.claim(Path(config.work), "work folder")
+    return Work(Path(config.work))
 
 
 def _lies_in_photos(out: Path, photos: str) -> bool:

@@ -27,7 +27,6 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, field_
 from auditor.config import PLACES, AuditConfig
 from auditor.core.storage import (
     UNFINISHED,
-    Work,
     digest_package,
     read_text,
     write_atomically,
@@ -153,7 +152,7 @@ def compute(config: AuditConfig, shard: Shard, *, progress: Progress | None = No
     run_folder.claim(out)  # without its lock: shards may share it, and write only whole files
     watch = Watch(progress or Silent())
     inputs = load(config, watch)
-    store = Work(out / "work")
+    store = runner.store_of(config)
     engine = InProcess.on_all_devices(inputs.worker, store, watch, device=config.device)
     answers = model_check.check_kept(inputs.worker, store)
     needed, divided = _tasks(inputs, engine)
@@ -235,9 +234,11 @@ def merge(
             "code that comes with the model."
         )
     run_folder.claim(out)
+    merged = first.settings.model_copy(update={"out": str(out)})
     for place, note in found:
-        _gather(place.parents[1] / "work", out / "work", note)
-    return first.settings.model_copy(update={"out": str(out)})
+        own = note.settings.model_copy(update={"out": str(place.parents[1])})
+        _gather(runner.store_of(own).folder, runner.store_of(merged).folder, note)
+    return merged
 
 
 def _trusting(config: AuditConfig) -> bool:

@@ -16,6 +16,7 @@ from auditor.concepts import banks, probes
 from auditor.concepts.banks import Concept, ConceptBank
 from auditor.concepts.probes import load as load_probe
 from auditor.config import AuditConfig
+from auditor.core.storage import Work
 from auditor.errors import ConfigError, ImagesError, RunError
 from auditor.pipeline import run_folder, runner, selection
 from auditor.prototypes import generation
@@ -313,3 +314,44 @@ def test_example_photos_that_cannot_be_used_are_listed(user):
     assert "0/broken.png" in listed
     assert listed["concept hum: broken.png"]
     assert next(c for c in done.concepts if c.name == "hum").n_photos == 6
+
+
+def test_a_retrained_model_takes_over_what_only_photos_and_probe_decide(user, monkeypatch):
+    again = "\ndef trained_again():\n    made = net()\n    made.head.weight.data *= 1.5\n"
+    Path("mine.py").write_text(Path("mine.py").read_text() + again + "    return made\n")
+    computed = []
+    arrays = Work.arrays
+
+    def noted(self, stage, key, compute, **options):
+        def once():
+            computed.append(stage)
+            return compute()
+
+        return arrays(self, stage, key, once, **options)
+
+    monkeypatch.setattr(Work, "arrays", noted)
+    shared = user | {"work": "shared"}
+    runner.run(AuditConfig.model_validate(shared | {"out": "first"}))
+    assert {"probed", "changes", "photos"} <= set(computed)
+    assert not Path("first/work").exists()
+    computed.clear()
+    retrained = shared["model"] | {"spec": "python:mine:trained_again"}
+    runner.run(AuditConfig.model_validate(shared | {"out": "second", "model": retrained}))
+    assert {"photos", "prototypes", "insertions"} <= set(computed)
+    assert not {"probed", "changes"} & set(computed)
+    alone = runner.run(AuditConfig.model_validate(user | {"out": "alone", "model": retrained}))
+    assert Audit.read(Path("second/audit.json")).same_result(alone)
+
+
+def test_a_shared_folder_of_parts_is_the_program_s_own(user):
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("all of it")
+    with pytest.raises(
+        RunError, match=r"mine is no work folder .* holds 'thesis.txt'.* for --work"
+    ):
+        runner.run(AuditConfig.model_validate(user | {"work": "mine"}))
+    with pytest.raises(ConfigError, match=r"work = photos/parts lies in the photos photos"):
+        runner.run(AuditConfig.model_validate(user | {"work": "photos/parts"}))
+    runner.run(AuditConfig.model_validate(user | {"out": "first"}))
+    runner.run(AuditConfig.model_validate(user | {"out": "second", "work": "first/work"}))
+    assert not Path("second/work").exists()
