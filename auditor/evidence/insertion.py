@@ -34,6 +34,7 @@ __all__ = [
     "Insertions",
     "answer",
     "draw",
+    "draw_pairs",
     "photo_seed",
     "test",
 ]
@@ -121,8 +122,8 @@ class Effect:
         return self.log_odds_high < MATERIAL_LOG_ODDS
 
 
-def draw(name: str, photos: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Photos with a concept drawn on them, and photos with its control; in threads.
+def draw(name: str, photos: Tensor, *, seed: int) -> Tensor:
+    """Photos with a concept drawn on them; in threads.
 
     Args:
         name: a drawing of `auditor.drawing.drawings`.
@@ -130,8 +131,18 @@ def draw(name: str, photos: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         seed: places and wordings are drawn from it and the photo's place in the row.
 
     Returns:
-        two tensors of the same shape.
+        a tensor of the same shape.
     """
+
+    def one(place: int) -> Tensor:
+        return drawings.draw(name, photos[place], seed=photo_seed(seed, place))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return torch.stack(list(pool.map(one, range(len(photos)))))
+
+
+def draw_pairs(name: str, photos: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    """The same, and photos with the concept's control."""
 
     def pair(place: int) -> tuple[Tensor, Tensor]:
         return drawings.draw_pair(name, photos[place], seed=photo_seed(seed, place))

@@ -136,6 +136,11 @@ class Worker:
         made: Made = self._last[kind][1]
         return made
 
+    def known(self, kind: str, what: object) -> Any | None:
+        """The value that `remembered` would give without making it, or `None`."""
+        last, value = self._last.get(kind, (None, None))
+        return value if last == what else None
+
 
 @dataclass(frozen=True)
 class Shapes:

@@ -296,7 +296,11 @@ class DrawConcept:
         )
         photos = worker.inputs("pool", self.rows)
         plain = worker.remembered("answers", self.rows, lambda: answer(photos))
-        edited = map(answer, _drawn(worker, self.name, self.rows))
+        drawn = worker.remembered(
+            "drawn", (self.name, self.rows),
+            lambda: insertion.draw_pairs(self.name, photos, seed=worker.seed),
+        )  # fmt: skip
+        edited = map(answer, drawn)
         return vars(Insertions.of([plain, *edited], self.scale))
 
 
@@ -329,14 +333,9 @@ class SeeDrawing:
         """Encode the photos with the drawing and without it, and subtract the means."""
         photos = worker.inputs("pool", self.rows)[:SEEN_PHOTOS]
         plain = worker.remembered("encoded", self.rows, lambda: _mean_vector(worker, photos))
-        drawn = _drawn(worker, self.name, self.rows)[0][:SEEN_PHOTOS]
-        return {"change": (_mean_vector(worker, drawn) - plain).numpy()}
-
-
-def _drawn(worker: Worker, name: str, rows: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Photos of the pool with a drawing, and with its control; made once for model and probe."""
-    photos, seed = worker.inputs("pool", rows), worker.seed
-    return worker.remembered("drawn", (name, rows), lambda: insertion.draw(name, photos, seed=seed))
+        both = worker.known("drawn", (self.name, self.rows))
+        drawn = insertion.draw(self.name, photos, seed=worker.seed) if both is None else both[0]
+        return {"change": (_mean_vector(worker, drawn[:SEEN_PHOTOS]) - plain).numpy()}
 
 
 def _mean_vector(worker: Worker, images: Tensor) -> Tensor:

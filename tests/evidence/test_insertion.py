@@ -68,7 +68,7 @@ def insertions(
     classifier = tiny.classifier(Measured(measure, gain), SIDE, 2)
     answers = [
         insertion.answer(classifier, LAYERS, images, batch=batch)
-        for images in (photos, *insertion.draw(name, photos, seed=seed))
+        for images in (photos, *insertion.draw_pairs(name, photos, seed=seed))
     ]
     return Insertions.of(answers, np.full(2, scale, np.float32))
 
@@ -132,7 +132,8 @@ def test_a_model_that_any_edit_excites_is_acquitted() -> None:
 
 
 def test_each_photo_has_its_own_place_and_wording(photos: Tensor) -> None:
-    drawn, controls = insertion.draw("time_stamp", photos, seed=5)
+    drawn, controls = insertion.draw_pairs("time_stamp", photos, seed=5)
+    assert torch.equal(drawn, insertion.draw("time_stamp", photos, seed=5))
     for place, photo in enumerate(photos):
         seed = insertion.photo_seed(5, place)
         pair = drawings.draw_pair("time_stamp", photo, seed=seed)

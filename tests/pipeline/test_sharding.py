@@ -162,13 +162,14 @@ def test_a_shard_computes_both_tasks_of_a_drawing_and_so_draws_once(
     config: AuditConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
-    real = insertion.draw
+    for function in ("draw", "draw_pairs"):
+        real = getattr(insertion, function)
 
-    def counted(name: str, *given: Any, **options: Any) -> Any:
-        drawn.append(name)
-        return real(name, *given, **options)
+        def counted(name: str, *given: Any, real: Any = real, **options: Any) -> Any:
+            drawn.append(name)
+            return real(name, *given, **options)
 
-    monkeypatch.setattr(insertion, "draw", counted)
+        monkeypatch.setattr(insertion, function, counted)
     for number in (1, 2):
         sharding.compute(config.model_copy(update={"out": f"half-{number}"}), Shard(number, 2))
     assert drawn
