@@ -247,23 +247,22 @@ def stratified_differences(
         strata: int array of shape (n,).
     """
     m = present.shape[1]
-    total, variance, third, weights = np.zeros((4, m))
-    counts = np.zeros(m, np.int64)
-    for stratum in np.unique(strata):
-        inside = strata == stratum
-        n, has = int(inside.sum()), present[inside]
-        n1 = has.sum(0)
-        both = (n1 > 0) & (n1 < n)
-        if n < 2 or not both.any():
-            continue
-        weight = np.where(both, n1 * (n - n1) / n, 0.0)
-        x = values[inside] - values[inside].mean()
-        total += both * (x @ has)  # the weighted difference of the means
-        variance += weight * x.var(ddof=1)
-        if n > 2:  # the third moment of the sum of n1 of n values
-            third += weight * (n - 2 * n1) / ((n - 1) * (n - 2)) * (x**3).sum()
-        weights += weight
-        counts += np.where(both, n1, 0)
+    if not len(values):
+        nothing = np.full(m, np.nan)
+        return Differences(nothing, nothing, nothing, np.zeros(m, np.int64))
+    _, stratum, size = np.unique(strata, return_inverse=True, return_counts=True)
+    n = size[:, None]
+    order, starts = np.argsort(stratum, kind="stable"), np.cumsum(size) - size
+    n1 = np.add.reduceat(present[order], starts, axis=0, dtype=np.int64)  # of each stratum
+    both = (n1 > 0) & (n1 < n)
+    weight = np.where(both, n1 * (n - n1) / n, 0.0)
+    x = values - (np.bincount(stratum, values) / size)[stratum]
+    total = x @ (present & both[stratum])  # the weighted difference of the means
+    variance = (np.bincount(stratum, x**2) / np.maximum(size - 1, 1)) @ weight
+    # the third moment of the sum of n1 of n values, of which there is none for two
+    cubes = np.bincount(stratum, x**3) / np.maximum((size - 1) * (size - 2), 1)
+    third = cubes @ (weight * (n - 2 * n1) * (n > 2))
+    weights, counts = weight.sum(0), (both * n1).sum(0)
     told = variance > 0
     value, error, p = np.full((3, m), np.nan)
     value[told], deviation = total[told] / weights[told], np.sqrt(variance[told])

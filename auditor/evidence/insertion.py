@@ -8,6 +8,7 @@ text can name.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -183,6 +184,13 @@ def photo_seed(seed: int, place: int) -> int:
     return seed + 7919 * place
 
 
+@functools.lru_cache(maxsize=8)
+def _weights(n: int, replicates: int, seed: int, class_index: int) -> NDArray[np.float64]:
+    """Bootstrap weights of n photos, which several concepts of a class are tested with."""
+    rng = seeds.stream(seed, "insertion", class_index)
+    return bootstrap_weights(n, replicates, rng) / n
+
+
 def test(
     insertions: Insertions,
     class_index: int,
@@ -206,8 +214,7 @@ def test(
     """
     logs = insertions.log_probabilities[:, eligible, class_index].astype(np.float64)
     plain, edited, control = np.exp(logs)
-    rng = seeds.stream(seed, "insertion", class_index)
-    weights = bootstrap_weights(len(plain), replicates, rng) / len(plain)
+    weights = _weights(len(plain), replicates, seed, class_index)
     effect = interval(float((edited - plain).mean()), weights @ (edited - plain), len(plain))
     null = interval(float((control - plain).mean()), weights @ (control - plain), len(plain))
     excess = interval(float((edited - control).mean()), weights @ (edited - control), len(plain))

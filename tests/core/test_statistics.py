@@ -189,3 +189,43 @@ def test_a_clustered_proportion_holds_the_truth():
         missed += not found.low <= 0.5 <= found.high
         wilson_missed += not plain.low <= 0.5 <= plain.high
     assert missed / 300 < 0.1 < wilson_missed / 300
+
+
+def differences_by_stratum(values, present, strata):
+    """The definition, a stratum and a column at a time: value, variance and third moment."""
+    found = []
+    for column in present.T:
+        total = variance = third = weights = 0.0
+        for stratum in set(strata.tolist()):
+            inside = strata == stratum
+            x, has = values[inside], column[inside]
+            n, n1 = len(x), int(has.sum())
+            if not 0 < n1 < n:
+                continue
+            weight = n1 * (n - n1) / n
+            total += weight * (x[has].mean() - x[~has].mean())
+            variance += weight * x.var(ddof=1)
+            if n > 2:
+                cubes = ((x - x.mean()) ** 3).sum()
+                third += weight * (n - 2 * n1) / ((n - 1) * (n - 2)) * cubes
+            weights += weight
+        found.append((total, variance, third, weights))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("n", [0, 1, 40, 300])
+def test_differences_within_many_strata_are_those_of_each(n):
+    rng = np.random.default_rng(n)
+    values = rng.gamma(0.5, size=n)
+    present = rng.random((n, 6)) < [0, 0.1, 0.5, 0.5, 0.9, 1]
+    strata = rng.integers(-3, 1 + n // 4, n)
+    found = statistics.stratified_differences(values, present, strata)
+    total, variance, third, weights = differences_by_stratum(values, present, strata)
+    told = variance > 0
+    assert np.array_equal(np.isfinite(found.p), told)
+    assert told.any() == (n > 1)
+    np.testing.assert_allclose(found.value[told], total[told] / weights[told])
+    np.testing.assert_allclose(found.error[told], np.sqrt(variance[told]) / weights[told])
+    skewness = np.maximum(third[told] / variance[told] ** 1.5, 0)
+    p = stats.pearson3.sf(total[told] / np.sqrt(variance[told]), skewness)
+    np.testing.assert_allclose(found.p[told], p)
