@@ -139,8 +139,9 @@ class PrototypeConfig(Section):
         default="auto", description="What of an image is optimised."
     )
     per_class: int = Field(default=3, ge=1, le=64, description="Prototypes of each class.")
-    steps: int = Field(
-        default=256, ge=1, le=20000, description="Optimisation steps of a prototype."
+    steps: Annotated[int, Field(ge=1, le=20000)] | None = Field(
+        default=None,
+        description="Optimisation steps of each; by default 256, or 128 for over 300 prototypes.",
     )
     probability: Unit = Field(
         default=0.9, description="A prototype has reached its class from this probability on."

@@ -1,6 +1,6 @@
 """Seconds and peak memory of each stage of an audit, by the number of classes.
 
-    python -m benchmarks.scale DATA [--classes 10 100 1000] [--photos 5000] [--steps 256]
+    python -m benchmarks.scale DATA [--classes 10 100 1000] [--photos 5000] [--steps N]
 
 DATA has folders of photos, and the weights of MobileNetV2, which has 1,000 outputs. Where there are
 too few photos, others are made of them, cropped, turned and mirrored, so that none is a copy. They
@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from auditor import report
 from auditor.concepts import probes
-from auditor.config import AuditConfig, ModelConfig, PrototypeConfig
+from auditor.config import AuditConfig, ModelConfig
 from auditor.models import hardware, loading
 from auditor.pipeline import runner
 from auditor.pipeline.progress import Step
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--photos", type=int, default=5000)
-    parser.add_argument("--steps", type=int, default=PrototypeConfig().steps)
+    parser.add_argument("--steps", type=int, help="of each prototype; by default as in any audit")
     parser.add_argument("--work", type=Path, default=Path("out/scale"))
     parser.add_argument("--one", action="store_true", help="only audit, and print its figures")
     given = parser.parse_args()
@@ -221,7 +221,8 @@ def main() -> None:
         shutil.rmtree(given.work / f"audit-{n}", ignore_errors=True)
         arguments = [
             sys.executable, "-m", "benchmarks.scale", str(given.data), "--one", "--classes", str(n),
-            "--photos", str(given.photos), "--steps", str(given.steps), "--work", str(given.work),
+            "--photos", str(given.photos), "--work", str(given.work),
+            *(() if given.steps is None else ("--steps", str(given.steps))),
         ]  # fmt: skip
         done = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))

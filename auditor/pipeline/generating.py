@@ -39,6 +39,12 @@ __all__ = [
 ]
 
 
+# Steps where none are set. With 128, concepts are named as well and prototypes are somewhat less
+# natural (docs/notes/prototypes.md), which a thousand classes are not worth twice the time.
+STEPS, STEPS_OF_MANY = 256, 128
+FEW = 300  # prototypes
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which prototypes are made, and how.
@@ -114,12 +120,13 @@ def planned(
         engine: its progress is told of the stage; it computes nothing here.
     """
     config, settings = inputs.config, inputs.config.prototypes
+    items = [(c, config.seed + k) for c in inputs.classes for k in range(settings.per_class)]
     known = known_labels(inputs.images, inputs.pool, np.flatnonzero(generic))
     mode = prototype_mode(settings.mode, least_left(known, inputs.classes))
     recipe = Recipe(
         mode=mode,
         parameterisation=parameterisation_of(settings.parameterisation, mode),
-        steps=settings.steps,
+        steps=settings.steps or (STEPS if len(items) <= FEW else STEPS_OF_MANY),
         early=settings.early,
         diversity=settings.diversity,
         patch=settings.patch,
@@ -131,7 +138,6 @@ def planned(
             pool=inputs.pool, pooled=pooled, generic=generic,
             batch=config.batch, seed=config.seed,
         )  # fmt: skip
-    items = [(c, config.seed + k) for c in inputs.classes for k in range(settings.per_class)]
     return Plan(items, recipe, constraints)
 
 

@@ -18,7 +18,10 @@ from auditor.concepts.probes import load as load_probe
 from auditor.config import AuditConfig
 from auditor.core.storage import Work
 from auditor.errors import ConfigError, ImagesError, RunError
-from auditor.pipeline import run_folder, runner, selection
+from auditor.pipeline import generating, observing, run_folder, runner, selection
+from auditor.pipeline.engine import InProcess
+from auditor.pipeline.inputs import load
+from auditor.pipeline.progress import Silent, Watch
 from auditor.prototypes import generation
 from auditor.record import tables
 from auditor.record.schema import Audit
@@ -355,3 +358,15 @@ def test_a_shared_folder_of_parts_is_the_program_s_own(user):
     runner.run(AuditConfig.model_validate(user | {"out": "first"}))
     runner.run(AuditConfig.model_validate(user | {"out": "second", "work": "first/work"}))
     assert not Path("second/work").exists()
+
+
+@pytest.mark.parametrize(("steps", "few", "made"), [(None, 4, 256), (None, 3, 128), (7, 3, 7)])
+def test_many_prototypes_have_fewer_steps_unless_they_are_set(user, monkeypatch, steps, few, made):
+    monkeypatch.setattr(generating, "FEW", few)
+    settings = {"prototypes": {"per_class": 2, "steps": steps}}
+    inputs = load(AuditConfig.model_validate(user | settings), Watch(Silent()))
+    engine = InProcess(inputs.worker, Work(Path("work")), Watch(Silent()))
+    pooled, generic = observing.observe_pool(inputs, engine)
+    plan = generating.planned(inputs, pooled, generic, engine)
+    assert len(plan.items) == 4
+    assert plan.recipe.steps == made
