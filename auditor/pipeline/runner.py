@@ -62,8 +62,10 @@ def _audit(config: AuditConfig, out: Path, watch: Watch, given: Given | None) ->
         machines = stack.enter_context(_machines(config))  # an error in it is told before the work
         inputs = load(config, watch, given)
         store = store_of(config)
-        engine: Engine = InProcess.on_all_devices(inputs.worker, store, watch, device=config.device)
-        if machines is not None:
+        engine: Engine
+        if machines is None:
+            engine = InProcess.on_all_devices(inputs.worker, store, watch, device=config.device)
+        else:
             engine = stack.enter_context(machines.engine(inputs, given, store, watch))
         model_check.check_kept(engine.worker, store)
         return _stages(inputs, out, engine)
