@@ -41,12 +41,14 @@ __all__ = [
     "FINAL",
     "FOLDER",
     "HEADS",
+    "TEXTS",
     "Card",
     "Quality",
     "assemble",
     "fold",
     "read_classifier",
     "read_heads",
+    "read_texts",
     "read_trunk",
 ]
 
