@@ -213,6 +213,17 @@ def differences_by_stratum(values, present, strata):
     return np.array(found).T
 
 
+@pytest.mark.parametrize("value", [0.1, 27.631, -1e9])
+def test_values_that_do_not_vary_within_strata_say_nothing(value):
+    rng = np.random.default_rng(0)
+    strata = rng.integers(0, 4, 100)
+    present = rng.random((100, 5)) < 0.3
+    for values in (np.full(100, value), value + strata / 3):
+        found = statistics.stratified_differences(values, present, strata)
+        assert np.isnan(found.p).all()
+        assert statistics.stratified_difference(values, present[:, 0], strata) is None
+
+
 @pytest.mark.parametrize("n", [0, 1, 40, 300])
 def test_differences_within_many_strata_are_those_of_each(n):
     rng = np.random.default_rng(n)
