@@ -38,13 +38,14 @@ from auditor.concepts.clip_files import Recipe, read_config, reason_to_refuse, r
 from auditor.concepts.embedded_probe import FOLDER, Quality, assemble, fold, read_heads, read_texts
 from auditor.core.fetching import fetching, offline
 from auditor.errors import ProbeError
-from auditor.models.hardware import Parts, sent
+from auditor.models.hardware import Parts
 from auditor.record.schema import Remark
 
 __all__ = ["ProbeModel", "Quality", "load"]
 
 CHECKPOINTS = {".safetensors", ".pt", ".pth", ".bin"}
 CPU_BATCH = 8  # images at once on a processor, whose caches larger activations leave
+GPU_BATCH = 4096
 TEXT_BATCH = 64
 
 
@@ -75,6 +76,7 @@ class ProbeModel:
     _tokenize: Callable[[Sequence[str]], Tensor] = field(repr=False)
     remarks: tuple[Remark, ...] = ()
     known: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _parts: Parts = field(default_factory=lambda: Parts(GPU_BATCH), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.logit_scale > 0:
@@ -82,7 +84,7 @@ class ProbeModel:
 
     def on(self, device: torch.device) -> ProbeModel:
         """A copy on another device."""
-        return replace(self, _net=copy.deepcopy(self._net).to(device))
+        return replace(self, _net=copy.deepcopy(self._net).to(device), _parts=Parts(GPU_BATCH))
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop a photo to the model's input: float32 of shape (3, H, W) in [0, 1]."""
@@ -100,8 +102,10 @@ class ProbeModel:
             Float32 of shape (n_images, n_dimensions) with unit rows, on the CPU.
         """
         device = next(self._net.parameters()).device
-        at_once = Parts(CPU_BATCH if device.type == "cpu" else len(images))
-        return torch.cat([rows.cpu() for rows in at_once(self._encoded, sent(images, device))])
+        if device.type == "cpu":
+            self._parts.size = min(self._parts.size, CPU_BATCH)
+        encoded = self._parts(lambda part: self._encoded(part.to(device)).cpu(), images)
+        return torch.cat(list(encoded))
 
     def _encoded(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) != self.size:

@@ -167,7 +167,7 @@ def _mode(path: Path) -> int | None:
 
 def _unwritten(path: Path, error: OSError | ValueError) -> RunError:
     why = getattr(error, "strerror", None) or error
-    return RunError(f"Cannot write {path}: {why}; free some space or choose another --out.")
+    return RunError(f"Cannot write {path}: {why}; free some space or choose another folder.")
 
 
 class Work:

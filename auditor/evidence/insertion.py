@@ -25,7 +25,7 @@ from auditor.core.statistics import bootstrap_weights, interval
 from auditor.core.vectors import log_odds
 from auditor.drawing import drawings
 from auditor.models.activations import Layers, pooled, recorded
-from auditor.models.hardware import Parts, sent
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 
 __all__ = [
@@ -171,7 +171,7 @@ def answer(
     with torch.inference_mode(), recorded(classifier.net, layers) as values:
 
         def run(part: Tensor) -> tuple[Floats, Floats]:
-            logs = classifier.logits(sent(part, device)).float().log_softmax(1)
+            logs = classifier.logits(part.to(device)).float().log_softmax(1)
             features = pooled(values[""], layers.channel_axis[""])
             return features.cpu().numpy(), logs.cpu().numpy()
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from auditor.core.statistics import stratified_differences
 from auditor.core.vectors import log_odds
 from auditor.images.image_set import ImageSet
-from auditor.models.hardware import Parts, sent
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 
 __all__ = [
@@ -91,7 +91,7 @@ def transplant(
     at_once = Parts(batch)
     with torch.inference_mode():
         for part in donors.batches(classifier.preprocess.fit, size=max(1, batch // len(middles))):
-            mixed = composed(middles, sent(part, device)).flatten(0, 1)
+            mixed = composed(middles, part.to(device)).flatten(0, 1)
             logits = torch.cat(list(at_once(classifier.logits, mixed)))
             logs = logits.cpu().double().log_softmax(1)[:, list(classes)]
             odds = log_odds(logs.numpy(), least=CERTAIN).reshape(len(part), len(middles), -1)

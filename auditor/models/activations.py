@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditor.errors import ModelError
-from auditor.models.hardware import Parts, sent
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 from auditor.models.outputs import TwoClasses
 from auditor.models.tracing import Trace, Value, first_tensor, traced
@@ -292,7 +292,7 @@ def _seen(
 ) -> Activations:
     """Activations of one batch, with those along the path of the images that are kept."""
     device = next(iter(classifier.net.parameters())).device
-    logits = classifier.logits(sent(batch, device), names)
+    logits = classifier.logits(batch.to(device), names)
     means: dict[str, Floats] = {}
     deviations: dict[str, Floats] = {}
     for name in layers.path:

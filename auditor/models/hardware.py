@@ -42,7 +42,6 @@ __all__ = [
     "keep_freed_memory",
     "laid_out",
     "peers",
-    "sent",
 ]
 
 CACHED_PIXELS = 16 * 224 * 224  # a processor is no faster with more images at once (measured)
@@ -169,7 +168,7 @@ class Parts:
 
     def __init__(self, size: int) -> None:
         """Begin with parts of `size` images."""
-        self.size = size
+        self.size = max(1, size)
 
     def __call__(self, run: Callable[..., Made], images: Any, *beside: Any) -> Iterator[Made]:
         """What `run` gives for each part, in order.
@@ -191,17 +190,10 @@ class Parts:
                 if stop - start == 1 or not lacks_memory(error):
                     raise
                 self.size = (stop - start) // 2
-                logger.warning("Memory does not suffice: %d images at once from now.", self.size)
+                logger.warning("The memory does not suffice; %d images at once now.", self.size)
                 continue
             yield made
             start = stop
-
-
-def sent(images: Tensor, device: torch.device) -> Tensor:
-    """Images on a device; to a GPU from pinned memory, so that nothing waits for the copy."""
-    if device.type == "cuda" and images.device.type == "cpu":
-        return images.pin_memory().to(device, non_blocking=True)
-    return images.to(device)
 
 
 def keep_freed_memory() -> None:

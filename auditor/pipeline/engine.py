@@ -30,6 +30,7 @@ from torch import Tensor
 
 from auditor.concepts.probes import ProbeModel
 from auditor.core.storage import Arrays, Work
+from auditor.errors import first_line
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware
 from auditor.models.activations import Layers
@@ -263,10 +264,17 @@ class InProcess:
     @staticmethod
     def on_all_devices(worker: Worker, store: Work, watch: Watch, *, device: str) -> InProcess:
         """An engine with all GPUs, if `device`, as in the settings, leaves open which."""
-        found = [worker.on(each) for each in hardware.peers(hardware.choose_device(device))[1:]]
-        if None in found:
-            logger.warning("The model cannot be copied, so that only one GPU is used.")
-        return InProcess(worker, store, watch, [each for each in found if each is not None])
+        found = []
+        for each in hardware.peers(hardware.choose_device(device))[1:]:
+            try:
+                peer, why = worker.on(each), "the model cannot be copied"
+            except RuntimeError as error:  # others may use that GPU
+                peer, why = None, first_line(error)
+            if peer is None:
+                logger.warning("The device %s is not used: %s.", each, why)
+            else:
+                found.append(peer)
+        return InProcess(worker, store, watch, found)
 
     def _beside(self, tasks: Sequence[Task], count: _Count) -> Iterator[Arrays]:
         """The same on all devices; only few results wait in memory for their turn."""

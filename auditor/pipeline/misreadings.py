@@ -8,7 +8,6 @@ McNemar's exact test (1947) says so, at a level that is divided by the number of
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from scipy import stats
 from torch import Tensor
 
 from auditor.core import seeds
+from auditor.errors import lacks_memory
 from auditor.images.image_set import ImageSet
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 from auditor.models.preprocessing import Preprocess
 
@@ -339,10 +340,15 @@ def _answers(
 
 def _answer(classifier: Classifier, reading: _Input, pixels: Tensor) -> Ints:
     other = dataclasses.replace(classifier, preprocess=reading.preprocess)
-    # code that is not ours, on input that it may not be made for: a reading that fails fits not
-    with contextlib.suppress(Exception), torch.inference_mode():
-        return np.asarray(other.logits(reading.change(pixels)).argmax(1).cpu().numpy(), np.int64)
-    return np.full(len(pixels), -1, np.int64)
+    parts = Parts(len(pixels))
+    try:
+        with torch.inference_mode():
+            logits = torch.cat(list(parts(lambda part: other.logits(reading.change(part)), pixels)))
+        return np.asarray(logits.argmax(1).cpu().numpy(), np.int64)
+    except Exception as error:  # code that is not ours, on input that it may not be made for
+        if lacks_memory(error):
+            raise
+        return np.full(len(pixels), -1, np.int64)  # a reading that fails fits not
 
 
 def _listed(values: Sequence[float]) -> str:

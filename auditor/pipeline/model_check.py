@@ -123,7 +123,7 @@ def _check_answers(
         turned = classifier.logits(images.flip(0), ids[::-1]).flip(0)
         _check_same(classifier, turned, answers, NEIGHBOURED, "in another order of the batch")
         many = images[torch.arange(max(batch, n), device=images.device) % n]
-        crowd = classifier.logits(many)[:n]
+        crowd = torch.cat(list(hardware.Parts(len(many))(classifier.logits, many)))[:n]
         _check_same(classifier, crowd, answers, NEIGHBOURED, f"in a batch of {len(many)}")
 
 
@@ -264,8 +264,8 @@ def check_kept(worker: Worker, store: Work) -> Tensor:
     if not same_answers(answers, torch.from_numpy(kept["logits"])):
         raise ModelError(
             f"{worker.classifier.name} has the weights that the results in {store.folder} were "
-            "computed with, and answers otherwise: its code was changed. Choose another --out, or "
-            "remove that folder."
+            "computed with, and answers otherwise: its code was changed. Give the audit another "
+            "folder with --work."
         )
     return answers
 

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -28,7 +29,17 @@ from auditor.core.storage import UNFINISHED, digest_file, read_bytes, write_atom
 from auditor.errors import RunError
 from auditor.record import tables
 
-__all__ = ["LOCK", "PREVIOUS", "RECORD", "amend", "claim", "locked", "publish", "staging"]
+__all__ = [
+    "LOCK",
+    "PREVIOUS",
+    "RECORD",
+    "amend",
+    "claim",
+    "claim_work",
+    "locked",
+    "publish",
+    "staging",
+]
 
 Kind = Literal["run folder", "work folder", "example", "self-test"]
 
@@ -40,6 +51,7 @@ REPORTS = ("report.html", "report.pdf")
 PAGES = "report"  # a folder, with these files
 PAGE = re.compile(r"classes(-\d+)?\.html")
 PUBLISHED = (RECORD, *REPORTS, PAGES, *tables.FILES.values(), "prototypes", "pictures")
+LEFT = 3600.0  # seconds after which nobody writes to an unfinished part any more
 PREVIOUS = "previous"
 NEXT = ".next"  # an audit that is being put together
 CHANGE = ".change"  # a complete one, while it takes its place
@@ -59,6 +71,7 @@ FILES: dict[Kind, str] = {
     "run folder": r"audit\.json|report\.(html|pdf)|\.lock|prototypes/\d+/\d+(-region)?\.png"
     r"|report/classes(-\d+)?\.html"
     r"|pictures/[0-9a-f]{24}\.jpg|work/[a-z]+/[0-9a-f]{32}\.safetensors|work/selftest/.*"
+    r"|work/\.auditor"
     r"|previous/.*",
     "work folder": r"[a-z]+/[0-9a-f]{32}\.safetensors|selftest/.*",
     "example": r"plan\.sha256|planted\.json|model\.safetensors|photos\.done"
@@ -86,6 +99,20 @@ def claim(folder: Path, kind: Kind = "run folder") -> None:
             )
         with contextlib.suppress(FileExistsError), (folder / MARKER).open("x") as file:
             file.write(MARK.format(kind))
+
+
+def claim_work(folder: Path) -> None:
+    """Make a folder of finished parts the program's own, and clear what killed runs left in it.
+
+    Raises:
+        RunError: as `claim`.
+    """
+    claim(folder, "work folder")
+    with _told(folder, "work folder"):
+        for left in folder.glob(f"*/{UNFINISHED}*"):
+            with contextlib.suppress(FileNotFoundError):  # another audit that is done with it
+                if left.stat().st_mtime < time.time() - LEFT:
+                    left.unlink()
 
 
 @contextlib.contextmanager
@@ -231,7 +258,10 @@ def _tidy(folder: Path) -> None:
     """Finish a change that was begun, and remove what is only half written."""
     _finish(folder)
     _remove(folder / NEXT)
+    shared = (folder / "work" / MARKER).exists()  # another audit may be writing there
     for place in WRITTEN:
+        if shared and place.startswith("work"):
+            continue
         for left in folder.glob(f"{place}{UNFINISHED}*"):
             if left.is_file() and not left.is_symlink():
                 left.unlink(missing_ok=True)

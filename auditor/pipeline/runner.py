@@ -106,6 +106,8 @@ def run_folder_of(config: AuditConfig) -> Path:
     """
     if not config.out.strip():
         raise ConfigError("out is empty; name the run folder with --out.")
+    if config.work is not None and not config.work.strip():
+        raise ConfigError("work is empty; name a folder with --work, or leave it out.")
     for name, place in (("out", config.out), ("work", config.work)):
         for photos in (config.images, config.pool):
             if place and photos is not None and _lies_in_photos(Path(place), photos):
@@ -124,7 +126,7 @@ def store_of(config: AuditConfig) -> Work:
     """
     if config.work is None:
         return Work(Path(config.out) / "work")
-    run_folder.claim(Path(config.work), "work folder")
+    run_folder.claim_work(Path(config.work))
     return Work(Path(config.work))
 
 

@@ -187,12 +187,13 @@ def _tasks(inputs: Inputs, engine: InProcess) -> tuple[Sequence[Task], Sequence[
     alone: list[Task] = [
         *(() if one else source_tasks(inputs, "images")),
         *encoding_tasks(worker, "images", *(() if one else ("pool",))),
-        *prototype_tasks(plan, worker, inputs.config),
         transplant_task(inputs),
     ]
     return source_tasks(inputs, "pool"), [
         *((task,) for task in alone),
         *drawing_tasks(inputs, pooled),
+        # last, for other machines may divide them otherwise
+        *((task,) for task in prototype_tasks(plan, worker, inputs.config)),
     ]
 
 
@@ -236,8 +237,8 @@ def merge(
     run_folder.claim(out)
     merged = first.settings.model_copy(update={"out": str(out)})
     for place, note in found:
-        own = note.settings.model_copy(update={"out": str(place.parents[1])})
-        _gather(runner.store_of(own).folder, runner.store_of(merged).folder, note)
+        own = note.settings.work or place.parents[1] / "work"
+        _gather(Path(own), runner.store_of(merged).folder, note)
     return merged
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditor.models.activations import Activations, Layers, pooled, recorded
+from auditor.models.hardware import Parts
 from auditor.models.loading import Classifier
 
 __all__ = ["EARLY", "ChannelStatistics", "Expectation", "expected", "with_batch_norm"]
@@ -177,7 +178,8 @@ def with_batch_norm(
     means: dict[str, list[Tensor]] = {name: [] for name in ends}
     try:
         with torch.inference_mode(), recorded(classifier.net, layers) as values:
-            for part in torch.split(photos, 16):
+
+            def run(part: Tensor) -> None:
                 classifier.logits(part.to(device))
                 for name in list(ends):
                     whole = pooled(values[name], layers.channel_axis[name])
@@ -186,6 +188,8 @@ def with_batch_norm(
                         means[name].append(own.cpu())
                     else:
                         del ends[name]  # something follows the normalisation
+
+            list(Parts(16)(run, photos))
     finally:
         for handle in handles:
             handle.remove()

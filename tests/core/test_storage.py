@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_old_file_whole(
         with pytest.raises(RunError) as refused:
             write_atomically(path, b"the new file, which is longer")
     assert str(refused.value) == (
-        f"Cannot write {path}: No space left on device; free some space or choose another --out."
+        f"Cannot write {path}: No space left on device; free some space or choose another folder."
     )
     assert (path.read_bytes() if path.exists() else None) == before
     assert set(tmp_path.iterdir()) <= {path}, "no temporary file is left behind"
@@ -166,7 +166,7 @@ def test_a_kill_leaves_the_old_file_whole(last: str, tmp_path: Path) -> None:
 
 def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"^Cannot write .*choose another --out\.$"):
+    with pytest.raises(RunError, match=r"^Cannot write .*choose another folder\.$"):
         write_atomically(tmp_path / "file" / "inside", b"")
 
 

@@ -17,6 +17,7 @@ from miniature import Project
 from auditor.config import AuditConfig
 from auditor.core.storage import Work
 from auditor.models import hardware
+from auditor.models.preprocessing import Preprocess
 from auditor.pipeline import runner, tasks
 from auditor.pipeline.engine import InProcess, Shapes, Task, Worker
 from auditor.pipeline.inputs import load
@@ -134,4 +135,38 @@ def test_a_network_that_cannot_be_copied_uses_one_device(
         inputs.worker, Work(Path("work")), Watch(Silent()), device=config.device
     )
     assert not engine.peers
-    assert "only one GPU is used" in caplog.text
+    assert "is not used: the model cannot be copied" in caplog.text
+
+
+def test_a_device_that_is_full_is_left_out(
+    config: AuditConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_worker: Worker, _device: torch.device) -> Worker:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(hardware, "peers", lambda _device: [CPU, CPU])
+    monkeypatch.setattr(Worker, "on", full)
+    audit = runner.run(config)
+    assert audit.provenance.device.startswith("cpu")
+    assert "is not used: CUDA out of memory" in caplog.text
+
+
+def test_an_audit_goes_on_where_memory_does_not_suffice_for_a_batch(
+    config: AuditConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = runner.run(config.model_copy(update={"out": "whole"}))
+    normalise = Preprocess.normalise
+
+    def limited(self: Preprocess, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("the test's card is full")
+        return normalise(self, images)
+
+    monkeypatch.setattr(Preprocess, "normalise", limited)
+    audit = runner.run(config.model_copy(update={"out": "halved"}))
+    assert "images at once now" in caplog.text
+    assert [(f.class_index, f.concept, f.grade) for f in audit.findings] == [
+        (f.class_index, f.concept, f.grade) for f in whole.findings
+    ]
+    for one, other in zip(audit.classes, whole.classes, strict=True):
+        assert one.accuracy == other.accuracy

@@ -18,8 +18,18 @@ import pytest
 from audits import audit, run_folder
 
 from auditor.cli import commands
+from auditor.core.storage import UNFINISHED
 from auditor.errors import RunError
-from auditor.pipeline.run_folder import LOCK, amend, claim, locked, publish, staging
+from auditor.pipeline.run_folder import (
+    LOCK,
+    RECORD,
+    amend,
+    claim,
+    claim_work,
+    locked,
+    publish,
+    staging,
+)
 
 MARK = "auditor: run folder, format 1\n"
 
@@ -440,3 +450,30 @@ def test_only_times_and_places_make_no_other_audit() -> None:
     seeded = saved.spec | {"seed": saved.settings().seed + 1}
     assert not saved.same_result(saved.model_copy(update={"spec": seeded}))
     assert not saved.same_result(saved.model_copy(update={"findings": ()}))
+
+
+def test_parts_that_audits_share_are_cleared_only_of_what_nobody_writes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    claim(run)
+    work = run / "work"
+    claim_work(work)
+    old, new = (work / "photos" / f"{UNFINISHED}{name}" for name in ("old", "new"))
+    old.parent.mkdir()
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with locked(run):
+        assert old.exists()
+        assert new.exists(), "another audit may be writing it"
+    claim_work(work)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_an_old_run_folder_whose_parts_are_shared_stays_the_program_s_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "work" / "probed").mkdir(parents=True)
+    (run / "work" / "probed" / f"{'0' * 32}.safetensors").write_bytes(b"")
+    (run / RECORD).write_text('{"tool": {"name": "auditor"}}')
+    claim_work(run / "work")
+    claim(run)

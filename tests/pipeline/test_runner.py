@@ -353,6 +353,8 @@ def test_a_shared_folder_of_parts_is_the_program_s_own(user):
         RunError, match=r"mine is no work folder .* holds 'thesis.txt'.* for --work"
     ):
         runner.run(AuditConfig.model_validate(user | {"work": "mine"}))
+    with pytest.raises(ConfigError, match="work is empty; name a folder"):
+        runner.run(AuditConfig.model_validate(user | {"work": " "}))
     with pytest.raises(ConfigError, match=r"work = photos/parts lies in the photos photos"):
         runner.run(AuditConfig.model_validate(user | {"work": "photos/parts"}))
     runner.run(AuditConfig.model_validate(user | {"out": "first"}))
