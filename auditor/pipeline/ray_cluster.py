@@ -6,6 +6,7 @@ Ray is started in a thread, for in the main one it replaces the handlers of sign
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -131,7 +132,7 @@ def connected(config: AuditConfig) -> Iterator[Cluster]:
         )
     if address is not None and address not in ("auto", "local"):
         _see_reachable(address)
-    local = {**LOCAL, "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address is None else {}
+    local = {**LOCAL, "RAY_AUTH_TOKEN": _token()} if address is None else {}
     # on Linux the processes that a thread starts may end with it, so it stays until the end
     with futures.ThreadPoolExecutor(1) as thread:
         with _environment(local):
@@ -145,6 +146,12 @@ def connected(config: AuditConfig) -> Iterator[Cluster]:
         finally:
             if ours:
                 ray.shutdown()
+
+
+@functools.cache
+def _token() -> str:
+    """The secret of a Ray of our own; Ray keeps the first that a process gives."""
+    return os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
 
 
 def _see_reachable(address: str) -> None:

@@ -45,7 +45,7 @@ __all__ = [
     "chunks",
 ]
 
-CHUNK_PHOTOS = 2048  # photos in one task of observation, and in its file
+CHUNK_PHOTOS = 256  # photos in one task of observation, and in its file; workers share few too
 SEEN_PHOTOS = 32  # photos that a drawing is put on to measure how the probe's vectors change
 WHOLE = ("pixels", "features", "logits")  # arrays of `Activations` that are not one per layer
 

@@ -271,6 +271,23 @@ def connect(**changes: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_process_can_start_a_ray_of_its_own_again() -> None:
+    """In a fresh process, for Ray keeps the first secret that it was given."""
+    script = (
+        "from auditor.config import AuditConfig\n"
+        "from auditor.pipeline import ray_cluster\n"
+        "config = AuditConfig.model_validate({'model': {'spec': 'x'}, 'images': 'y'})\n"
+        "for _ in range(2):\n"
+        "    with ray_cluster.connected(config) as machines:\n"
+        "        print(len(machines.nodes))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
 def test_a_model_that_cannot_be_pickled_is_loaded_where_it_computes(home: Project) -> None:
     net = torch.jit.script(tiny.Stripes().eval())
     net.save("scripted.pt")
