@@ -59,8 +59,8 @@ SPREAD = 5  # stages of which the standard deviation is taken, too
 FEATURES = FINAL + sum(STAGES) + sum(STAGES[:SPREAD])
 DIMENSIONS = 384
 CONTEXT = 64  # tokens; captions and prompts are far shorter
+TEXTS = "texts.safetensors"  # unit rows of the built-in bank's prompts
 # What training writes and `assemble` expects, under the names of OpenCLIP's modules.
-TEXTS = "texts.safetensors"
 HEADS = ("logit_scale", "text.proj.weight", "visual.head.proj.bias", "visual.head.proj.weight")
 
 

@@ -45,7 +45,7 @@ __all__ = ["ProbeModel", "Quality", "load"]
 
 CHECKPOINTS = {".safetensors", ".pt", ".pth", ".bin"}
 CPU_BATCH = 8  # images at once on a processor, whose caches larger activations leave
-GPU_BATCH = 4096
+GPU_BATCH = 4096  # more than any batch of photos
 TEXT_BATCH = 64
 
 
@@ -76,7 +76,7 @@ class ProbeModel:
     _tokenize: Callable[[Sequence[str]], Tensor] = field(repr=False)
     remarks: tuple[Remark, ...] = ()
     known: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
-    _parts: Parts = field(default_factory=lambda: Parts(GPU_BATCH), repr=False, compare=False)
+    _parts: Parts = field(default_factory=lambda: Parts(CPU_BATCH), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.logit_scale > 0:
@@ -84,7 +84,7 @@ class ProbeModel:
 
     def on(self, device: torch.device) -> ProbeModel:
         """A copy on another device."""
-        return replace(self, _net=copy.deepcopy(self._net).to(device), _parts=Parts(GPU_BATCH))
+        return replace(self, _net=copy.deepcopy(self._net).to(device), _parts=_parts(device))
 
     def fit(self, image: Image.Image) -> Tensor:
         """Resize and crop a photo to the model's input: float32 of shape (3, H, W) in [0, 1]."""
@@ -102,8 +102,6 @@ class ProbeModel:
             Float32 of shape (n_images, n_dimensions) with unit rows, on the CPU.
         """
         device = next(self._net.parameters()).device
-        if device.type == "cpu":
-            self._parts.size = min(self._parts.size, CPU_BATCH)
         encoded = self._parts(lambda part: self._encoded(part.to(device)).cpu(), images)
         return torch.cat(list(encoded))
 
@@ -317,7 +315,12 @@ def _model(
         _fit=Compose(steps),
         _normalise=last,
         _tokenize=encoders.tokenize,
+        _parts=_parts(device),
     )
+
+
+def _parts(device: torch.device) -> Parts:
+    return Parts(CPU_BATCH if device.type == "cpu" else GPU_BATCH)
 
 
 @contextlib.contextmanager

@@ -92,8 +92,18 @@ class Worker:
             self.input_key,
             list(self.layers.path),
             self.layers.features,
-            self.device_type or self.device.type,
+            self._device_kind,
         ]
+
+    @property
+    def probe_key(self) -> list[str]:
+        """The part of a task's key that stands for the probe and its device."""
+        return [self.probe.digest, self._device_kind]
+
+    @property
+    def _device_kind(self) -> str:
+        """The kind of device that tasks are computed on; results on others round otherwise."""
+        return self.device_type or self.device.type
 
     @property
     def input_key(self) -> list[str]:

@@ -45,7 +45,7 @@ __all__ = [
     "chunks",
 ]
 
-CHUNK_PHOTOS = 256  # photos in one task of observation, and in its file; workers share few too
+CHUNK_PHOTOS = 256  # photos in one task of observation: few, so that all workers have some
 SEEN_PHOTOS = 32  # photos that a drawing is put on to measure how the probe's vectors change
 WHOLE = ("pixels", "features", "logits")  # arrays of `Activations` that are not one per layer
 
@@ -138,7 +138,7 @@ class EncodePhotos:
 
     def key(self, worker: Worker) -> list[Any]:
         """It depends on the probe and the photos."""
-        return [worker.probe.digest, worker.photos[self.source].subset(self.rows).digest]
+        return [*worker.probe_key, worker.photos[self.source].subset(self.rows).digest]
 
     def shapes(self, worker: Worker) -> Shapes:
         """A vector for each photo."""
@@ -323,7 +323,7 @@ class SeeDrawing:
     def key(self, worker: Worker) -> list[Any]:
         """It depends on the probe, the drawing, the photos, their input size and the seed."""
         digest = worker.photos["pool"].subset(self.rows[:SEEN_PHOTOS]).digest
-        return [worker.probe.digest, worker.input_key, digest, self.name, worker.seed]
+        return [*worker.probe_key, worker.input_key, digest, self.name, worker.seed]
 
     def shapes(self, worker: Worker) -> Shapes:
         """One vector, of any length."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Generator, Mapping
@@ -170,3 +171,11 @@ def test_an_audit_goes_on_where_memory_does_not_suffice_for_a_batch(
     ]
     for one, other in zip(audit.classes, whole.classes, strict=True):
         assert one.accuracy == other.accuracy
+
+
+def test_what_the_probe_saw_on_another_kind_of_device_is_not_taken(config: AuditConfig) -> None:
+    worker = load(config, Watch(Silent())).worker
+    elsewhere = dataclasses.replace(worker, device_type="cuda")
+    for task in (tasks.EncodePhotos("pool", range(3)), tasks.SeeDrawing("black_border", (0, 1))):
+        assert task.key(worker) == task.key(dataclasses.replace(worker, device_type="cpu"))
+        assert task.key(worker) != task.key(elsewhere)
