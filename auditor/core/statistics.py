@@ -256,7 +256,8 @@ def stratified_differences(
     n1 = np.add.reduceat(present[order], starts, axis=0, dtype=np.int64)  # of each stratum
     both = (n1 > 0) & (n1 < n)
     weight = np.where(both, n1 * (n - n1) / n, 0.0)
-    x = values - values[order[starts]][stratum]  # exactly 0 where nothing varies
+    first = values[order[starts]][stratum]  # of each stratum
+    x = np.subtract(values, first, dtype=float)  # exactly 0 where nothing varies
     x -= (np.bincount(stratum, x) / size)[stratum]
     total = x @ (present & both[stratum])  # the weighted difference of the means
     variance = (np.bincount(stratum, x**2) / np.maximum(size - 1, 1)) @ weight

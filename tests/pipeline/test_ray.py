@@ -21,6 +21,7 @@ import numpy as np
 import open_clip
 import pytest
 import ray
+import saved
 import tiny
 import torch
 from miniature import Project, at_home, called
@@ -289,8 +290,7 @@ def test_a_process_can_start_a_ray_of_its_own_again() -> None:
 
 
 def test_a_model_that_cannot_be_pickled_is_loaded_where_it_computes(home: Project) -> None:
-    net = torch.jit.script(tiny.Stripes().eval())
-    net.save("scripted.pt")
+    saved.script(tiny.Stripes().eval(), Path("scripted.pt"), "scripted")
     plan = planned(
         home, model__spec="file:scripted.pt", model__mean=[0.5] * 3, model__std=[0.5] * 3
     )
