@@ -34,7 +34,7 @@ from auditor.images import image_set
 from auditor.lab import example, plans, scoring, training
 from auditor.lab.plans import Plan, Shortcut
 from auditor.models import hardware, loading
-from auditor.models.activations import find_layers
+from auditor.models.layers import find_layers
 from auditor.pipeline import runner
 from auditor.pipeline.observing import path_photos
 from auditor.pipeline.progress import Silent

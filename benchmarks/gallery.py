@@ -18,7 +18,8 @@ import torch
 
 from auditor.images import image_set
 from auditor.models import hardware
-from auditor.models.activations import collect, find_layers
+from auditor.models.activations import collect
+from auditor.models.layers import find_layers
 from auditor.prototypes.constraints import gather
 from auditor.prototypes.generation import MODES, Recipe, generate
 from benchmarks import making

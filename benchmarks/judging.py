@@ -21,7 +21,8 @@ from auditor.core.statistics import proportion
 from auditor.evidence import credibility
 from auditor.evidence.learning import Drawings, Evidence, SeenPool, learn
 from auditor.images import image_set
-from auditor.models.activations import Activations, Layers, collect, head_weights
+from auditor.models.activations import Activations, collect, head_weights
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier, weights_digest
 from benchmarks.observing import Observer
 from benchmarks.published import Published, first_five, place

@@ -33,7 +33,8 @@ from PIL import Image
 from auditor.config import ModelConfig
 from auditor.core.storage import write_atomically
 from auditor.models import hardware, loading
-from auditor.models.activations import Activations, Layers, collect
+from auditor.models.activations import Activations, collect
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.prototypes import (
     collages,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from auditor.concepts.probes import ProbeModel
 from auditor.core.storage import Work
 from auditor.images.image_set import ImageSet
-from auditor.models.activations import Activations, Layers
+from auditor.models.activations import Activations
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.pipeline.engine import InProcess, Worker
 from auditor.pipeline.observing import encode_photos, observe_photos

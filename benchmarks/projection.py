@@ -42,8 +42,9 @@ def line(n_classes: int, n: int) -> str:
     own = np.arange(n)[:, None] % n_classes == np.arange(n_classes)
     shown = np.zeros((n, 0), bool)
     pool = PoolPhotos(
-        normal(n, FEATURES), normal(n, n_classes), normal(n, PROBE), shown, own, labelled=True
-    )
+        normal(n, FEATURES), normal(n, n_classes), normal(n), normal(n, PROBE), shown, own,
+        labelled=True,
+    )  # fmt: skip
     texts, (prototypes, weights) = normal(CONCEPTS, PROBE), normal(2, n_classes, FEATURES)
     counts = rng.integers(5, n_photos(n, n), CONCEPTS)
     start = time.perf_counter()

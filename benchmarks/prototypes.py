@@ -42,7 +42,7 @@ from auditor.core.storage import write_atomically
 from auditor.images import image_set
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware
-from auditor.models.activations import find_layers
+from auditor.models.layers import find_layers
 from auditor.models.loading import Classifier
 from auditor.pipeline.observing import GENERIC_PHOTOS
 from benchmarks import making

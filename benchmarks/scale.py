@@ -1,13 +1,20 @@
 """Seconds and peak memory of each stage of an audit, by the number of classes.
 
     python -m benchmarks.scale DATA [--classes 10 100 1000] [--photos 5000] [--steps N]
+    python -m benchmarks.scale --small 21000 [--classes 1000 21000] [--photos 50000] [--steps 16]
 
 DATA has folders of photos, and the weights of MobileNetV2, which has 1,000 outputs. Where there are
 too few photos, others are made of them, cropped, turned and mirrored, so that none is a copy. They
 are dealt out to all classes: nothing is learned of the model here, only what its audit costs. Each
-audit runs in a process of its own, from nothing to the PDF. Memory is the peak of the process
-within the stage. Of the machine's own limits, taken in the same run, are shown: the matrix product
-(for stages that run a network), decoding (for photos) and writing (for the run folder).
+audit runs in a process of its own, from nothing to the PDF. Of the machine's own limits, taken in
+the same run, are shown: the matrix product (for stages that run a network), decoding (for photos)
+and writing (for the run folder).
+
+With `--small` a network of four layers with so many outputs takes MobileNetV2's place, and blurred
+noise of 224 pixels the photos'.
+
+Memory is the most within the stage: what belongs to the process alone, and in brackets also what
+lies in files that it has mapped, which the machine takes back where another needs it.
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +48,8 @@ from auditor.record.schema import Audit
 from benchmarks.speed import peak
 
 MODEL = "python:benchmarks.mobilenet_v2:mobilenet_v2"
+SMALL = "python:benchmarks.small_network:small"
+OUTPUTS = "AUDITOR_OUTPUTS"  # environment variable that the small network reads
 SETS = ("imagenet-ccby", "imagenet-extra", "pacs-mini", "coco-mini")
 DECODED = 200  # photos that the limit of decoding is measured on
 CPU = torch.device("cpu")
@@ -47,35 +57,41 @@ WRITTEN = 256 * 2**20  # bytes that the limit of writing is measured with
 
 
 class Memory:
-    """Progress that notes the seconds and the peak memory of each stage, in MB."""
+    """Progress that notes the seconds and the peak memory of each stage, in MB.
+
+    Memory is `RssAnon` and `VmRSS`, asked for many times a second.
+    """
 
     def __init__(self) -> None:
-        self.stages: dict[str, tuple[float, float]] = {}
+        self.stages: dict[str, tuple[float, float, float]] = {}
+        self.most = (0.0, 0.0)
+        threading.Thread(target=self._watch, daemon=True).start()
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int) -> Iterator[Step]:
         """Note a stage; a second one of the same name is added."""
-        started = forget_peak()
+        started = self.begin()
         yield lambda done: None
         self.note(name, started)
 
+    def begin(self) -> float:
+        """Begin to measure memory anew; returns the time."""
+        self.most = (0.0, 0.0)
+        return time.perf_counter()
+
     def note(self, name: str, started: float) -> None:
         """Note what has been done since a time."""
-        seconds, most = self.stages.get(name, (0.0, 0.0))
+        seconds, own, mapped = self.stages.get(name, (0.0, 0.0, 0.0))
         now = time.perf_counter() - started
-        self.stages[name] = seconds + now, max(most, peak_memory())
+        self.stages[name] = seconds + now, max(own, self.most[0]), max(mapped, self.most[1])
 
-
-def forget_peak() -> float:
-    """Begin to measure memory anew; returns the time."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return time.perf_counter()
-
-
-def peak_memory() -> float:
-    """The most memory of this process since it was forgotten, in MB."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+    def _watch(self) -> None:
+        while True:
+            lines = Path("/proc/self/status").read_text().splitlines()
+            status = dict(line.split(":", 1) for line in lines)
+            own, all_of_it = (int(status[key].split()[0]) / 1024 for key in ("RssAnon", "VmRSS"))
+            self.most = max(self.most[0], own), max(self.most[1], all_of_it)
+            time.sleep(0.02)
 
 
 def photos(data: Path, folder: Path, n: int) -> None:
@@ -102,6 +118,20 @@ def photos(data: Path, folder: Path, n: int) -> None:
     (folder / "done").touch()
 
 
+def noise(folder: Path, n: int, outputs: int) -> None:
+    """Make n pictures of blurred noise in folders of so many classes, unless they are there."""
+    if (folder / "done").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for k in range(n):
+        rng = np.random.default_rng(k)
+        image = Image.fromarray(rng.integers(0, 256, (7, 7, 3), np.uint8))
+        place = folder / "photos" / f"class {k % outputs}" / f"{k}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        image.resize((224, 224), Image.Resampling.BICUBIC).save(place, quality=92)
+    (folder / "done").touch()
+
+
 def varied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Another photo: a part of one, turned and perhaps mirrored, in the size of the whole."""
     turned = image.rotate(float(rng.uniform(-25, 25)), Image.Resampling.BILINEAR)
@@ -118,7 +148,7 @@ def audited(config: AuditConfig) -> dict[str, Any]:
     memory = Memory()
     started = time.perf_counter()
     audit = runner.run(config, progress=memory)
-    begun = forget_peak()
+    begun = memory.begin()
     report.write(Path(config.out))
     memory.note("report", begun)
     out = Path(config.out)
@@ -135,7 +165,7 @@ def audited(config: AuditConfig) -> dict[str, Any]:
 
 
 def shares(
-    audit: Audit, config: AuditConfig, stages: dict[str, tuple[float, float]]
+    audit: Audit, config: AuditConfig, stages: dict[str, tuple[float, float, float]]
 ) -> dict[str, float]:
     """How much of the machine's own limit a stage reaches."""
     classifier = loading.load(config.model, device=CPU)
@@ -197,32 +227,41 @@ def written_per_second(folder: Path) -> float:
 def main() -> None:
     """Print a table: a line a stage, a column for each number of classes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--small", type=int, help="outputs of a small network, for memory alone")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--photos", type=int, default=5000)
     parser.add_argument("--steps", type=int, help="of each prototype; by default as in any audit")
     parser.add_argument("--work", type=Path, default=Path("out/scale"))
     parser.add_argument("--one", action="store_true", help="only audit, and print its figures")
     given = parser.parse_args()
-    os.environ["AUDITOR_DATA"] = str(given.data)
-    source = given.work / f"photos-{given.photos}"
+    if given.small is None:
+        os.environ["AUDITOR_DATA"] = str(given.data)
+        model, source = MODEL, given.work / f"photos-{given.photos}"
+    else:
+        os.environ[OUTPUTS] = str(given.small)
+        model, source = SMALL, given.work / f"noise-{given.small}-{given.photos}"
     if given.one:
         hardware.keep_freed_memory()
         print(json.dumps(audited(AuditConfig.model_validate({
-            "model": {"spec": MODEL, "trust_code": True}, "images": str(source / "photos"),
+            "model": {"spec": model, "trust_code": True}, "images": str(source / "photos"),
             "classes": list(map(str, range(given.classes[0]))), "anyway": True,
             "out": str(given.work / f"audit-{given.classes[0]}"), "device": "cpu",
             "prototypes": {"per_class": 1, "steps": given.steps},
         }))))  # fmt: skip
         return
-    photos(given.data, source, given.photos)
+    if given.small is None:
+        photos(given.data, source, given.photos)
+    else:
+        noise(source, given.photos, given.small)
     found = []
     for n in given.classes:
         shutil.rmtree(given.work / f"audit-{n}", ignore_errors=True)
         arguments = [
-            sys.executable, "-m", "benchmarks.scale", str(given.data), "--one", "--classes", str(n),
+            sys.executable, "-m", "benchmarks.scale", "--one", "--classes", str(n),
             "--photos", str(given.photos), "--work", str(given.work),
             *(() if given.steps is None else ("--steps", str(given.steps))),
+            *((str(given.data),) if given.small is None else ("--small", str(given.small))),
         ]  # fmt: skip
         done = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
@@ -235,8 +274,9 @@ def table(found: list[dict[str, Any]]) -> None:
     print("| stage | " + " | ".join(f"{each['classes']:,} classes" for each in found) + " |")
     print("|" + "---|" * (1 + len(found)))
     for name in found[-1]["stages"]:
-        cells = [each["stages"].get(name, (0, 0)) for each in found]
-        print(f"| {name} | " + " | ".join(f"{s:,.1f} s, {m:,.0f} MB" for s, m in cells) + " |")
+        cells = [each["stages"].get(name, (0, 0, 0)) for each in found]
+        shown = (f"{s:,.1f} s, {own:,.0f} ({whole:,.0f}) MB" for s, own, whole in cells)
+        print(f"| {name} | " + " | ".join(shown) + " |")
     for name in ("seconds", "work_mb", "folder_mb", "record_mb"):
         print(f"| {name} | " + " | ".join(f"{each[name]:,.1f}" for each in found) + " |")
     for name in found[-1]["shares"]:

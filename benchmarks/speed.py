@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from auditor.concepts import embedded_probe, probes
 from auditor.models import hardware
-from auditor.models.activations import collect, find_layers
+from auditor.models.activations import collect
+from auditor.models.layers import find_layers
 from auditor.models.loading import Classifier
 from auditor.models.preprocessing import Preprocess
 from auditor.prototypes import expectations, generation

@@ -17,7 +17,8 @@ from auditor.evidence.scoring import Naming
 def pool(features: NDArray[Any], logits: NDArray[Any], photos: NDArray[Any]) -> PoolPhotos:
     """Photos that may show no class."""
     own = np.zeros(logits.shape, bool)
-    return PoolPhotos(features, logits, photos, np.zeros((len(photos), 0), bool), own, False)
+    level, shown = np.zeros(len(logits)), np.zeros((len(photos), 0), bool)
+    return PoolPhotos(features, logits, level, photos, shown, own, False)
 
 
 def named(

@@ -11,7 +11,8 @@ from tiny import timm_model
 
 from auditor.config import AuditConfig
 from auditor.models import hardware
-from auditor.models.activations import collect, find_layers
+from auditor.models.activations import collect
+from auditor.models.layers import find_layers
 from auditor.pipeline import runner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")

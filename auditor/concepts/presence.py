@@ -18,6 +18,7 @@ __all__ = ["likely_classes", "own_photos", "presence", "prevalence", "shows", "w
 Floats = NDArray[np.floating]
 
 MOST_LIKELY = 10  # classes that a photo without a label may show
+ROWS = 1024  # photos at once, to save memory
 PLACES = 0.03  # a photo shows a concept that is among this share of the bank that fits it best
 
 
@@ -73,11 +74,13 @@ def prevalence(
     Returns:
         Float array of shape (C, m), differences of mean presence.
     """
-    rows = np.full((len(classes), photos.shape[1]), np.nan)
+    rows, n = np.full((len(classes), photos.shape[1]), np.nan), len(labels)
+    whole = photos.sum(0, dtype=np.float64)
     for row, index in enumerate(classes):
-        own = labels == index
-        if min_photos <= own.sum() <= len(labels) - min_photos:
-            rows[row] = photos[own].mean(0) - photos[~own].mean(0)
+        own = np.flatnonzero(labels == index)
+        if min_photos <= len(own) <= n - min_photos:
+            shown = photos[own].sum(0, dtype=np.float64)
+            rows[row] = shown / len(own) - (whole - shown) / (n - len(own))
     return np.asarray(rows @ looks.T)
 
 
@@ -118,11 +121,15 @@ def likely_classes(photos: Floats, names: Floats, most: int | None = None) -> ND
     Returns:
         Bool array of shape (n, C), at least one class in each row.
     """
-    scores = (photos - photos.mean(0)) @ (names - names.mean(0)).T
     places = max(1, round(0.1 * len(names)))
     places = places if most is None else min(places, most)
-    edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
-    return np.asarray(scores >= edge)
+    centred, mean = (names - names.mean(0)).T, photos.mean(0)
+    found = np.empty((len(photos), len(names)), bool)
+    for start in range(0, len(photos), ROWS):
+        scores = (photos[start : start + ROWS] - mean) @ centred
+        edge = np.partition(scores, -places, axis=1)[:, -places][:, None]
+        found[start : start + ROWS] = scores >= edge
+    return found
 
 
 def own_photos(

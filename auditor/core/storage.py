@@ -44,6 +44,7 @@ __all__ = [
 
 Arrays = dict[str, NDArray[Any]]
 
+SMALL = 2**24  # bytes of an array that is not worth a file
 MOST_DOTS = 100  # in a key of a TOML file: the time that its reader takes grows with their square
 UNFINISHED = ".auditor-tmp-"  # begins the name of a file that is being written
 
@@ -212,18 +213,22 @@ class Work:
         return arrays
 
     def scratch(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Zeros in a file without a name, which goes with the array: memory need not hold it.
+        """Zeros; if there are many, in a file without a name, so that memory need not hold them.
+
+        The file goes with the array.
 
         Raises:
             RunError: the disk is full, or the folder cannot be written.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size < SMALL:
+            return np.zeros(shape, dtype)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder, prefix=UNFINISHED) as file:
                 if hasattr(os, "posix_fallocate"):  # else a full disk kills the process later
                     os.posix_fallocate(file.fileno(), 0, size)
-                return np.memmap(file, dtype, "w+", shape=shape)
+                return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
         except OSError as error:
             raise _unwritten(self.folder, error) from None
 

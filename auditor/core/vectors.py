@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["log_odds", "log_odds_of_classes", "unit_rows"]
+__all__ = ["LogOdds", "log_odds", "unit_rows"]
 
 Floats = NDArray[np.floating]
 
@@ -45,34 +43,38 @@ def log_odds(log_probabilities: Floats, *, least: float) -> NDArray[np.float64]:
     return np.asarray(logs - np.log(-np.expm1(logs)))
 
 
-def log_odds_of_classes(logits: Floats, classes: Sequence[int]) -> NDArray[np.float64]:
-    """log p / (1 - p) of some classes, without the loss of digits near 0 and 1.
+class LogOdds:
+    """log p / (1 - p) of one class at a time, without the loss of digits near 0 and 1.
 
-    Args:
-        logits: float array of shape (n, K), of two classes or more.
-        classes: indices of C classes.
-
-    Returns:
-        Float array of shape (n, C).
-
-    >>> log_odds_of_classes(np.array([[0.0, 0.0], [100.0, 0.0]]), [0])
-    array([[  0.],
-           [100.]])
+    >>> LogOdds(np.array([[0.0, 0.0], [100.0, 0.0]]))(0)
+    array([  0., 100.])
     """
-    columns = np.array(classes, int)
-    found = np.empty((len(logits), len(columns)))
-    for start in range(0, len(logits), ROWS):
-        part = slice(start, start + ROWS)
-        values = logits[part].astype(np.float64)
-        every, first = np.arange(len(values)), values.argmax(1)
-        values -= values[every, first][:, None]
-        shares = np.exp(values)
+
+    def __init__(self, logits: Floats) -> None:
+        """Keep what all classes share.
+
+        Args:
+            logits: float array of shape (n, K), of two classes or more. It is kept.
+        """
+        n = len(logits)
+        self._logits = logits
+        self._first = np.empty(n, np.int64)  # the class with the highest logit
+        self._highest, self._total, self._of_first = np.empty((3, n))
+        for start in range(0, n, ROWS):
+            part = slice(start, start + ROWS)
+            values = logits[part].astype(np.float64)
+            every, first = np.arange(len(values)), values.argmax(1)
+            highest = values[every, first]
+            values -= highest[:, None]
+            self._total[part] = np.exp(values).sum(1)
+            values[every, first] = -np.inf
+            self._first[part], self._highest[part] = first, highest
+            self._of_first[part] = 0.0 - special.logsumexp(values, axis=1)
+
+    def __call__(self, index: int) -> NDArray[np.float64]:
+        """Those of the class with an index, float array of shape (n,)."""
+        values = self._logits[:, index].astype(np.float64) - self._highest
         with np.errstate(divide="ignore"):
-            others = np.log(shares.sum(1)[:, None] - shares[:, columns])
-        found[part] = values[:, columns] - others
+            odds = values - np.log(self._total - np.exp(values))
         # that difference has no digits left for a class that dwarfs all others
-        values[every, first] = -np.inf
-        of_first = 0.0 - special.logsumexp(values, axis=1)
-        own = first[:, None] == columns
-        found[part][own] = np.broadcast_to(of_first[:, None], own.shape)[own]
-    return found
+        return np.where(self._first == index, self._of_first, odds)

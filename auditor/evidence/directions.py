@@ -212,8 +212,9 @@ class ClassVectors:
         textual: Floats,
     ) -> dict[str, Floats]:
         """All channels but `prevalence` of m concepts that are named: float arrays (C, m)."""
-        centred = replace(pool, logits=scoring.less_mean_class(pool.logits.T).T)
-        found = project(centred, texts, counts_for, self.prototypes, self.weights)
+        if len(self.prototypes) >= scoring.MIN_CLASSES:  # as `less_mean_class`
+            pool = replace(pool, level=pool.logits.mean(1))
+        found = project(pool, texts, counts_for, self.prototypes, self.weights)
         return {
             "bridge": found.prototypes,
             "textcav": self.prototypes @ textual.T,

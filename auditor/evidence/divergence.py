@@ -57,27 +57,28 @@ class _Members:
     """A class's images among all, and how often each replicate draws them.
 
     Attributes:
-        photos: bool array of shape (n_photos,).
-        prototypes: bool array of shape (n_prototypes,).
-        photo_draws: float array of shape (replicates, photos of the class).
+        photos, prototypes: positions of those of the class, int arrays.
+        photo_draws: int array of shape (replicates, photos of the class), in two bytes each, for
+            there are many classes.
         prototype_draws: likewise.
     """
 
-    photos: NDArray[np.bool_]
-    prototypes: NDArray[np.bool_]
-    photo_draws: Doubles
-    prototype_draws: Doubles
+    photos: NDArray[np.int64]
+    prototypes: NDArray[np.int64]
+    photo_draws: NDArray[np.uint16]
+    prototype_draws: NDArray[np.uint16]
 
     @staticmethod
     def drawn(
-        photos: NDArray[np.bool_],
-        prototypes: NDArray[np.bool_],
+        photos: NDArray[np.int64],
+        prototypes: NDArray[np.int64],
         replicates: int,
         rng: np.random.Generator,
     ) -> _Members:
         """These images, and replicates of them: first of the photos, then of the prototypes."""
         photo_draws, prototype_draws = (
-            bootstrap_weights(int(own.sum()), replicates, rng) for own in (photos, prototypes)
+            bootstrap_weights(len(own), replicates, rng).astype(np.uint16)
+            for own in (photos, prototypes)
         )
         return _Members(photos, prototypes, photo_draws, prototype_draws)
 
@@ -118,8 +119,10 @@ def compare(
     reasons: dict[int, Reason] = {}
     members: dict[int, _Members] = {}
     for c in classes:
-        of_class, made_of_class = photo_classes == c, prototype_classes == c
-        reason = _untestable(of_class, made_of_class, min_photos)
+        of_class, made_of_class = (
+            np.flatnonzero(owners == c) for owners in (photo_classes, prototype_classes)
+        )
+        reason = _untestable(of_class, made_of_class, len(photo_classes), min_photos)
         if reason is None and not counted:
             reason = Reason(code="all_layers_held")
         if reason is None:
@@ -141,7 +144,7 @@ def compare(
     result = {c: _not_tested(reason) for c, reason in reasons.items()}
     for c, score in scores.items():
         rank, low, high = (int(value) for value in ranks[c])
-        n = int(members[c].photos.sum())
+        n = len(members[c].photos)
         result[c] = Divergence(
             score=_estimate(score, n),
             class_specific=_estimate(_ratio(sums[c].specific, sums[c].separation), n),
@@ -161,14 +164,16 @@ def _not_tested(reason: Reason) -> Divergence:
     )  # fmt: skip
 
 
-def _untestable(own: NDArray[np.bool_], made: NDArray[np.bool_], min_photos: int) -> Reason | None:
-    """Why a class with these photos and prototypes is not tested."""
-    n = int(own.sum())
+def _untestable(
+    own: NDArray[np.int64], made: NDArray[np.int64], photos: int, min_photos: int
+) -> Reason | None:
+    """Why a class with these photos, of so many in all, and prototypes is not tested."""
+    n = len(own)
     if n < min_photos:
         return Reason(code="few_photos", params={"photos": n, "needed": min_photos})
-    if len(own) - n < min_photos:
-        return Reason(code="few_other_photos", params={"photos": len(own) - n})
-    return None if made.any() else Reason(code="no_prototype")
+    if photos - n < min_photos:
+        return Reason(code="few_other_photos", params={"photos": photos - n})
+    return None if len(made) else Reason(code="no_prototype")
 
 
 def _paths(photos: Floats, prototypes: Floats, members: Mapping[int, _Members]) -> dict[int, _Path]:
@@ -185,15 +190,15 @@ def _paths(photos: Floats, prototypes: Floats, members: Mapping[int, _Members]) 
     for c, of_class in members.items():
         own, proto = natural[of_class.photos], synthetic[of_class.prototypes]
         others = (whole - own.sum(0)) / (len(natural) - len(own))
-        paths[c] = _path(own, proto, others, (of_class.photo_draws, of_class.prototype_draws))
+        paths[c] = _path(own, proto, others, of_class)
     return paths
 
 
-def _path(own: Floats, proto: Floats, others: Doubles, draws: tuple[Doubles, Doubles]) -> _Path:
+def _path(own: Floats, proto: Floats, others: Doubles, members: _Members) -> _Path:
     """Numerators and denominator with every replicate; the first entry uses each image once."""
     n, m = len(own), len(proto)
-    photo_weights = np.concatenate([np.ones((1, n)), draws[0]])
-    proto_weights = np.concatenate([np.ones((1, m)), draws[1]])
+    photo_weights = np.concatenate([np.ones((1, n)), members.photo_draws])
+    proto_weights = np.concatenate([np.ones((1, m)), members.prototype_draws])
     own_sum = photo_weights @ own
     proto_mean = proto_weights @ proto / m
     # sum over ordered pairs of different photos; a photo drawn twice is not a pair with itself

@@ -24,8 +24,9 @@ from auditor.core.estimates import Estimate
 from auditor.core.statistics import bootstrap_weights, interval
 from auditor.core.vectors import log_odds
 from auditor.drawing import drawings
-from auditor.models.activations import Layers, pooled, recorded
+from auditor.models.activations import pooled, recorded
 from auditor.models.hardware import Parts
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 
 __all__ = [

@@ -134,7 +134,8 @@ def learn(
     shown = presence.shows(presence.presence(seen.rows, everything))[:, : len(texts)]
     pool = PoolPhotos(
         features=seen.standardised(seen.features),
-        logits=_centred(seen.logits)[:, chosen],
+        logits=_columns(seen.logits, chosen),
+        level=seen.logits.mean(1),
         rows=seen.rows,
         shown=shown,
         own=seen.own,
@@ -214,7 +215,7 @@ def _found(
                 n_photos[j] = 0
                 continue
             features = evidence.pool.standardised(examples.features)
-            logits = _centred(examples.logits)[:, classes]
+            logits = (examples.logits - examples.logits.mean(1, keepdims=True))[:, classes]
             given[j] = ExamplePhotos(features, logits, examples.own)
         elif seen[j] < least:
             reasons[j] = Reason(
@@ -264,5 +265,6 @@ def _source(concept: Concept) -> Source:
     return "shown" if concept.photos is not None else "named"
 
 
-def _centred(logits: Floats) -> Floats:
-    return np.asarray(logits - logits.mean(1, keepdims=True))
+def _columns(logits: Floats, classes: list[int]) -> Floats:
+    """The logits of some classes; without a copy, which may be large, where these are all."""
+    return logits if classes == list(range(logits.shape[1])) else logits[:, classes]

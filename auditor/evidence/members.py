@@ -21,7 +21,9 @@ class PoolPhotos:
 
     Attributes:
         features: float array of shape (n, d), standardised.
-        logits: float array of shape (n, C), centred over the model's classes.
+        logits: float array of shape (n, C).
+        level: float array of shape (n,), what is taken off each photo's logits: their mean over the
+            model's classes. It is not taken off before, which would need as much memory again.
         rows: float array of shape (n, e), the probe's unit rows.
         shown: bool array of shape (n, m), the concepts that each photo shows.
         own: bool array of shape (n, C), photos that may show each audited class itself.
@@ -30,6 +32,7 @@ class PoolPhotos:
 
     features: Floats
     logits: Floats
+    level: Floats
     rows: Floats
     shown: NDArray[np.bool_]
     own: NDArray[np.bool_]
@@ -44,8 +47,14 @@ class PoolPhotos:
     ) -> Directions:
         """Named directions, from the photos that speak for a class."""
         return scoring.named(
-            self.features, self.logits, self.rows, texts, counts, textual, self.kept(row)
-        )
+            self.features, self.logits, self.level, self.rows, texts, counts, textual,
+            self.kept(row),
+        )  # fmt: skip
+
+    def mean_logits(self, row: int | None) -> Floats:
+        """Mean of the centred logits of the photos that speak for a class, of shape (C,)."""
+        kept = self.kept(row)
+        return np.asarray(self.logits.mean(0, where=kept[:, None]) - self.level[kept].mean())
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ class ExamplePhotos:
     """A concept that k photos of the user's show.
 
     Attributes:
-        features, logits, own: of these photos, as in `PoolPhotos`.
+        features, own: of these photos, as in `PoolPhotos`.
+        logits: float array of shape (k, C), centred over the model's classes.
     """
 
     features: Floats
@@ -84,5 +94,5 @@ class ExamplePhotos:
         stay = stay if stay.sum() >= least else np.ones_like(stay)
         return (
             self.features[stay] - pool.features[kept].mean(0),
-            self.logits[stay].mean(0) - pool.logits[kept].mean(0),
+            self.logits[stay].mean(0) - pool.mean_logits(row),
         )

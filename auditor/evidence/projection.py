@@ -64,7 +64,7 @@ def project(
     out = [np.flatnonzero(~pool.kept(row)) for row in range(len(prototypes))]
     gone = np.stack([pool.features[rows].sum(0) for rows in out])
     whole = pool.features.sum(0)
-    sums = _Sums(pool.features, pool.logits, prototypes, weights, gone, whole)
+    sums = _Sums(pool.features, pool.logits, pool.level, prototypes, weights, gone, whole)
     reach = min(n, int(counts.max(initial=0)) + max(map(len, out)))
     found = np.empty((3, len(out), len(texts)), pool.features.dtype)
     for start in range(0, len(texts), BLOCK):
@@ -80,7 +80,7 @@ class _Sums:
     """The photos, and what directions are projected on.
 
     Attributes:
-        features, logits: as in `PoolPhotos`.
+        features, logits, level: as in `PoolPhotos`.
         prototypes, weights: float arrays of shape (C, d).
         gone: float array of shape (C, d), the sums of the features that each class leaves out.
         whole: float array of shape (d,), the sum of the features of all photos.
@@ -88,6 +88,7 @@ class _Sums:
 
     features: Floats
     logits: Floats
+    level: Floats
     prototypes: Floats
     weights: Floats
     gone: Floats
@@ -106,7 +107,7 @@ class _Block:
         ranked: int array of shape (b, reach), positions of photos, those that show it most first.
         counts: int array of shape (b,), how many of them were added up.
         taken: float array of shape (b, d), the sums of features.
-        shift: float array of shape (b, C), the sums of logits.
+        shift: float array of shape (b, C), the sums of centred logits.
         along: float array of shape (4, C, b), `taken` by each class's `_Sums.wanted`.
         squares: float array of shape (b,), the squared norms of `taken`.
     """
@@ -130,13 +131,14 @@ class _Block:
         taken = added @ sums.features
         each = [vectors @ taken.T for vectors in (sums.prototypes, sums.weights, sums.gone)]
         along = np.stack([*each, np.broadcast_to(taken @ sums.whole, each[0].shape)])
-        shift = added @ sums.logits
+        shift = added @ sums.logits - (added @ sums.level)[:, None]
         return _Block(sums, ranked, counts, taken, shift, along, np.square(taken).sum(1))
 
     def seen_by(self, row: int, out: Ints, counts: Ints) -> Floats:
         """The three parts of `Projected` for the class of a row, float array of shape (3, b)."""
         sums, n = self.sums, len(self.sums.features)
         counts = np.minimum(counts, n - len(out) - 1)
+        centred = sums.logits[:, row] - sums.level
         absent = np.zeros(n, bool)
         absent[out] = True
         most = int(self.counts.max(initial=0))
@@ -154,7 +156,7 @@ class _Block:
             along[:, changed] = wanted @ taken.T
             squares[changed] = np.square(taken).sum(1)
             shift = shift.copy()
-            shift[changed] += moved @ sums.logits[:, row]
+            shift[changed] += moved @ centred
         # v = inside * taken - outside * rest: the mean of those taken less the mean of the rest
         with np.errstate(divide="ignore", invalid="ignore"):
             outside = 1 / (n - len(out) - counts)
@@ -165,7 +167,7 @@ class _Block:
                 + outside**2 * (rest @ rest), 0,
             ))  # fmt: skip
             by = (inside * along[:2] - outside * (wanted[:2] @ rest)[:, None]) / norm
-            logits = sums.logits[:, row].sum() - sums.logits[out, row].sum()
+            logits = centred.sum() - centred[out].sum()
             found = np.stack([*by, inside * shift - outside * logits])
         return np.where((counts > 0) & (norm > 0), found, np.nan)
 

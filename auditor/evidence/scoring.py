@@ -45,6 +45,7 @@ from auditor.core.statistics import benjamini_hochberg, empirical_p
 from auditor.core.vectors import unit_rows
 
 __all__ = [
+    "MIN_CLASSES",
     "WEIGHTS",
     "Directions",
     "Naming",
@@ -209,6 +210,7 @@ def mixtures(rows: Floats, n: int, rng: np.random.Generator) -> Floats:
 def named(
     features: Floats,
     logits: Floats,
+    level: Floats,
     photos: Floats,
     texts: Floats,
     counts: NDArray[np.int64],
@@ -219,7 +221,8 @@ def named(
 
     Args:
         features: float array of shape (n, d), standardised features of the pool.
-        logits: float array of shape (n, C), centred logits of the audited classes.
+        logits: float array of shape (n, C), of the audited classes.
+        level: float array of shape (n,), what is taken off each photo's logits.
         photos: float array of shape (n, e), the probe's unit vectors of the pool.
         texts: float array of shape (m, e), the probe's unit vectors of the texts.
         counts: int array of shape (m,), how many of the photos with the highest score make each
@@ -228,10 +231,9 @@ def named(
         kept: bool array of shape (n,), the photos that take part; by default all.
     """
     if kept is not None and not kept.all():
-        features, logits, photos = features[kept], logits[kept], photos[kept]
+        features, logits, level, photos = features[kept], logits[kept], level[kept], photos[kept]
     n = len(photos)
     counts = np.minimum(counts, n - 1)
-    both = np.concatenate([features, logits], axis=1)
     chosen: list[NDArray[np.int64]] = []  # by concept, positions of the photos it scores highest
     for start in range(0, len(texts), BLOCK):
         scores = texts[start : start + BLOCK] @ photos.T
@@ -240,15 +242,19 @@ def named(
     edges = np.cumsum([0, *counts])
     # 1 where a concept's direction takes a photo, of shape (m, n)
     membership = sparse.csr_array(
-        (np.ones(edges[-1], both.dtype), np.concatenate(chosen), edges), shape=(len(texts), n)
+        (np.ones(edges[-1], features.dtype), np.concatenate(chosen), edges), shape=(len(texts), n)
     )
-    taken = membership @ both
-    inside = np.maximum(counts, 1)[:, None]
-    # the mean of the photos that were taken, less the mean of the rest
-    difference = taken / inside - (both.sum(0) - taken) / (n - counts)[:, None]
-    difference[counts == 0] = np.nan
-    width = features.shape[1]
-    return Directions(unit_rows(difference[:, :width]), textual, difference[:, width:], texts)
+
+    def difference(values: Floats) -> Floats:
+        """The mean of the photos that are taken, less the mean of the rest."""
+        taken = membership @ values
+        found = taken / np.maximum(counts, 1)[:, None]
+        found -= (values.sum(0) - taken) / (n - counts)[:, None]
+        found[counts == 0] = np.nan
+        return np.asarray(found)
+
+    shift = difference(logits) - difference(level[:, None])
+    return Directions(unit_rows(difference(features)), textual, shift, texts)
 
 
 def textual(texts: Floats, textcav: Floats) -> Floats:

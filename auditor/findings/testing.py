@@ -46,7 +46,7 @@ class Photos:
 
     Attributes:
         labels: int array of shape (n,), class indices.
-        log_odds: float array of shape (n, C), the model's log-odds of each audited class.
+        log_odds: takes a class's row, and gives the model's log-odds of it, shape (n,).
         shown: bool array of shape (n, m), which concepts each photo shows, in the probe's view.
         sight: takes the column of a concept, and gives how much each photo shows it, in the
             probe's view: float array of shape (n,), without a fixed range. A concept with a drawing
@@ -59,7 +59,7 @@ class Photos:
     """
 
     labels: NDArray[np.int64]
-    log_odds: Floats
+    log_odds: Callable[[int], Floats]
     shown: NDArray[np.bool_]
     sight: Callable[[int], Floats]
     fit: Callable[[int], Floats]
@@ -177,7 +177,7 @@ def run(
         (row, j), index = candidate.key, classes[candidate.row]
         photos = seen.photos
         found = associate(
-            photos.log_odds[:, row],
+            photos.log_odds(row),
             photos.shown[:, j],
             photos.labels,
             index,

@@ -20,7 +20,7 @@ from auditor.config import AuditConfig
 from auditor.core.storage import digest_package
 from auditor.errors import ConfigError
 from auditor.images.image_set import ImageSet
-from auditor.models.activations import Layers
+from auditor.models.layers import Layers
 from auditor.pipeline.engine import Worker
 from auditor.pipeline.inputs import Given, Inputs, load_classifier
 from auditor.pipeline.model_check import same_answers, sample_answers, sampled, settled

@@ -33,7 +33,7 @@ from auditor.core.storage import Arrays, Work
 from auditor.errors import first_line
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware
-from auditor.models.activations import Layers
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.pipeline.progress import Step, Watch
 

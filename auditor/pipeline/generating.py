@@ -102,7 +102,8 @@ def generate(inputs: Inputs, observed: Observed, engine: Engine) -> Generated:
     made = make(plan, inputs.worker, engine, inputs.config)
     with engine.watch.stage("seen prototypes"):
         size = inputs.config.batch
-        seen = collect(inputs.classifier, inputs.layers, made.batches(size))
+        parts = (collect(inputs.classifier, inputs.layers, [part]) for part in made.batches(size))
+        seen = Activations.joined(parts, len(made.images), len(made.images), engine.store.scratch)
         rows = [inputs.probe.encode_images(part).cpu().numpy() for part in made.batches(size)]
     regions = _regions(made, inputs, engine) if inputs.config.prototypes.isolate else None
     return Generated(plan.recipe, plan.constraints, made, seen, np.concatenate(rows), regions)

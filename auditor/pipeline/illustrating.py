@@ -6,6 +6,7 @@ picture.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import special
+from torch import Tensor
 
 from auditor.drawing import drawings
 from auditor.evidence import insertion, surroundings
@@ -31,6 +33,7 @@ from auditor.record.schema import Picture
 
 __all__ = ["Shown", "illustrate"]
 
+FEW = 300  # findings; of more, those that are suspected are shown without composed surroundings
 SHOWN = 2  # photos of other classes that show a concept
 CLUSTER_PHOTOS, CLUSTER_PROTOTYPES = 4, 2  # that stand beside a cluster
 
@@ -61,6 +64,11 @@ class _Stages:
     edits: Edits
     tested: Tested
     folder: Path
+
+    @functools.cached_property
+    def middles(self) -> Tensor:
+        """The photos whose middles were kept in other surroundings, of shape (k, 3, H, W)."""
+        return self.inputs.worker.inputs("images", self.edits.transplanted.middles.tolist())
 
 
 def illustrate(
@@ -114,7 +122,9 @@ def _of_pair(stages: _Stages, pair: Pair, files: Mapping[int, str]) -> Iterator[
         yield from _drawn(stages, pair)
         return
     if pair.surroundings is not None and pair.surroundings.estimate.value > 0:
-        yield from _surrounded(stages, pair)
+        level = stages.inputs.config.statistics.q_level
+        if len(stages.tested.pairs) <= FEW or pair.grade(level) != "suspected":
+            yield from _surrounded(stages, pair)
     yield from _seen(stages, pair)
 
 
@@ -156,7 +166,7 @@ def _seen(stages: _Stages, pair: Pair) -> Iterator[Picture]:
         return
     if pair.association is not None and pair.association.estimate.value > 0:
         found = examples.contrast(
-            photos.log_odds[others, pair.row],
+            photos.log_odds(pair.row)[others],
             photos.shown[others, pair.column],
             photos.labels[others],
             SHOWN,
@@ -168,7 +178,7 @@ def _seen(stages: _Stages, pair: Pair) -> Iterator[Picture]:
         fit = photos.fit(pair.column)[others]
         chosen = others[np.argsort(-fit, kind="stable")][:SHOWN]
         without = int(others[np.argsort(np.abs(fit), kind="stable")][0])
-    chances = special.expit(photos.log_odds[:, pair.row])
+    chances = special.expit(photos.log_odds(pair.row))
 
     def saved(place: int, kind: PictureKind) -> Picture:
         return Picture(
@@ -192,18 +202,18 @@ def _surrounded(stages: _Stages, pair: Pair) -> Iterator[Picture]:
     inputs, index, donors = stages.inputs, pair.class_index, stages.tested.seen.donors
     transplanted, labels = stages.edits.transplanted, inputs.labels
     others = np.flatnonzero(~donors.own[:, pair.row])
-    kept = transplanted.middles[labels[transplanted.middles] != index]
+    of_others = labels[transplanted.middles] != index
+    kept = transplanted.middles[of_others]
     there = donors.shown[others, pair.column]
     if not len(kept) or there.all() or not there.any():
         return
     odds = donors.around.log_odds[:, pair.row]
     chosen = [examples.middle(part, odds[part]) for part in (others[there], others[~there])]
     fit = inputs.classifier.preprocess.fit
-    middles = torch.stack([fit(inputs.images.image(int(place))) for place in kept])
     around = torch.stack(
         [fit(inputs.pool.image(int(transplanted.donors[place]))) for place in chosen]
     )
-    composed = surroundings.composed(middles, around)
+    composed = surroundings.composed(stages.middles[of_others], around)
     with torch.inference_mode():
         logits = inputs.classifier.logits(composed.flatten(0, 1).to(inputs.worker.device))
     chances = logits.double().softmax(1)[:, index].cpu().numpy().reshape(2, len(kept))

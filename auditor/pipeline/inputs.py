@@ -23,7 +23,7 @@ from auditor.images import image_set
 from auditor.images.image_set import ImageSet
 from auditor.images.sources.objects import Photos
 from auditor.models import hardware, loading
-from auditor.models.activations import Layers
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.models.sources import GivenModel
 from auditor.pipeline import model_check, planted

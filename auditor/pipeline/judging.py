@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from auditor.evidence import credibility, divergence
 from auditor.pipeline.engine import Engine
@@ -47,7 +48,7 @@ def _compared(
     statistics, seed = inputs.config.statistics, inputs.config.seed
     kept = np.flatnonzero(observed.images.on_path)
     held_out = ~np.isin(kept, made.constraints.used)
-    path = {name: rows[held_out] for name, rows in observed.images.activations.path.items()}
+    path = _Rows(observed.images.activations.path, held_out)
     labels = inputs.labels[kept[held_out]]
     diverged = divergence.compare(
         made.activations.path, made.owners, path, labels, inputs.classes,
@@ -59,6 +60,23 @@ def _compared(
         replicates=statistics.bootstrap, seed=seed,
     )  # fmt: skip
     return diverged, apart
+
+
+@dataclass(frozen=True)
+class _Rows(Mapping[str, NDArray[np.float32]]):
+    """Some rows of the arrays of a mapping, copied for one array at a time."""
+
+    arrays: Mapping[str, NDArray[np.float32]]
+    rows: NDArray[np.bool_]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.arrays[name][self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
 
 
 def _transfer(inputs: Inputs, made: Generated) -> credibility.Transfer | None:

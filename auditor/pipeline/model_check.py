@@ -19,7 +19,8 @@ from auditor.core.storage import Work
 from auditor.errors import ModelError, lacks_memory
 from auditor.images.image_set import ImageSet
 from auditor.models import hardware, outputs
-from auditor.models.activations import Layers, find_layers, head_weights, pooled, recorded
+from auditor.models.activations import head_weights, pooled, recorded
+from auditor.models.layers import Layers, find_layers
 from auditor.models.loading import Classifier
 from auditor.pipeline.engine import Worker
 from auditor.prototypes.collages import collages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ from auditor.models.activations import Activations
 from auditor.pipeline import agreement
 from auditor.pipeline.engine import Engine, Worker, joined
 from auditor.pipeline.inputs import Inputs
-from auditor.pipeline.tasks import EncodePhotos, ObservePhotos, activations_of, chunks
+from auditor.pipeline.tasks import EncodePhotos, ObservePhotos, chunks
 from auditor.record.schema import Remark
 
 Source = Literal["images", "pool"]
@@ -113,14 +113,16 @@ def _observed(
 ) -> Activations:
     """Activations of the audited photos or of the pool, along the path where `on_path` says so."""
     stage, tasks = {"images": "photos", "pool": "pool"}[source], source_tasks(inputs, source)
-    parts = []
-    for task, arrays in zip(tasks, engine.map(stage, tasks), strict=True):
-        part = activations_of(arrays, inputs.worker.layers)
-        kept = on_path[task.rows.start : task.rows.stop][list(task.on_path)]
-        part = part if kept.all() else part.along(kept)
-        # how a channel varies within a photo is asked of the pool alone
-        parts.append(part if source == "pool" else replace(part, spread={}))
-    return Activations.joined(parts)
+
+    def parts() -> Iterator[Activations]:
+        for task, arrays in zip(tasks, engine.map(stage, tasks), strict=True):
+            part = Activations.of(arrays, inputs.worker.layers.path)
+            kept = on_path[task.rows.start : task.rows.stop][list(task.on_path)]
+            part = part if kept.all() else part.along(kept)
+            # how a channel varies within a photo is asked of the pool alone
+            yield part if source == "pool" else replace(part, spread={})
+
+    return Activations.joined(parts(), len(on_path), int(on_path.sum()), engine.store.scratch)
 
 
 def source_tasks(inputs: Inputs, source: Source) -> list[ObservePhotos]:
@@ -145,7 +147,8 @@ def observe_photos(
     """Activations of all photos of a source; in every layer where `on_path` says so."""
     tasks = photo_tasks(worker, source, on_path)
     found = engine.map(stage, tasks)
-    return Activations.joined([activations_of(arrays, worker.layers) for arrays in found])
+    parts = (Activations.of(arrays, worker.layers.path) for arrays in found)
+    return Activations.joined(parts, len(on_path), int(on_path.sum()), engine.store.scratch)
 
 
 def photo_tasks(worker: Worker, source: str, on_path: NDArray[np.bool_]) -> list[ObservePhotos]:

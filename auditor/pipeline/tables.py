@@ -81,7 +81,7 @@ def _of_pair(inputs: Inputs, edits: Edits, tested: Tested, pair: Pair) -> Iterat
 
 def _associated(inputs: Inputs, tested: Tested, pair: Pair) -> Iterator[Listed]:
     photos = tested.seen.photos
-    chances = special.expit(photos.log_odds[:, pair.row])
+    chances = special.expit(photos.log_odds(pair.row))
     others = photos.labels != pair.class_index
     for place, shown in _compared(photos.labels, photos.shown[:, pair.column], others):
         yield inputs.images.ids[place], "images", _with(shown), float(chances[place]), NOTHING
@@ -94,7 +94,7 @@ def _surrounded(inputs: Inputs, edits: Edits, tested: Tested, pair: Pair) -> Ite
     for place, shown in _compared(strata, donors.shown[:, pair.column], inside):
         photo = inputs.pool.ids[int(transplanted.donors[place])]
         yield photo, "pool", _with(shown), NOTHING, NOTHING
-    chances = special.expit(tested.seen.photos.log_odds[:, pair.row])
+    chances = special.expit(tested.seen.photos.log_odds(pair.row))
     for place in transplanted.middles:
         if inputs.labels[place] != pair.class_index:
             yield inputs.images.ids[place], "images", "middle", float(chances[place]), NOTHING
@@ -102,7 +102,7 @@ def _surrounded(inputs: Inputs, edits: Edits, tested: Tested, pair: Pair) -> Ite
 
 def _prevalent(inputs: Inputs, tested: Tested, pair: Pair) -> Iterator[Listed]:
     photos = tested.seen.photos
-    chances = special.expit(photos.log_odds[:, pair.row])
+    chances = special.expit(photos.log_odds(pair.row))
     for place in np.flatnonzero(photos.labels == pair.class_index):
         yield inputs.images.ids[place], "images", "own", float(chances[place]), NOTHING
 

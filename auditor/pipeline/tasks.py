@@ -21,12 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditor.core.storage import Arrays
 from auditor.evidence import insertion
 from auditor.evidence.insertion import Insertions
 from auditor.evidence.surroundings import transplant
 from auditor.images.image_set import ImageSet
-from auditor.models.activations import Activations, Layers, collect
+from auditor.models.activations import collect
 from auditor.pipeline.engine import Shapes, Task, Worker
 from auditor.pipeline.progress import Step
 from auditor.prototypes import generation, isolation
@@ -41,13 +40,11 @@ __all__ = [
     "ObservePhotos",
     "SeeDrawing",
     "Transplant",
-    "activations_of",
     "chunks",
 ]
 
 CHUNK_PHOTOS = 256  # photos in one task of observation: few, so that all workers have some
 SEEN_PHOTOS = 32  # photos that a drawing is put on to measure how the probe's vectors change
-WHOLE = ("pixels", "features", "logits")  # arrays of `Activations` that are not one per layer
 
 
 def chunks(n: int, batch: int) -> Iterator[range]:
@@ -61,8 +58,8 @@ def chunks(n: int, batch: int) -> Iterator[range]:
 class ObservePhotos:
     """Run some photos of a source through the model.
 
-    The result is that of `Activations`: `features` (n, d) and `logits` (n, K) of all n photos;
-    `pixels` (m, 6), `path/LAYER` and `spread/LAYER` (m, channels) of the m photos of `on_path`.
+    The result has the arrays of `auditor.models.activations.Activations`, of all n photos and of
+    the m photos of `on_path`.
 
     Attributes:
         source: name of the source of photos.
@@ -102,23 +99,10 @@ class ObservePhotos:
             worker.classifier, worker.layers, batches,
             names=photos.ids, on_path=kept, on_batch=step,
         )  # fmt: skip
-        return {
-            **{name: getattr(seen, name) for name in WHOLE},
-            **{f"path/{name}": values for name, values in seen.path.items()},
-            **{f"spread/{name}": values for name, values in seen.spread.items()},
-        }
+        return seen.arrays()
 
     def _photos(self, worker: Worker) -> ImageSet:
         return worker.photos[self.source].subset(self.rows)
-
-
-def activations_of(arrays: Arrays, layers: Layers) -> Activations:
-    """The result of `ObservePhotos` as an `Activations` object."""
-
-    def part(prefix: str) -> dict[str, NDArray[np.float32]]:
-        return {name: arrays[f"{prefix}/{name}"] for name in layers.path}
-
-    return Activations(part("path"), part("spread"), *(arrays[name] for name in WHOLE))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from auditor.concepts import presence
-from auditor.core.vectors import log_odds_of_classes
+from auditor.core.vectors import LogOdds
 from auditor.findings.concluding import Scored, conclude
 from auditor.findings.grading import Pair
 from auditor.findings.testing import Donors, Drawn, Levels, Observations, Photos
@@ -64,13 +64,14 @@ def test(
 
 def _observations(inputs: Inputs, observed: Observed, edits: Edits, scores: Scores) -> Observations:
     images, vocabulary = observed.images, scores.vocabulary
+    odds = LogOdds(images.activations.logits)
     donors = edits.transplanted.donors
     rows, known = observed.pool.rows, inputs.pool.labels
     labels = None if known is None else [known[int(place)] for place in donors]
     return Observations(
         photos=Photos(
             labels=inputs.labels,
-            log_odds=log_odds_of_classes(images.activations.logits, inputs.classes),
+            log_odds=lambda row: odds(inputs.classes[row]),
             shown=vocabulary.shown(images.rows),
             sight=functools.cache(lambda j: images.rows @ vocabulary.looks[j]),
             fit=lambda j: presence.presence(images.rows, vocabulary.texts[[j]])[:, 0],

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from auditor.core.storage import digest_value
 from auditor.errors import ConfigError
 from auditor.images.image_set import ImageSet
-from auditor.models.activations import Activations, Layers, collect
+from auditor.models.activations import Activations, collect
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.prototypes.collages import collages
 from auditor.prototypes.expectations import Expectation, expected, with_batch_norm

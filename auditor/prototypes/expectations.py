@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditor.models.activations import Activations, Layers, pooled, recorded
+from auditor.models.activations import Activations, pooled, recorded
 from auditor.models.hardware import Parts
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 
 __all__ = ["EARLY", "ChannelStatistics", "Expectation", "expected", "with_batch_norm"]

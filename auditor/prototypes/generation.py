@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from auditor.errors import lacks_memory
 from auditor.models import hardware
-from auditor.models.activations import Layers
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.prototypes.expectations import Expectation
 from auditor.prototypes.objectives import Objective

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from auditor.errors import ModelError
-from auditor.models.activations import Layers, recorded
+from auditor.models.activations import recorded
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.prototypes.expectations import Expectation
 from auditor.prototypes.recipes import Recipe

@@ -22,7 +22,8 @@ from torch import Tensor
 from auditor.core import seeds
 from auditor.errors import ModelError
 from auditor.models import hardware
-from auditor.models.activations import Layers, recorded
+from auditor.models.activations import recorded
+from auditor.models.layers import Layers
 from auditor.models.loading import Classifier
 from auditor.prototypes.objectives import Objective
 from auditor.prototypes.parameterisations import Parameterisation, parameterisation, pink_noise

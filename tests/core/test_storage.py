@@ -273,18 +273,23 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path / "work")
 
 
-def test_scratch_lives_on_disk_without_a_name(work: Work) -> None:
+@pytest.mark.parametrize("most", [0, 1000])
+def test_large_scratch_lives_on_disk_without_a_name(
+    work: Work, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(storage, "SMALL", most)
     array = work.scratch((3, 4, 2), np.uint8)
-    assert isinstance(array, np.memmap)
+    assert isinstance(array.base, np.memmap) == (most == 0)
     assert not array.any()
     array[1] = 7
     assert array.sum() == 7 * 8
-    assert list(work.folder.iterdir()) == []
+    assert list(work.folder.glob("*")) == []
 
 
 def test_a_disk_without_room_for_scratch_is_told(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(storage, "SMALL", 0)
     monkeypatch.setattr(os, "posix_fallocate", fail)
     with pytest.raises(RunError, match="No space left on device; free some space"):
         work.scratch((3,), np.float32)

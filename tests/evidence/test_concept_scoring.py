@@ -92,11 +92,15 @@ def test_photos_that_are_left_out_decide_no_direction():
     textual = scoring.textual(texts, scoring.text_map(photos, features))
     stay = np.arange(30) < 24
     counts = np.array([4, 4])
-    made = scoring.named(features, logits, photos, texts, counts, textual, stay)
-    alone = scoring.named(features[:24], logits[:24], photos[:24], texts, counts, textual)
+    made = scoring.named(features, logits, logits.mean(1), photos, texts, counts, textual, stay)
+    alone = scoring.named(
+        features[:24], logits[:24], logits[:24].mean(1), photos[:24], texts, counts, textual
+    )
     np.testing.assert_allclose(made.vectors, alone.vectors)
     np.testing.assert_allclose(made.shift, alone.shift)
-    more = scoring.named(features, logits, photos, texts, np.array([29, 4]), textual, stay)
+    more = scoring.named(
+        features, logits, logits.mean(1), photos, texts, np.array([29, 4]), textual, stay
+    )
     assert np.isfinite(more.vectors).all(), "one photo at least is left to compare with"
 
 
@@ -111,7 +115,9 @@ def test_an_untested_concept_has_no_score():
     features, logits = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
     photos, texts = rng.normal(size=(50, 4)), rng.normal(size=(3, 4))
     textual = scoring.textual(texts, scoring.text_map(photos, features))
-    made = scoring.named(features, logits, photos, texts, np.array([5, 0, 5]), textual)
+    made = scoring.named(
+        features, logits, logits.mean(1), photos, texts, np.array([5, 0, 5]), textual
+    )
     assert np.isnan(made.vectors[1]).all()
     assert np.isfinite(made.vectors[[0, 2]]).all()
     seen = np.zeros((2, 3))
@@ -132,9 +138,9 @@ def test_blocks_do_not_change_a_direction(monkeypatch):
     photos, texts = rng.normal(size=(50, 4)), rng.normal(size=(9, 4))
     textual = scoring.textual(texts, scoring.text_map(photos, features))
     counts = np.arange(9)
-    whole = scoring.named(features, logits, photos, texts, counts, textual)
+    whole = scoring.named(features, logits, logits.mean(1), photos, texts, counts, textual)
     monkeypatch.setattr(scoring, "BLOCK", 2)
-    parts = scoring.named(features, logits, photos, texts, counts, textual)
+    parts = scoring.named(features, logits, logits.mean(1), photos, texts, counts, textual)
     np.testing.assert_allclose(parts.vectors, whole.vectors)
     np.testing.assert_allclose(parts.textual, whole.textual)
 
@@ -144,13 +150,14 @@ def test_a_direction_is_the_difference_of_means():
     features, logits = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
     photos, texts = rng.normal(size=(30, 4)), rng.normal(size=(2, 4))
     textual = scoring.textual(texts, scoring.text_map(photos, features))
-    made = scoring.named(features, logits, photos, texts, np.array([4, 4]), textual)
+    made = scoring.named(features, logits, logits.mean(1), photos, texts, np.array([4, 4]), textual)
     scores = presence.presence(photos, texts)
     best = np.argsort(-scores[:, 0])[:4]
     rest = np.setdiff1d(np.arange(30), best)
     expected = features[best].mean(0) - features[rest].mean(0)
     np.testing.assert_allclose(made.vectors[0], expected / np.linalg.norm(expected), atol=1e-6)
-    np.testing.assert_allclose(made.shift[0], logits[best].mean(0) - logits[rest].mean(0))
+    centred = logits - logits.mean(1, keepdims=True)
+    np.testing.assert_allclose(made.shift[0], centred[best].mean(0) - centred[rest].mean(0))
 
 
 @pytest.mark.parametrize("n", [10])

@@ -17,7 +17,7 @@ from auditor.core.estimates import Estimate
 from auditor.drawing import drawings
 from auditor.evidence import insertion
 from auditor.evidence.insertion import MATERIAL, MATERIAL_LOG_ODDS, Effect, Insertions
-from auditor.models.activations import Layers
+from auditor.models.layers import Layers
 
 SIDE = 32
 LAYERS = Layers(("keep",), "head", True, {"keep": 1, "": 1}, linear=True)

@@ -24,6 +24,7 @@ def pool(n: int, classes: int, *, labelled: bool, dtype: Any = np.float64) -> Po
     return PoolPhotos(
         features=rng.normal(size=(n, D)).astype(dtype),
         logits=rng.normal(size=(n, classes)).astype(dtype),
+        level=rng.normal(size=n).astype(dtype),
         rows=rng.normal(size=(n, E)).astype(dtype),
         shown=np.zeros((n, M), bool),
         own=own,

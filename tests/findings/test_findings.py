@@ -570,7 +570,8 @@ def seen(n: int = 300, *, gain: float = 0.0, goes_with: str | None = None) -> te
         scores[(np.arange(n) % 4 == 0) & (np.arange(n) % 3 > 0), COLUMN[goes_with]] += 5
     log_odds = rng.normal(size=(n, len(CLASSES))) + gain * snowy[:, None]
     return testing.Photos(
-        np.arange(n) % 4, log_odds, scores > 2, lambda j: scores[:, j], lambda j: scores[:, j],
+        np.arange(n) % 4, lambda row: log_odds[:, row], scores > 2,
+        lambda j: scores[:, j], lambda j: scores[:, j],
         np.zeros(len(BANK)),
     )  # fmt: skip
 

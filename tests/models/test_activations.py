@@ -6,6 +6,7 @@ from torch import nn
 
 from auditor.errors import ModelError
 from auditor.models import activations
+from auditor.models.layers import MAX_LAYERS, find_layers
 
 MODELS = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"]
 
@@ -13,8 +14,8 @@ MODELS = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"]
 @pytest.mark.parametrize("name", MODELS)
 def test_layers_and_features_are_found_in_any_family(name):
     model = timm_model(name, 160)
-    layers = activations.find_layers(model)
-    assert 3 <= len(layers.path) <= activations.MAX_LAYERS
+    layers = find_layers(model)
+    assert 3 <= len(layers.path) <= MAX_LAYERS
     images = torch.rand(5, 3, 160, 160)
     seen = activations.collect(model, layers, images.split(2))
     assert len(seen) == 5
@@ -27,7 +28,7 @@ def test_layers_and_features_are_found_in_any_family(name):
 
 def test_hooks_are_gone_afterwards():
     model = timm_model("test_resnet", 64)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     with pytest.raises(RuntimeError, match="stop"), activations.recorded(model.net, layers):
         raise RuntimeError("stop")
     activations.collect(model, layers, [torch.rand(2, 3, 64, 64)])
@@ -48,7 +49,7 @@ def test_pooled_is_the_mean_over_positions():
 
 def test_the_path_is_kept_for_the_photos_that_are_asked_for():
     model = stripes()
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     images = torch.rand(7, 3, 32, 32)
     wanted = np.array([1, 0, 0, 1, 0, 1, 1], bool)
     some = activations.collect(model, layers, images.split(3), on_path=wanted)
@@ -70,7 +71,7 @@ def test_the_gradient_of_a_head_that_is_not_linear_is_used():
 
     torch.manual_seed(0)
     model = classifier(Squared(), 16, 3)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     assert not layers.linear
     images = torch.rand(4, 3, 16, 16)
     weights = activations.head_weights(model, layers, images)
@@ -91,11 +92,11 @@ def test_modules_that_give_one_number_are_no_layers():
         def forward(self, x):
             return self.head(self.conv(x).mean((2, 3))) + 0 * self.sum(x)
 
-    assert activations.find_layers(classifier(Scaled(), 16, 3)).path == ("conv",)
+    assert find_layers(classifier(Scaled(), 16, 3)).path == ("conv",)
 
 
 def test_named_layers_are_used_and_unknown_ones_are_refused():
     model = stripes()
-    assert activations.find_layers(model, ("norm", "conv")).path == ("conv", "norm")
+    assert find_layers(model, ("norm", "conv")).path == ("conv", "norm")
     with pytest.raises(ModelError, match="no layer 'nowhere'"):
-        activations.find_layers(model, ("nowhere",))
+        find_layers(model, ("nowhere",))

@@ -16,6 +16,7 @@ from auditor.evidence import credibility, insertion, surroundings
 from auditor.images.image_set import ImageSet
 from auditor.models import activations
 from auditor.models.hardware import Parts
+from auditor.models.layers import find_layers
 from auditor.prototypes import generation
 from auditor.prototypes.isolation import isolate
 
@@ -26,14 +27,12 @@ CLASSES = (0, 1, 0, 1, 0, 1, 1)
 
 
 def collected(model):
-    found = activations.collect(
-        model, activations.find_layers(model), IMAGES.split(6), names="abcdefg"
-    )
+    found = activations.collect(model, find_layers(model), IMAGES.split(6), names="abcdefg")
     return {**found.path, **found.spread, "logits": found.logits, "pixels": found.pixels}
 
 
 def answered(model):
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     return dict(enumerate(insertion.answer(model, layers, IMAGES, batch=7)))
 
 
@@ -81,8 +80,8 @@ def test_a_batch_that_memory_does_not_suffice_for_is_halved(work, monkeypatch, c
         largest.append(len(images))
         return normalise(self, images)
 
-    layers = activations.find_layers(model)
-    monkeypatch.setattr(activations, "find_layers", lambda _model: layers)
+    layers = find_layers(model)
+    monkeypatch.setattr(f"{__name__}.find_layers", lambda _model: layers)
     monkeypatch.setattr(type(model.preprocess), "normalise", limited)
     with caplog.at_level(logging.WARNING):
         found = work(model)

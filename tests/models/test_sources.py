@@ -16,6 +16,7 @@ from torch import nn
 from auditor.config import AuditConfig
 from auditor.errors import ModelError
 from auditor.models import loading
+from auditor.models.layers import find_layers
 from auditor.pipeline import runner
 
 SIDE = 64
@@ -178,7 +179,7 @@ def test_the_end_of_a_graph_is_a_module_that_can_be_taken_off(tmp_path, end, kin
     assert "was taken off" in reading.remarks[0].text
     with torch.no_grad():
         torch.testing.assert_close(reading.net(example), net[0](example))
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     assert layers.linear
     torch.testing.assert_close(
         torch.from_numpy(activations.head_weights(model, layers, example)),

@@ -18,6 +18,7 @@ from auditor.core.storage import digest_bytes
 from auditor.errors import ModelError
 from auditor.images.image_set import ImageSet
 from auditor.models import activations, foreign, hardware, outputs
+from auditor.models.layers import find_layers
 from auditor.pipeline import model_check
 
 SIDE = 16
@@ -165,7 +166,7 @@ def test_features_that_are_not_finite_are_told_with_the_photo(photos):
             return self.fc(z).nan_to_num(0, 0, 0)
 
     model = classifier(Masked(), SIDE, 3)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     images = photos.batches(model.preprocess.fit, size=4)
     with pytest.raises(ModelError, match=r"features that are not finite .* the first is p1\.png"):
         activations.collect(model, layers, images, names=photos.ids)
@@ -437,7 +438,7 @@ def test_what_is_overwritten_later_is_copied(overwrite):
 
     net = Over()
     model = classifier(net, SIDE, 3)
-    layers = activations.find_layers(model, ("conv", "norm"))
+    layers = find_layers(model, ("conv", "norm"))
     assert layers.overwritten == (frozenset() if overwrite == "none" else {"norm"})
     images = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
@@ -461,7 +462,7 @@ def test_features_that_are_overwritten_keep_their_gradient():
             self.mark = nn.Identity()
 
     model = classifier(Over(), SIDE, 3)
-    layers = activations.find_layers(model, ("conv",))
+    layers = find_layers(model, ("conv",))
     assert layers.features == "mark"
     assert "" in layers.overwritten
     images = torch.rand(4, 3, SIDE, SIDE)
@@ -497,7 +498,7 @@ def test_the_channel_axis_is_that_of_the_operation(size):
     model = classifier(Axes(), 64, 4)
     object.__setattr__(model, "preprocess", Preprocess(size, (0.5,) * 3, (0.5,) * 3, min(size)))
     names = ("stem", "pool", "norm", "mix", "block", "tokens")
-    layers = activations.find_layers(model, names[:1] + names[2:])
+    layers = find_layers(model, names[:1] + names[2:])
     assert [layers.channel_axis[k] for k in layers.path] == [1, 3, 3, 1, 2]
     assert layers.channel_axis[""] == 1
     seen = activations.collect(model, layers, [torch.rand(2, 3, *size)])
@@ -529,5 +530,5 @@ def test_the_channel_axis_of_known_families(name, part, axis):
     else:
         net = timm.models.ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), num_classes=4)
     model = classifier(net, 64, 4)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     assert {layers.channel_axis[k] for k in layers.path if re.search(part, k)} == {axis}

@@ -16,7 +16,7 @@ import pytest
 import threadpoolctl
 import tiny
 from miniature import BANK as SMALLER
-from miniature import Project
+from miniature import Project, drawn_once
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -25,11 +25,12 @@ from auditor.config import AuditConfig
 from auditor.core import storage
 from auditor.core.storage import Work
 from auditor.images import image_set
-from auditor.models.activations import find_layers
-from auditor.pipeline import runner, tasks
+from auditor.models.layers import find_layers
+from auditor.pipeline import model_check, runner, tasks
 from auditor.pipeline.engine import InProcess, Worker
 from auditor.pipeline.observing import encode_photos, observe_photos
 from auditor.pipeline.progress import Watch
+from auditor.prototypes import constraints
 
 BANK = (
     SMALLER
@@ -52,6 +53,9 @@ SECONDS = 300  # after which a process is stuck, also on a busy machine
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     Project(folder).filled(bank=BANK, n=10).photos("pool", n=6, seed=1)
+    # drawn here, they are there in all processes that are forked
+    drawn_once(constraints.COLLAGES, 32, 32, seed=0)
+    drawn_once(model_check.SAMPLES, 32, 32)
     return folder
 
 

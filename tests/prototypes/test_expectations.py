@@ -6,7 +6,8 @@ from tiny import classifier
 from torch import nn
 
 from auditor.models import activations
-from auditor.models.activations import Activations, Layers
+from auditor.models.activations import Activations
+from auditor.models.layers import Layers, find_layers
 from auditor.prototypes import expectations
 from auditor.prototypes.collages import collages
 
@@ -115,7 +116,7 @@ def normed(mean, variance):
 
 def test_batch_normalisation_says_where_the_centre_lies():
     model = normed(0.2, 0.7)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     drawn = collages(24, 32, 32)
     seen = activations.collect(model, layers, drawn.split(8))
     plain = expectations.expected(seen, layers, (0, 1, 2), share=1.0)
@@ -145,7 +146,7 @@ def test_layers_that_add_or_join_are_left_as_they_are(name):
             module.get_buffer("running_var").fill_(2.0)
             module.bias.data.normal_()
     model = classifier(net, 64, 4)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     images = collages(6, 64, 64)
     seen = activations.collect(model, layers, [images])
     plain = expectations.expected(seen, layers, (0, 1), share=1.0)
@@ -158,7 +159,7 @@ def test_layers_that_add_or_join_are_left_as_they_are(name):
 
 def test_folded_batch_normalisation_says_nothing():
     model = normed(0.0, 1.0)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     drawn = collages(8, 32, 32)
     seen = activations.collect(model, layers, [drawn])
     plain = expectations.expected(seen, layers, (0, 1))

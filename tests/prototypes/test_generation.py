@@ -12,6 +12,7 @@ from torch import nn
 
 from auditor.errors import ModelError
 from auditor.models import activations, hardware
+from auditor.models.layers import find_layers
 from auditor.models.loading import Classifier
 from auditor.prototypes import objectives, optimisation
 from auditor.prototypes.generation import MODES
@@ -108,11 +109,11 @@ def test_logits_that_are_not_finite_are_told():
 
 def test_the_deepest_layers_are_sorted_and_none_is_told():
     model = timm_model("test_resnet", 64)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     names = sorted_layers(model, layers)
     assert names[0] == [n for n in layers.path if n in names][-1]
     with pytest.raises(ModelError, match="finds no layer"):
-        sorted_layers(stripes(64), activations.find_layers(stripes(64)))
+        sorted_layers(stripes(64), find_layers(stripes(64)))
 
 
 def test_memory_that_does_not_suffice_halves_the_batch(monkeypatch):
@@ -154,7 +155,7 @@ def test_parameters_get_no_gradient_and_stay_as_they_are():
 
 def test_early_channels_are_held_to_what_is_expected():
     model = timm_model("test_resnet", 64)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     classes = (0, 1, 2, 3)
     expectation = expectation_of(model, classes)
     plain = {
@@ -224,7 +225,7 @@ def test_moments_have_their_gradient_in_bfloat16_too():
 
 def test_diversity_drives_the_seeds_of_a_class_apart():
     model = timm_model("test_resnet", 64)
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     items = [(1, k) for k in range(3)]
 
     def likeness(weight):
@@ -330,9 +331,9 @@ FAMILIES: dict[str, Callable[[], Classifier]] = {
 def test_other_families_are_held_to_expectations_too(name):
     torch.manual_seed(0)
     model = FAMILIES[name]()
-    expectation = expectation_of(model, (0, 3), n=32)
-    result = made(model, [(0, 0), (3, 0)], 12, expectation=expectation)
-    free = made(model, [(0, 0), (3, 0)], 12)
+    expectation = expectation_of(model, (0, 3), n=16)
+    result = made(model, [(0, 0), (3, 0)], 8, expectation=expectation)
+    free = made(model, [(0, 0), (3, 0)], 8)
     assert np.isfinite(result.probabilities).all()
     assert (result.images != free.images).mean() > 0.5
 
@@ -378,7 +379,7 @@ def test_folded_networks_give_the_same_logits_and_layers(name):
             module.get_buffer("running_var").uniform_(0.5, 2)
             module.weight.data.uniform_(0.5, 2)
             module.bias.data.normal_()
-    layers = activations.find_layers(model)
+    layers = find_layers(model)
     copied = hardware.folded(model, layers.path)
     images = torch.rand(3, 3, 64, 64)
     torch.testing.assert_close(copied.logits(images), model.logits(images), rtol=1e-3, atol=1e-3)

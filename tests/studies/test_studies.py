@@ -11,7 +11,8 @@ from scipy import stats
 from tiny import stripes
 
 from auditor.core.estimates import Estimate
-from auditor.models.activations import collect, find_layers
+from auditor.models.activations import collect
+from auditor.models.layers import find_layers
 from benchmarks import making, similarity, studies
 from benchmarks.prototypes import speed
 from benchmarks.published import place
