@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import sys
@@ -16,10 +17,12 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from auditor.cli import commands
 from auditor.concepts import probes
 from auditor.concepts.probes import load as load_probe
+from auditor.prototypes.collages import collages
 
 STRIPES = "from tiny import Stripes as net\n"
 BANK = """
@@ -35,6 +38,16 @@ category = "background"
 prompts = ["a blue sky"]
 """
 COLOURS = ((140, 120, 110), (110, 140, 120), (110, 120, 175))
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(n: int, height: int, width: int, seed: int) -> Tensor:
+    return collages(n, height, width, seed=seed)
+
+
+def drawn_once(n: int, height: int, width: int, *, seed: int = 0) -> Tensor:
+    """The same collages for all audits of tiny networks, which would draw most of their time."""
+    return _drawn(n, height, width, seed).clone()
 
 
 @dataclass(frozen=True)

@@ -23,5 +23,7 @@ fi
 [ -x "$VENV/bin/python" ] || { echo "Creating $VENV"; "$PYTHON" -m venv "$VENV"; }
 echo "Installing Python packages in $VENV (a few minutes the first time)"
 # torch first and by itself: its build for the processor is taken where one is offered
-"$VENV/bin/pip" install --quiet --disable-pip-version-check torch torchvision
-"$VENV/bin/pip" install --quiet --disable-pip-version-check --editable '.[dev]'
+# not compiled at once: Python compiles what is imported, which is a small part
+install() { "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-compile "$@"; }
+install torch torchvision
+install --editable '.[dev,docs]'

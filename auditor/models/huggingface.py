@@ -197,7 +197,7 @@ def _check_size(described: Any, spec: str) -> None:
     import transformers
 
     with torch.device("meta"):
-        net = transformers.AutoModelForImageClassification.from_config(  # type: ignore[no-untyped-call]
+        net = transformers.AutoModelForImageClassification.from_config(
             described, trust_remote_code=False
         )
     numbers = sum(value.numel() for value in (*net.parameters(), *net.buffers()))
@@ -227,9 +227,7 @@ def _input(name: str, config: ModelConfig, options: dict[str, Any]) -> Descripti
     stated = config.size is not None and config.mean is not None and config.std is not None
     try:
         with _quiet():
-            processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                name, **options
-            )
+            processor = transformers.AutoImageProcessor.from_pretrained(name, **options)
         described = _described(processor)
         agrees = described is not None and _agrees(processor, described, config)
     except Exception as error:  # whatever it makes of odd settings
@@ -341,10 +339,10 @@ def _quiet() -> Iterator[None]:
     level = reports.get_verbosity()
     bars = reports.is_progress_bar_enabled()
     reports.set_verbosity(logging.CRITICAL)
-    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
+    reports.disable_progress_bar()
     try:
         yield
     finally:
         reports.set_verbosity(level)
         if bars:
-            reports.enable_progress_bar()  # type: ignore[no-untyped-call]
+            reports.enable_progress_bar()

@@ -26,7 +26,7 @@ from auditor.errors import RunError
 from auditor.pipeline import runner
 from auditor.pipeline.run_folder import locked
 from auditor.record.schema import Audit, Remark
-from auditor.report import notes
+from auditor.report import notes, pdf
 from auditor.report.pictures import Missing, Thumbnails
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
@@ -361,6 +361,23 @@ def test_a_report_is_rendered_from_the_record_alone(tmp_path: Path) -> None:
     assert files(tmp_path) == {"audit.json", "report.html"}
 
 
+PRINTED: dict[bytes, bytes] = {}  # by the record
+
+
+@pytest.fixture
+def printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same audit is printed once for all tests, as it gives the same file every time."""
+
+    def printed(saved: Audit, record: bytes, thumbnails: Thumbnails) -> bytes:
+        if record not in PRINTED:
+            PRINTED[record] = render(saved, record, thumbnails)
+        return PRINTED[record]
+
+    render = pdf.render
+    monkeypatch.setattr(pdf, "render", printed)
+
+
+@pytest.mark.usefixtures("printed_once")
 @pytest.mark.parametrize("name", ["report.html", "report.pdf"])
 @pytest.mark.parametrize("pdf", [True, False])
 def test_a_report_that_is_the_user_s_own_is_neither_replaced_nor_removed(
@@ -379,6 +396,7 @@ def test_a_report_that_is_the_user_s_own_is_neither_replaced_nor_removed(
         assert len(report.write(tmp_path, pdf=pdf)) == 1 + pdf
 
 
+@pytest.mark.usefixtures("printed_once")
 def test_a_pdf_of_another_audit_does_not_stay(tmp_path: Path) -> None:
     saved, pdf = tmp_path / "audit.json", tmp_path / "report.pdf"
     audit().write(saved)

@@ -92,7 +92,11 @@ def stopped(*numbers: int, body: str = "", prefix: str = "") -> tuple[int, str]:
     if prefix:
         line = ["bash", "-c", f'{prefix}; exec "$0" "$@"', *line]
     with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -1,6 +1,8 @@
 """The self-test: what it measures, what it keeps, and that the report tells it."""
 
+import copy
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -30,6 +32,12 @@ CLEAN = Plan(classes=("car", "house", "star", "fish"), size=32, n_train=60, seed
 PLANTED = dataclasses.replace(CLEAN, shortcuts=(Shortcut(1, "black border"),), seed=0)
 
 
+@functools.cache
+def learned(plan, train=training.train):
+    """What a few passes teach, once for all tests."""
+    return train(plan, epochs=6)
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Tiny plans, few photos and a tiny probe; the plans that were trained."""
@@ -38,11 +46,11 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(example, "IMAGES_PER_CLASS", 8)
     monkeypatch.setattr(example, "POOL", 40)
     Path("bank.toml").write_text(BANK + SAND)
-    trained, train = [], training.train
+    trained = []
 
     def counted(plan):
         trained.append(plan)
-        return train(plan, epochs=6)
+        return copy.deepcopy(learned(plan))
 
     monkeypatch.setattr(training, "train", counted)
     monkeypatch.setattr(selftest, "_plans", lambda bank, n, m, config: [PLANTED] * n + [CLEAN] * m)
