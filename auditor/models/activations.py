@@ -26,7 +26,7 @@ from auditor.models.tracing import first_tensor
 
 __all__ = [
     "Activations",
-    "Room",
+    "Allocate",
     "collect",
     "head_weights",
     "pooled",
@@ -35,7 +35,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Room = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]  # makes an array of a shape and type
+Allocate = Callable[
+    [tuple[int, ...], DTypeLike], NDArray[Any]
+]  # makes an array of a shape and type
 
 WHOLE = ("pixels", "features", "logits")  # arrays of `Activations` that are not one per layer
 
@@ -88,13 +90,15 @@ class Activations:
         return Activations(layers("path"), layers("spread"), *(arrays[name] for name in WHOLE))
 
     @staticmethod
-    def joined(parts: Iterable[Activations], n: int, m: int, room: Room = np.empty) -> Activations:
+    def joined(
+        parts: Iterable[Activations], n: int, m: int, allocate: Allocate = np.empty
+    ) -> Activations:
         """Those of the images of several parts, one part after the other and in memory.
 
         Args:
             parts: one at least.
             n, m: images of all parts together, and those of them on the path.
-            room: makes the arrays, which need not lie in memory.
+            allocate: makes the arrays, which need not lie in memory.
         """
         made: dict[str, Floats] = {}
         path: Sequence[str] = ()
@@ -104,7 +108,7 @@ class Activations:
             for name, values in part.arrays().items():
                 if name not in made:
                     rows = n if name in ("features", "logits") else m
-                    made[name] = room((rows, *values.shape[1:]), values.dtype)
+                    made[name] = allocate((rows, *values.shape[1:]), values.dtype)
                 made[name][done[name] : done[name] + len(values)] = values
                 done[name] += len(values)
         return Activations.of(made, path)
