@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pikepdf
 import pytest
 import tinyhtml5  # type: ignore[import-untyped]
 from audits import audit, run_folder
+from filelock import FileLock
 
 from auditor import report
 from auditor.record.schema import Audit
@@ -21,13 +23,21 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    saved = audit(hostile=True, self_test=True)
-    return run_folder(tmp_path_factory.mktemp("run"), saved)
+    """One for the processes of all tests: the first to come writes the audit and its report."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "run.lock"):
+        if not (shared / "run").exists():
+            (shared / "being written").mkdir()
+            made = run_folder(shared / "being written", audit(hostile=True, self_test=True))
+            report.write(made)
+            made.rename(shared / "run")
+    return shared / "run"
 
 
 @pytest.fixture(scope="session")
 def written(folder: Path) -> list[Path]:
-    return report.write(folder)
+    return [folder / "report.html", folder / "report.pdf"]
 
 
 @pytest.fixture(scope="session")
