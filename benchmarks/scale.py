@@ -235,6 +235,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/scale"))
     parser.add_argument("--one", action="store_true", help="only audit, and print its figures")
     given = parser.parse_args()
+    if (given.data is None) == (given.small is None):
+        parser.error("give DATA or --small")
+
+    def folder(classes: int) -> Path:
+        kind = "audit" if given.small is None else f"small-{given.small}"
+        return Path(given.work) / f"{kind}-{classes}"
+
     if given.small is None:
         os.environ["AUDITOR_DATA"] = str(given.data)
         model, source = MODEL, given.work / f"photos-{given.photos}"
@@ -246,7 +253,7 @@ def main() -> None:
         print(json.dumps(audited(AuditConfig.model_validate({
             "model": {"spec": model, "trust_code": True}, "images": str(source / "photos"),
             "classes": list(map(str, range(given.classes[0]))), "anyway": True,
-            "out": str(given.work / f"audit-{given.classes[0]}"), "device": "cpu",
+            "out": str(folder(given.classes[0])), "device": "cpu",
             "prototypes": {"per_class": 1, "steps": given.steps},
         }))))  # fmt: skip
         return
@@ -256,7 +263,7 @@ def main() -> None:
         noise(source, given.photos, given.small)
     found = []
     for n in given.classes:
-        shutil.rmtree(given.work / f"audit-{n}", ignore_errors=True)
+        shutil.rmtree(folder(n), ignore_errors=True)
         arguments = [
             sys.executable, "-m", "benchmarks.scale", "--one", "--classes", str(n),
             "--photos", str(given.photos), "--work", str(given.work),

@@ -9,6 +9,7 @@ network.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,8 +27,8 @@ def small() -> nn.Module:
             convolution = nn.Conv2d(before, after, 3, 2, 1, bias=False)
             blocks.append(nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU()))
         pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        net = nn.Sequential(nn.Sequential(*blocks), *pool, nn.Linear(128, outputs))
-    net.auditor = {  # type: ignore[assignment]
+        net: Any = nn.Sequential(nn.Sequential(*blocks), *pool, nn.Linear(128, outputs))
+    net.auditor = {
         "size": 64,
         "resize": 64,
         "interpolation": "bicubic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,12 @@ class PoolPhotos:
     def mean_logits(self, row: int | None) -> Floats:
         """Mean of the centred logits of the photos that speak for a class, of shape (C,)."""
         kept = self.kept(row)
-        return np.asarray(self.logits.mean(0, where=kept[:, None]) - self.level[kept].mean())
+        total = self._total - self.logits[~kept].sum(0)  # few do not speak for it
+        return np.asarray(total / kept.sum() - self.level[kept].mean())
+
+    @functools.cached_property
+    def _total(self) -> Floats:
+        return np.asarray(self.logits.sum(0, dtype=np.float64))
 
 
 @dataclass(frozen=True)

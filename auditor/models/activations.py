@@ -81,13 +81,10 @@ class Activations:
 
     @staticmethod
     def of(arrays: Mapping[str, Floats], path: Sequence[str]) -> Activations:
-        """Those of which `arrays` gave these, for the layers of a path, in its order."""
-
-        def layers(part: str) -> dict[str, Floats]:
-            names = {name: f"{part}/{name}" for name in path}
-            return {name: arrays[key] for name, key in names.items() if key in arrays}
-
-        return Activations(layers("path"), layers("spread"), *(arrays[name] for name in WHOLE))
+        """Those that `arrays` gave, for the layers of a path; the spread may be missing."""
+        spread = {name: arrays[f"spread/{name}"] for name in path if f"spread/{name}" in arrays}
+        means = {name: arrays[f"path/{name}"] for name in path}
+        return Activations(means, spread, *(arrays[name] for name in WHOLE))
 
     @staticmethod
     def joined(
@@ -99,6 +96,9 @@ class Activations:
             parts: one at least.
             n, m: images of all parts together, and those of them on the path.
             allocate: makes the arrays, which need not lie in memory.
+
+        Raises:
+            ValueError: the parts hold another number of images.
         """
         made: dict[str, Floats] = {}
         path: Sequence[str] = ()
@@ -111,6 +111,9 @@ class Activations:
                     made[name] = allocate((rows, *values.shape[1:]), values.dtype)
                 made[name][done[name] : done[name] + len(values)] = values
                 done[name] += len(values)
+        short = [name for name, values in made.items() if done[name] != len(values)]
+        if short:  # what is missing would be read as zeros
+            raise ValueError(f"{short[0]} holds {done[short[0]]} images, not {len(made[short[0]])}")
         return Activations.of(made, path)
 
     def along(self, kept: NDArray[np.bool_]) -> Activations:

@@ -48,7 +48,7 @@ def _compared(
     statistics, seed = inputs.config.statistics, inputs.config.seed
     kept = np.flatnonzero(observed.images.on_path)
     held_out = ~np.isin(kept, made.constraints.used)
-    path = _Rows(observed.images.activations.path, held_out)
+    path = _HeldOut(observed.images.activations.path, held_out)
     labels = inputs.labels[kept[held_out]]
     diverged = divergence.compare(
         made.activations.path, made.owners, path, labels, inputs.classes,
@@ -63,20 +63,20 @@ def _compared(
 
 
 @dataclass(frozen=True)
-class _Rows(Mapping[str, NDArray[np.float32]]):
-    """Some rows of the arrays of a mapping, copied for one array at a time."""
+class _HeldOut(Mapping[str, NDArray[np.float32]]):
+    """The photos that prototypes were not held to: of each layer, copied when it is asked for."""
 
-    arrays: Mapping[str, NDArray[np.float32]]
+    path: Mapping[str, NDArray[np.float32]]
     rows: NDArray[np.bool_]
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self.arrays[name][self.rows]
+        return self.path[name][self.rows]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
+        return iter(self.path)
 
     def __len__(self) -> int:
-        return len(self.arrays)
+        return len(self.path)
 
 
 def _transfer(inputs: Inputs, made: Generated) -> credibility.Transfer | None:

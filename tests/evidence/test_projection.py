@@ -67,3 +67,13 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "BLOCK", 7)
     counts = np.random.default_rng(1).integers(0, 12, M)
     compare(pool(300, 3, labelled=False), lambda row: counts)
+
+
+def test_mean_logits_leave_out_what_may_show_the_class() -> None:
+    photos = pool(60, 4, labelled=True)
+    centred = photos.logits - photos.level[:, None]
+    for row in range(4):
+        kept = photos.kept(row)
+        assert 0 < kept.sum() < 60
+        np.testing.assert_allclose(photos.mean_logits(row), centred[kept].mean(0))
+    np.testing.assert_allclose(photos.mean_logits(None), centred.mean(0))

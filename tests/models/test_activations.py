@@ -100,3 +100,12 @@ def test_named_layers_are_used_and_unknown_ones_are_refused():
     assert find_layers(model, ("norm", "conv")).path == ("conv", "norm")
     with pytest.raises(ModelError, match="no layer 'nowhere'"):
         find_layers(model, ("nowhere",))
+
+
+def test_parts_that_are_too_few_are_not_filled_with_zeros():
+    model = timm_model("test_resnet", 160)
+    seen = activations.collect(model, find_layers(model), [torch.rand(2, 3, 160, 160)])
+    joined = activations.Activations.joined([seen, seen], 4, 4)
+    np.testing.assert_array_equal(joined.logits[2:], seen.logits)
+    with pytest.raises(ValueError, match="holds 2 images, not 3"):
+        activations.Activations.joined([seen], 3, 3)

@@ -13,9 +13,10 @@ import pytest
 from miniature import Project, at_home
 
 from auditor.config import AuditConfig
+from auditor.core import storage
 from auditor.core.storage import Work
 from auditor.errors import ConfigError
-from auditor.pipeline import observing, tasks
+from auditor.pipeline import observing, runner, tasks
 from auditor.pipeline.engine import InProcess
 from auditor.pipeline.inputs import Inputs, load
 from auditor.pipeline.progress import Silent, Watch
@@ -74,6 +75,25 @@ def check_path(inputs: Inputs, seen: observing.Observed) -> None:
         )
     assert not seen.images.activations.spread, "how channels vary is asked of the pool alone"
     assert len(seen.pool.activations.spread[last]) == 5
+
+
+def test_large_arrays_lie_in_files_and_the_audit_is_the_same(
+    home: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = runner.run(AuditConfig.model_validate(home.settings(out="in memory")))
+    made: list[np.ndarray] = []
+    scratch = Work.scratch
+
+    def noted(self: Work, *given: Any) -> Any:
+        made.append(scratch(self, *given))
+        return made[-1]
+
+    monkeypatch.setattr(storage, "SMALL", 1)
+    monkeypatch.setattr(Work, "scratch", noted)
+    large = runner.run(AuditConfig.model_validate(home.settings(out="in files")))
+    shapes = {each.shape for each in made if isinstance(each.base, np.memmap)}
+    assert {(24, 2), (24, 4), (2, 2), (2, 4)} <= shapes, "logits, features: photos, prototypes"
+    assert large.same_result(small)
 
 
 def test_the_path_of_many_classes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
